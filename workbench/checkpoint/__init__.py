@@ -1,0 +1,21 @@
+"""Reading checkpoints: safetensors in one file, shards, Hugging Face and diffusers folders."""
+
+from workbench.checkpoint.checkpoint import Checkpoint
+from workbench.checkpoint.header import DTYPES, TensorInfo
+from workbench.checkpoint.modality import Modality, detect_modality
+from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint
+from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
+from workbench.checkpoint.side_files import SideFile
+
+__all__ = [
+    "DTYPES",
+    "Checkpoint",
+    "Modality",
+    "SafeTensorsAdapter",
+    "ShardedSafeTensorsAdapter",
+    "SideFile",
+    "TensorInfo",
+    "detect_modality",
+    "load_sharded_safetensors",
+    "open_checkpoint",
+]

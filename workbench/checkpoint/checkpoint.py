@@ -1,0 +1,259 @@
+"""A checkpoint, opened: its tensors, its layers, and the reads that stream them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint.folders import Layout, Weights
+from workbench.checkpoint.header import DTYPES, TensorInfo
+from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
+from workbench.checkpoint.modality import Modality, detect_modality
+from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
+from workbench.checkpoint.side_files import SideFile, find_side_files
+from workbench.errors import ShapeMismatchError, ValidationError
+from workbench.plan import Layer, Role
+
+
+class Checkpoint:
+    """An open checkpoint. Made by `open_checkpoint`; safe to read from several threads at once.
+
+    The files must stay as they are while it is open: every read checks it.
+    """
+
+    path: Path
+    """What was opened, as an absolute path."""
+    layout: Layout
+    """How it is stored: one file, an index with shards, a Hugging Face folder or a diffusers folder."""
+    component: str | None
+    """The component of a diffusers folder, such as ``"transformer"``."""
+    tensors: Mapping[str, TensorInfo]
+    """All tensors by name: by file, then in the order of their data."""
+    roles: Mapping[str, Role]
+    """What every tensor is for, kept ones too."""
+    layers: tuple[Layer, ...]
+    """The quantizable weights, in the order of `tensors`."""
+    modality: Modality
+    """What the model generates, with the evidence."""
+    architecture: str | None
+    """The model's class by its configuration, such as ``"DiTTransformer2DModel"``."""
+    metadata: Mapping[str, str]
+    """``__metadata__`` of the safetensors files; where two differ, the first file's value."""
+    config: Mapping[str, Any]
+    """config.json of the component, empty when there is none."""
+
+    def __init__(self, path: Path, weights: Weights, source: ShardedSafeTensorsAdapter) -> None:
+        self.path = path
+        self.layout = weights.layout
+        self.component = weights.component
+        self.tensors = source.tensors
+        self.metadata = source.metadata
+        self.config = MappingProxyType(dict(weights.config))
+        self.architecture = _architecture(weights.config)
+        self._weights = weights
+        self._source = source
+        roles = roles_of(source.tensors.values())
+        self.roles = MappingProxyType(roles)
+        self.layers = find_layers(source.tensors, roles, self._peek)
+        self.modality = detect_modality(
+            pipeline=weights.pipeline,
+            config=weights.config,
+            metadata=source.metadata,
+            names=source.tensors,
+            title=path.name,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensor data."""
+        return sum(info.nbytes for info in self.tensors.values())
+
+    @cached_property
+    def side_files(self) -> tuple[SideFile, ...]:
+        """The small files that travel along into an export, see `find_side_files`."""
+        root = self._weights.root
+        return () if root is None else find_side_files(root, self._weights.folders)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, that recognises this checkpoint's weights.
+
+        It covers, for each weights file, its size, its whole header (names, dtypes, shapes, metadata) and 4
+        KiB at the start, the middle and the end of every tensor; tensors of up to 12 KiB whole. It does not
+        depend on where the files are, what they are called, in which layout, or when they were written, and
+        it does not cover configurations and other side files.
+        """
+        return self._source.digest().hex()
+
+    def read_into(self, name: str, start_byte: int, buffer: Any) -> None:
+        """Fill a buffer with bytes of a tensor by positioned reads.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        start_byte : int
+            First byte, counted from the start of the tensor's data.
+        buffer : writable buffer
+            A C-contiguous array of any dtype, a bytearray or a memoryview; filled completely.
+
+        Raises
+        ------
+        QuantizationError
+            If the file changed since it was opened, ends early or cannot be read.
+        ShapeMismatchError
+            If the bytes asked for are not all the tensor's.
+        ValidationError
+            If there is no such tensor, the buffer is read-only or not contiguous, or the checkpoint was
+            closed.
+        """
+        info = self._info(name)
+        target = _writable_bytes(buffer, name)
+        if not 0 <= start_byte <= info.nbytes - target.size:
+            raise ShapeMismatchError(
+                f"{info.path}: tensor {name!r} has {info.nbytes:,} bytes; {target.size:,} from "
+                f"{start_byte:,} on are not within it.",
+                path=info.path,
+                tensor=name,
+            )
+        self._source.read_into(name, start_byte, target)
+
+    def read_rows(self, name: str, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read rows of a tensor, seen as two-dimensional.
+
+        Parameters
+        ----------
+        name : str
+            The tensor, [out, ...], seen as [out, in]; a vector as [n, 1], a scalar as [1, 1].
+        start, stop : int
+            Rows, ``0 <= start <= stop <= out``.
+        out : ndarray, optional
+            Filled and returned: C-contiguous, shape (stop - start, in), with an item size of the tensor's
+            dtype (so that BF16 may be read as the uint16 patterns that kernels take).
+
+        Returns
+        -------
+        ndarray
+            Shape (stop - start, in), in the dtype stored (`DTYPES`) unless `out` has another.
+
+        Raises
+        ------
+        QuantizationError
+            If the file changed since it was opened, ends early or cannot be read.
+        ShapeMismatchError
+            If the rows are not within the tensor or `out` does not fit.
+        ValidationError
+            If there is no such tensor, `out` is read-only or not contiguous, or the checkpoint was closed.
+        """
+        info = self._info(name)
+        dtype = DTYPES[info.dtype]
+        rows = info.shape[0] if info.shape else 1
+        cols = math.prod(info.shape[1:])
+        if not 0 <= start <= stop <= rows:
+            raise ShapeMismatchError(
+                f"{info.path}: tensor {name!r} has {rows} rows; there are no rows {start} to {stop}.",
+                path=info.path,
+                tensor=name,
+            )
+        shape = (stop - start, cols)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif out.shape != shape or out.itemsize != dtype.itemsize:
+            raise ShapeMismatchError(
+                f"{info.path}: rows {start} to {stop} of tensor {name!r} have the shape {shape} and "
+                f"{dtype.itemsize} bytes an item; the array to fill has {out.shape} and {out.itemsize}.",
+                path=info.path,
+                tensor=name,
+            )
+        self._source.read_into(name, start * cols * dtype.itemsize, _writable_bytes(out, name))
+        return out
+
+    def view(self, name: str) -> NDArray[Any]:
+        """A read-only, memory-mapped array of a tensor, for looking.
+
+        A file that is truncated while it is mapped kills the process that looks: stream with `read_rows`.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+
+        Returns
+        -------
+        ndarray
+            In the dtype stored, without copying; it stays valid after `close`.
+
+        Raises
+        ------
+        QuantizationError
+            If the file changed since it was opened.
+        ValidationError
+            If there is no such tensor, or the checkpoint was closed.
+        """
+        self._info(name)
+        return self._source[name]
+
+    def check_unchanged(self) -> None:
+        """Make sure that the weights are what they were when they were opened.
+
+        Raises
+        ------
+        QuantizationError
+            If a file's size, modification time or inode is another, or it is gone; the message names it.
+        """
+        self._source.check_unchanged()
+
+    def close(self) -> None:
+        """Close the files; views taken before stay valid."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        what = self.architecture or self.layout
+        return f"<Checkpoint {str(self.path)!r}: {what}, {len(self.layers)} layers, {self.nbytes:,} bytes>"
+
+    def _info(self, name: str) -> TensorInfo:
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise ValidationError(
+                f"{self.path}: there is no tensor {name!r}.", path=self.path, tensor=name
+            ) from None
+
+    def _peek(self, info: TensorInfo) -> NDArray[np.float32]:
+        values = np.empty(min(math.prod(info.shape), PEEK_VALUES), DTYPES[info.dtype])
+        self._source.read_into(info.name, 0, values.view(np.uint8))
+        with np.errstate(all="ignore"):
+            return values.astype(np.float32)
+
+
+def _architecture(config: Mapping[str, Any]) -> str | None:
+    architectures = config.get("architectures")
+    name = config.get("_class_name") or (
+        architectures[0] if isinstance(architectures, list) and architectures else None
+    )
+    return name if isinstance(name, str) else None
+
+
+def _writable_bytes(buffer: Any, tensor: str) -> NDArray[np.uint8]:
+    # NumPy does not export arrays of ml_dtypes as buffers, so arrays are viewed, not wrapped.
+    array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        raise ValidationError(
+            f"The buffer for tensor {tensor!r} must be writable and C-contiguous.", tensor=tensor
+        )
+    return array.reshape(-1).view(np.uint8)

@@ -1,0 +1,90 @@
+"""Opening what a user points at: a path or a model of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from workbench.checkpoint.checkpoint import Checkpoint
+from workbench.checkpoint.folders import find_weights
+from workbench.checkpoint.quantized import refuse_quantized
+from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
+from workbench.errors import ModelNotFoundError
+
+ZOO_PREFIX = "zoo:"
+
+
+def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoint:
+    """Open a checkpoint; only headers and configurations are read.
+
+    Parameters
+    ----------
+    path : path-like
+        A safetensors file, the index of a sharded checkpoint, a Hugging Face folder, a diffusers folder, or
+        ``"zoo:NAME"`` for a model that ships with the workbench.
+    component : str, optional
+        The component of a diffusers folder; by default its denoiser.
+
+    Returns
+    -------
+    Checkpoint
+        A context manager.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is nothing at `path`, a shard is missing, or there is no such component.
+    MetadataError, ShapeMismatchError
+        If a header, index or configuration is malformed; the message names file and tensor.
+    ValidationError
+        If the weights are pickles, already quantized, of an unknown dtype, or it is not clear which are
+        meant.
+    """
+    location = _locate(path)
+    weights = find_weights(location, component)
+    source = ShardedSafeTensorsAdapter(*weights.paths)
+    try:
+        refuse_quantized(location, weights.config, source.tensors)
+        return Checkpoint(location, weights, source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:
+    """Open the tensors of a model as a lazy mapping of read-only, memory-mapped arrays.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `open_checkpoint`; of a diffusers folder, the denoiser.
+
+    Returns
+    -------
+    mapping of str to ndarray
+        Arrays in their own dtype, BF16 and F8 by those of ml_dtypes; nothing is copied. Quantized checkpoints
+        are accepted here: their codes and scales are tensors like any other.
+
+    Raises
+    ------
+    ModelNotFoundError, MetadataError, ShapeMismatchError, ValidationError
+        As `open_checkpoint`.
+    """
+    weights = find_weights(_locate(path))
+    if len(weights.paths) == 1 and weights.paths[0].suffix != ".json":
+        return SafeTensorsAdapter(weights.paths[0])
+    return ShardedSafeTensorsAdapter(*weights.paths)
+
+
+def _locate(path: str | Path) -> Path:
+    if isinstance(path, str) and path.startswith(ZOO_PREFIX):
+        from workbench.zoo import locate  # only those who ask for the zoo need it
+
+        return Path(locate(path.removeprefix(ZOO_PREFIX)))
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # "~name" of a user who does not exist
+        raise ModelNotFoundError(f"{path}: {error}", path=path) from error

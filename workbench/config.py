@@ -1,0 +1,310 @@
+"""`DiffusionQuantConfig`: the settings of a quantization run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from workbench.config_sources import Given, environment_values, error_at, show, yaml_values
+
+Profile = Literal["edge", "local", "cloud"]
+"""Where the quantized model is to run."""
+
+Target = Literal["parquet", "gguf", "mlx", "compressed-tensors", "safetensors"]
+"""An export format."""
+
+TARGETS: Final[tuple[str, ...]] = get_args(Target)
+"""The names of all export formats, those to come included."""
+
+GROUP_SIZES: Final = (16, 32, 64, 128, 256)
+"""The group sizes a configuration may ask for."""
+
+_PREFIX = "ARROW_QUANT_"
+
+_PROFILES: Mapping[str, Mapping[str, Any]] = {
+    "edge": {
+        "bit_width": 2, "num_time_groups": 5, "group_size": 256, "min_accuracy": 0.65,
+        "calibration_samples": 32, "enable_spatial": False,
+    },
+    "local": {},
+    "cloud": {
+        "bit_width": 8, "num_time_groups": 20, "group_size": 64, "min_accuracy": 0.95,
+        "calibration_samples": 512,
+    },
+}  # fmt: skip
+"""What a profile changes in the fields' own defaults, which are those of ``local``."""
+
+_NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
+    "target": (("parquet",), "this format cannot be written yet"),
+    "effort": (("fast",), "the search quantizers do not exist yet"),
+    "calibration": ((None,), "calibration records cannot be read yet"),
+    "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
+    "enable_mixed_precision": ((False,), "the solver does not exist yet"),
+    "target_model_size_mb": ((None,), "the solver does not exist yet"),
+    "enable_entropy_adaptation": ((False,), "the entropy rule does not exist yet"),
+}
+"""Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
+
+_HEADER = f"""\
+# DiffusionQuantConfig of ArrowQuant Workbench. Arguments and the environment ({_PREFIX}<KEY>)
+# override this file; a key left out takes its value from deployment_profile.
+"""
+
+
+def _none_by_name(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+def _path_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _group_size(value: int) -> int:
+    if value not in GROUP_SIZES:
+        raise ValueError("not a group size")
+    return value
+
+
+def _regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"does not compile: {error}") from error
+    return value
+
+
+# A description is what an error says is allowed.
+_Flag = Annotated[bool, Field(description="true or false")]
+_Bits = Annotated[int, Field(ge=2, le=8, description="a whole number from 2 to 8")]
+_Scheme = Annotated[Literal["asymmetric", "symmetric"], Field(description="asymmetric or symmetric")]
+_Name = Annotated[str, Field(min_length=1)]
+_Megabytes = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
+    BeforeValidator(_none_by_name),
+    Field(description="a number of megabytes (10^6 bytes) above 0, or none"),
+]
+
+
+class DiffusionQuantConfig(BaseModel):
+    """The settings of a quantization run; immutable.
+
+    A setting is taken from the first of these that gives it: the arguments, the environment
+    (``ARROW_QUANT_BIT_WIDTH=4``; lists and mappings as JSON), the YAML file, the deployment profile, the
+    defaults below. Every given value is checked, also one that is overridden.
+
+    Raises
+    ------
+    ConfigurationError
+        For an unknown key or variable, a wrong type, a value that is not allowed or whose engine does not
+        exist yet, a malformed file. Its attributes ``key``, ``value``, ``allowed``, ``path``, ``line`` and
+        ``variable`` are None where they do not apply.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    deployment_profile: Annotated[Profile, Field(description="edge, local or cloud")] = "local"
+    """Selects the defaults of other fields: ``edge`` is smallest, ``cloud`` most faithful."""
+    target: Annotated[Target, Field(description=", ".join(TARGETS))] = "parquet"
+    """Export format."""
+    bit_width: _Bits = 4
+    """Bits per weight, where ``layer_bit_widths`` says nothing else. 2 on edge, 8 on cloud."""
+    num_time_groups: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")] = 10
+    """Groups into which the denoising steps are taken together. 5 on edge, 20 on cloud."""
+    group_size: Annotated[
+        int, AfterValidator(_group_size), Field(description=", ".join(map(str, GROUP_SIZES)))
+    ] = 128
+    """Consecutive weights along the input axis that share a scale. 256 on edge, 64 on cloud."""
+    scheme: _Scheme = "asymmetric"
+    """Whether a group has a zero point (asymmetric) or only a scale (symmetric)."""
+    effort: Annotated[Literal["fast", "normal", "best"], Field(description="fast, normal or best")] = "fast"
+    """How hard to look for good codes: ``fast`` is min-max, the others search."""
+    min_accuracy: Annotated[
+        float, Field(ge=0, le=1, allow_inf_nan=False, description="a number from 0 to 1")
+    ] = 0.85
+    """Least cosine between a layer's weights and what is decoded. 0.65 on edge, 0.95 on cloud."""
+    fail_fast: _Flag = False
+    """Raise at the first layer under ``min_accuracy`` instead of falling back to more bits."""
+    modality: Annotated[
+        Literal["text", "code", "image", "audio"] | None,
+        BeforeValidator(_none_by_name),
+        Field(description="text, code, image, audio or none"),
+    ] = None
+    """What the model generates; None detects it."""
+    calibration: Annotated[
+        _Name | None,
+        BeforeValidator(_none_by_name),
+        BeforeValidator(_path_text),
+        Field(description="the path of calibration records, or none"),
+    ] = None
+    """Path of calibration records."""
+    calibration_samples: Annotated[int, Field(ge=1, description="a whole number from 1")] = 128
+    """Samples to use of the calibration. 32 on edge, 512 on cloud."""
+    enable_time_aware: _Flag = True
+    """Use the calibration by time group; see `inactive`."""
+    enable_spatial: _Flag = True
+    """Equalise channels where an exact fold exists. Off on edge; see `inactive`."""
+    skip_sensitive_layers: _Flag = False
+    """Keep sensitive layers in source precision."""
+    sensitive_layer_names: Annotated[
+        Sequence[_Name], AfterValidator(tuple), Field(description="a list of tensor names")
+    ] = ()
+    """Layers to count as sensitive, by exact name; a tuple."""
+    sensitive_layer_patterns: Annotated[
+        Sequence[Annotated[_Name, AfterValidator(_regular_expression)]],
+        AfterValidator(tuple),
+        Field(description="a list of regular expressions"),
+    ] = ()
+    """Layers to count as sensitive, by regular expressions found anywhere in the name; a tuple."""
+    layer_bit_widths: Annotated[
+        Mapping[_Name, _Bits],
+        Field(description="a mapping of layer names or globs to whole numbers from 2 to 8"),
+    ] = {}
+    """Bits per weight of layers, by exact name or glob; see `bits_for`."""
+    enable_mixed_precision: _Flag = False
+    """Solve for each layer's bits within ``target_model_size_mb``, or the bytes of uniform ``bit_width``."""
+    target_model_size_mb: _Megabytes = None
+    """Budget of the payload in MB (10^6 bytes)."""
+    enable_entropy_adaptation: _Flag = False
+    """Choose bits by the rule on normalised histogram entropy."""
+    num_threads: Annotated[int, Field(ge=0, description="a whole number from 0, where 0 is all cores")] = 0
+    """Worker threads; 0 = all cores."""
+    max_memory_limit_mb: _Megabytes = None
+    """Bound of the working memory in MB (10^6 bytes); None sizes blocks to 1 GB in all."""
+    enable_streaming: _Flag = True
+    """Read tensors in blocks of rows; False reads whole tensors."""
+
+    @classmethod
+    def from_profile(cls, profile: Profile, **overrides: Any) -> Self:
+        """Configuration of a deployment profile; overrides are arguments."""
+        return cls(deployment_profile=profile, **overrides)
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
+        """Configuration of a YAML file; overrides are arguments."""
+        return cls.model_validate(overrides, context=Path(path))
+
+    def to_yaml(self, path: str | os.PathLike[str]) -> None:
+        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration.
+
+        A default that is `inactive` because its engine does not exist yet is written as a comment.
+        """
+        text = _HEADER
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
+            line = yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
+            reason = _not_yet(key, value)
+            text += f"# {line.rstrip()}  # {reason}\n" if reason else line
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise error_at(f"cannot be written: {error.strerror}; choose another place", path=path) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    @property
+    def inactive(self) -> dict[str, str]:
+        """Keys that are set but change nothing in this run, each with the reason."""
+        reasons = {key: reason for key in _NOT_YET if (reason := _not_yet(key, getattr(self, key)))}
+        if self.enable_time_aware and self.calibration is None:
+            reasons["enable_time_aware"] = "there is no calibration"
+        if not self.skip_sensitive_layers:
+            for key in ("sensitive_layer_names", "sensitive_layer_patterns"):
+                if getattr(self, key):
+                    reasons[key] = "skip_sensitive_layers is false"
+        return reasons
+
+    def bits_for(self, name: str) -> int:
+        """Bits per weight of a layer.
+
+        Its exact name in ``layer_bit_widths`` decides, else the first glob there that matches (case counts,
+        ``*`` crosses dots), else ``bit_width``.
+        """
+        if name in self.layer_bit_widths:
+            return self.layer_bit_widths[name]
+        matches = (bits for glob, bits in self.layer_bit_widths.items() if fnmatchcase(name, glob))
+        return next(matches, self.bit_width)
+
+    def names_sensitive(self, name: str) -> bool:
+        """Whether the user counts a layer as sensitive, by its name or by a pattern found in it."""
+        return name in self.sensitive_layer_names or any(
+            re.search(pattern, name) for pattern in self.sensitive_layer_patterns
+        )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _gather(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Put the sources together. Every construction passes here; the context is the YAML file, if any."""
+        if not isinstance(data, dict):
+            return handler(data)
+        sources = (
+            *(yaml_values(info.context) if info.context else ()),
+            *environment_values(_PREFIX, cls.model_fields),
+            *(Given(key, value) for key, value in data.items()),
+        )
+        values = {given.key: _parse(given) for given in sources}
+        for given in {given.key: given for given in sources}.values():
+            if reason := _not_yet(given.key, values[given.key]):
+                allowed = " or ".join(map(show, _NOT_YET[given.key][0]))
+                raise given.error(f"{reason}; what works: {allowed}", given.value, allowed=allowed)
+        return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
+
+
+def _not_yet(key: str, value: object) -> str | None:
+    """Why the value's engine does not exist, or None where it does."""
+    working, reason = _NOT_YET.get(key, ((value,), ""))
+    return None if value in working else reason
+
+
+def _parse(given: Given) -> Any:
+    """The value in its field's type: strictly, except that text of the environment is converted."""
+    if given.key not in DiffusionQuantConfig.model_fields:
+        raise given.error_unknown(DiffusionQuantConfig.model_fields)
+    field = DiffusionQuantConfig.model_fields[given.key]
+    allowed = str(field.description)
+    value, is_text = given.value, given.variable is not None
+    if is_text and isinstance(field.default, tuple | dict):
+        allowed += ", as JSON"
+        try:
+            value, is_text = json.loads(value, object_pairs_hook=_distinct), False
+        except (ValueError, RecursionError) as error:
+            raise given.error(f"not JSON ({error}); allowed: {allowed}", value, allowed=allowed) from error
+    try:
+        return TypeAdapter(field.rebuild_annotation()).validate_python(value, strict=not is_text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = f"{first['ctx']['error']}; " if first["type"] == "value_error" else ""
+        problem = f"{cause}allowed: {allowed}"
+        raise given.error(problem, first["input"], allowed=allowed, entry=first["loc"][:1]) from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise ValueError("a key is given twice")
+    return mapping

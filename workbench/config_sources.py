@@ -1,0 +1,169 @@
+"""Where the values of a configuration come from: a YAML file or the environment, each with its place."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as somebody gave it; without a variable or path it is an argument."""
+
+    key: str
+    """Name of the setting."""
+    value: Any
+    """The value; the unparsed text where it comes from the environment."""
+    variable: str | None = None
+    """Environment variable it comes from."""
+    path: Path | None = None
+    """YAML file it comes from."""
+    line: int | None = None
+    """Line of the key in the file, from 1."""
+    entry_lines: Mapping[str, int] = field(default_factory=dict)
+    """Lines of the entries of a list (by index) or mapping (by key) in the file."""
+
+    def error(
+        self, problem: str, value: Any, *, allowed: str, entry: tuple[int | str, ...] = ()
+    ) -> ConfigurationError:
+        """The error that this value, or the value of one entry of it, is not allowed."""
+        name = f"{self.key}[{show(entry[0])}]" if entry else self.key
+        line = self.entry_lines.get(str(entry[0]), self.line) if entry else self.line
+        return error_at(
+            f"{name} is {show(value)}; {problem}",
+            key=self.key, value=value, allowed=allowed, variable=self.variable, path=self.path, line=line,
+        )  # fmt: skip
+
+    def error_unknown(self, known: Iterable[str]) -> ConfigurationError:
+        """The error that nothing has this key; it names the nearest of the known ones."""
+        return error_at(
+            f"unknown key {self.key!r} (given {show(self.value)}); {_nearest(self.key, known)}",
+            key=self.key, value=self.value, path=self.path, line=self.line,
+        )  # fmt: skip
+
+
+def environment_values(prefix: str, keys: Iterable[str]) -> Iterator[Given]:
+    """The values of the environment variables named prefix + key in upper case.
+
+    Raises
+    ------
+    ConfigurationError
+        For any other variable that begins with the prefix, in whatever case: a typo must not go unnoticed.
+    """
+    known = {prefix + key.upper(): key for key in keys}
+    for variable, text in sorted(os.environ.items()):
+        if variable in known:
+            yield Given(known[variable], text, variable=variable)
+        elif variable.upper().startswith(prefix):
+            problem = f"unknown, set to {show(text)}; {_nearest(variable.upper(), known)} Else unset it"
+            raise error_at(problem, key=variable, value=text, variable=variable)
+
+
+def yaml_values(path: Path) -> Iterator[Given]:
+    """The values of a YAML file, with their lines; read by the safe loader, keys distinct.
+
+    Raises
+    ------
+    ConfigurationError
+        For a file that cannot be read or is not a YAML mapping, and for a key that is given twice.
+    """
+    text = _read_text(path)
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise error_at(f"not YAML: {error.problem}", path=path, line=line) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise error_at(f"not YAML: {error.reason}", path=path, line=line) from error
+    except RecursionError as error:
+        raise error_at("nested too deeply", path=path) from error
+    if root is None or root.tag == "tag:yaml.org,2002:null":
+        return
+    if not isinstance(root, yaml.MappingNode):
+        raise error_at("must be a mapping of keys to values", path=path, line=root.start_mark.line + 1)
+    for key, node, line in _pairs(root, path):
+        lines: dict[str, int] = {}
+        if isinstance(node, yaml.MappingNode):
+            lines = {entry: entry_line for entry, _, entry_line in _pairs(node, path)}
+        elif isinstance(node, yaml.SequenceNode):
+            lines = {str(index): item.start_mark.line + 1 for index, item in enumerate(node.value)}
+        try:
+            value = loader.construct_object(node, deep=True)
+        except yaml.MarkedYAMLError as error:
+            raise error_at(
+                f"{key} is not plain YAML: {error.problem}", key=key, path=path, line=line
+            ) from error
+        except (ValueError, KeyError, AttributeError) as error:
+            # What PyYAML lets through for an impossible date, or text under a tag such as !!int.
+            raise error_at(f"{key} is not plain YAML: {error}", key=key, path=path, line=line) from error
+        yield Given(key, value, path=path, line=line, entry_lines=lines)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise error_at("not UTF-8 text; save it as UTF-8", path=path, line=line) from error
+    except OSError as error:
+        raise error_at(
+            f"cannot be read: {error.strerror}; give the path of a YAML file", path=path
+        ) from error
+
+
+def _pairs(mapping: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node, int]]:
+    """Key, value and line of each entry of a mapping, whose keys must be scalars and distinct."""
+    first: dict[str, int] = {}
+    for key, value in mapping.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise error_at("a key must be a single word, not a list or mapping", path=path, line=line)
+        name = str(key.value)
+        if name in first:
+            problem = f"{name!r} is given twice, first in line {first[name]}; remove one"
+            raise error_at(problem, key=name, path=path, line=line)
+        first[name] = line
+        yield name, value, line
+
+
+def error_at(
+    problem: str,
+    *,
+    path: Path | None = None,
+    line: int | None = None,
+    variable: str | None = None,
+    **facts: Any,
+) -> ConfigurationError:
+    """A `ConfigurationError` whose message begins with the place; facts that are not given are None."""
+    if variable:
+        problem = f"environment variable {variable}: {problem}"
+    elif path:
+        problem = f"{path}, line {line}: {problem}" if line else f"{path}: {problem}"
+    facts = {"key": None, "value": None, "allowed": None, **facts}
+    return ConfigurationError(problem, path=path, line=line, variable=variable, **facts)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def show(value: object) -> str:
+    """The repr of a value, cut to a length fit for a message."""
+    return _short.repr(value)
