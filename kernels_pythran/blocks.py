@@ -46,8 +46,8 @@ def pack(codes, n, bits, packed):
     quads = codes.view(np.uint64)
     # Four codes in four 16-bit lanes become one run of 4·bits bits, by halves.
     even = np.uint64(0x0000FFFF0000FFFF)
-    odd = even & ~(even >> np.uint64(16 - bits) << np.uint64(16 - bits))
-    odd = odd << np.uint64(bits)
+    odd = np.uint64(((1 << bits) - 1) << bits)
+    odd = odd | odd << np.uint64(32)
     for i in range(end // 4):
         w = quads[i]
         w = (w & even) | ((w >> np.uint64(16 - bits)) & odd)

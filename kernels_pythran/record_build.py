@@ -7,6 +7,7 @@ that this processor lacks.
 import argparse
 import hashlib
 import json
+import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> None:
     defined = {line.split()[1] for line in macros.splitlines() if line.startswith("#define ")}
     record = {
         "instruction_set": args.instruction_set,
+        "machine": platform.machine(),
         "cpu_flags": sorted(flag for macro, flag in CPU_FLAGS.items() if macro in defined),
         "compiler": args.compiler_name,
         "pythran": version("pythran"),

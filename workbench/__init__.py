@@ -1,1 +1,42 @@
-"""ArrowQuant Workbench."""
+"""ArrowQuant Workbench: see which layers of a diffusion model hold information, and spend bits where they matter.
+
+The public names load when they are first used, so that importing the package is quick.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "workbench.checkpoint": [
+        "SafeTensorsAdapter",
+        "ShardedSafeTensorsAdapter",
+        "load_sharded_safetensors",
+        "open_checkpoint",
+    ],
+    "workbench.config": ["DiffusionQuantConfig"],
+    "workbench.errors": [
+        "ArrowQuantError",
+        "CancelledError",
+        "ConfigurationError",
+        "MetadataError",
+        "ModelNotFoundError",
+        "QuantizationError",
+        "ShapeMismatchError",
+        "ValidationError",
+    ],
+    "workbench.pipeline": ["DiffusionOrchestrator", "load", "verify"],
+    "workbench.plan": ["Layer", "Option", "Plan"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass
-from typing import Literal
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+import yaml
+
+from workbench.config_sources import yaml_values
+from workbench.errors import ConfigurationError
 
 Role = Literal[
     "attention.q", "attention.k", "attention.v", "attention.out", "mlp.in", "mlp.out", "conv", "embedding",
@@ -47,3 +58,149 @@ class Layer:
     def params(self) -> int:
         """Number of weights."""
         return math.prod(self.shape)
+
+
+KEEP = "none"
+"""The scheme of a layer that stays in its source dtype."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way a target can store a layer."""
+
+    bits: int
+    """Nominal bits per weight, 2 to 8; those of the source dtype where the layer is kept."""
+    scheme: str
+    """The target's own name for it, such as ``"asymmetric"`` or ``"Q4_K"``; ``"none"`` keeps the source."""
+    group_size: int
+    """Weights that share a scale, along the input axis; 0 where there are no scales."""
+    nbytes: int
+    """Exact bytes of its tensor data in the file, scales and padding included."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the layer stays in its source dtype."""
+        return self.scheme == KEEP
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an export does with every layer; immutable."""
+
+    target: str
+    """The export format, such as ``"parquet"``."""
+    choices: Mapping[str, Option]
+    """One option a layer, by the layer's name, in the checkpoint's order."""
+    fingerprint: str
+    """Fingerprint of the checkpoint it was made for."""
+    locks: frozenset[str] = frozenset()
+    """Layers that a solver must leave as they are."""
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made: plain values, for people to read."""
+
+    VERSION = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", MappingProxyType(dict(self.choices)))
+        object.__setattr__(self, "made_by", MappingProxyType(dict(self.made_by)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the layers' tensor data."""
+        return sum(option.nbytes for option in self.choices.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values, as `from_dict` takes them."""
+        return {
+            "format": "arrowquant-plan",
+            "version": self.VERSION,
+            "target": self.target,
+            "fingerprint": self.fingerprint,
+            "made_by": dict(self.made_by),
+            "locks": sorted(self.locks),
+            "layers": {name: asdict(option) for name, option in self.choices.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "plan") -> Self:
+        """The plan of plain values.
+
+        Raises
+        ------
+        ConfigurationError
+            If something is missing, unknown or of the wrong type; `where` begins the message.
+        """
+        expected = {"format", "version", "target", "fingerprint", "made_by", "locks", "layers"}
+        if data.get("format") != "arrowquant-plan":
+            raise ConfigurationError(
+                f"{where}: this is not a plan: it has no line 'format: arrowquant-plan'.", key="format"
+            )
+        if data.get("version") != cls.VERSION:
+            raise ConfigurationError(
+                f"{where}: plan version {data.get('version')!r} is unknown; this release reads version "
+                f"{cls.VERSION}.",
+                key="version",
+                value=data.get("version"),
+            )
+        if set(data) != expected:
+            key = sorted(set(data) ^ expected)[0]
+            problem = "is missing" if key in expected else "is unknown"
+            raise ConfigurationError(f"{where}: the key {key!r} {problem}.", key=key)
+        shapes = {"target": str, "fingerprint": str, "made_by": Mapping, "locks": list, "layers": Mapping}
+        for key, kind in shapes.items():
+            if not isinstance(data[key], kind):
+                raise ConfigurationError(
+                    f"{where}: {key!r} must be a {kind.__name__}, not {data[key]!r}.",
+                    key=key,
+                    value=data[key],
+                )
+        choices = {
+            name: _option(fields, f"{where}: layer {name!r}") for name, fields in data["layers"].items()
+        }
+        unknown = sorted(set(map(str, data["locks"])) - set(choices))
+        if unknown:
+            raise ConfigurationError(f"{where}: the lock {unknown[0]!r} names no layer.", key="locks")
+        return cls(
+            target=data["target"],
+            choices=choices,
+            fingerprint=data["fingerprint"],
+            locks=frozenset(data["locks"]),
+            made_by=data["made_by"],
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the target and the choices: what decides the payload's bytes."""
+        decisive = self.to_dict()
+        decisive = {key: decisive[key] for key in ("target", "fingerprint", "layers")}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as YAML, one line a layer."""
+        text = yaml.safe_dump(
+            self.to_dict(), sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
+        )
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a plan that `save` wrote.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file cannot be read or is not a plan.
+        """
+        path = Path(path)
+        return cls.from_dict({given.key: given.value for given in yaml_values(path)}, str(path))
+
+
+def _option(fields: object, where: str) -> Option:
+    if not isinstance(fields, Mapping) or set(fields) != {"bits", "scheme", "group_size", "nbytes"}:
+        raise ConfigurationError(f"{where} must have bits, scheme, group_size and nbytes, not {fields!r}.")
+    for key, kind in {"bits": int, "scheme": str, "group_size": int, "nbytes": int}.items():
+        if type(fields[key]) is not kind:
+            raise ConfigurationError(
+                f"{where}: {key} must be a {kind.__name__}, not {fields[key]!r}.", key=key, value=fields[key]
+            )
+    return Option(**fields)

@@ -1,0 +1,28 @@
+"""Export targets: what each can store, exact bytes, writing and reading."""
+
+from workbench.errors import ConfigurationError
+from workbench.formats.parquet import ParquetTarget
+from workbench.formats.target import Payload, StoredTensor, Target, Unit
+
+__all__ = ["Payload", "StoredTensor", "Target", "Unit", "target_named"]
+
+_TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(),)}
+
+
+def target_named(name: str) -> Target:
+    """The export target of a name.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none; the message lists those there are.
+    """
+    try:
+        return _TARGETS[name]
+    except KeyError:
+        raise ConfigurationError(
+            f"There is no export target {name!r}; there are: {', '.join(sorted(_TARGETS))}.",
+            key="target",
+            value=name,
+            allowed=tuple(sorted(_TARGETS)),
+        ) from None

@@ -1,0 +1,55 @@
+"""The division of a checkpoint into blocks of rows, the unit in which everything is streamed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workbench.checkpoint import Checkpoint, TensorInfo
+
+BLOCK_WEIGHTS = 2**21
+"""Most weights a block holds, unless a single row has more."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of a tensor, seen as [out, in]."""
+
+    tensor: TensorInfo
+    """The tensor."""
+    index: int
+    """Place of the block in the tensor, from 0."""
+    row_start: int
+    """First row."""
+    rows: int
+    """Number of rows."""
+
+    @property
+    def cols(self) -> int:
+        """Weights per row."""
+        return math.prod(self.tensor.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the source."""
+        count = self.rows * self.cols
+        return count * self.tensor.nbytes // max(math.prod(self.tensor.shape), 1)
+
+
+def blocks_of(tensor: TensorInfo) -> Iterator[Block]:
+    """The blocks of a tensor; one without rows where it is empty."""
+    rows = tensor.shape[0] if tensor.shape else 1
+    cols = math.prod(tensor.shape[1:])
+    if rows * cols == 0:
+        yield Block(tensor, 0, 0, rows)
+        return
+    step = max(BLOCK_WEIGHTS // cols, 1)
+    for index, start in enumerate(range(0, rows, step)):
+        yield Block(tensor, index, start, min(step, rows - start))
+
+
+def all_blocks(checkpoint: Checkpoint) -> Iterator[Block]:
+    """The blocks of all tensors, in the checkpoint's order."""
+    for tensor in checkpoint.tensors.values():
+        yield from blocks_of(tensor)

@@ -1,0 +1,250 @@
+"""Extended Parquet V2, our archive and analysis format: what it can store, and its writer.
+
+A folder of part files that any Parquet reader opens; one row a block of consecutive rows of a tensor. Each row
+of a quantized block is one LSB-first bitstream padded to a whole byte, and w = (q − zero_point)·scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.config import GROUP_SIZES
+from workbench.errors import QuantizationError
+from workbench.formats.blocks import Block, all_blocks
+from workbench.formats.parquet_reader import ParquetPayload
+from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
+from workbench.formats.target import BlockCheck, Unit, kept
+from workbench.plan import Layer, Option, Plan
+from workbench.quantize import Error, affine_error, count_codes, encode_affine
+
+PART_BYTES = 64 * 2**20
+"""Source bytes after which a part is closed."""
+
+ROW_OVERHEAD = 6_144
+"""Upper bound of what a row costs beside data, scales and names: pages, their headers, its row group's metadata."""
+
+PART_OVERHEAD = 8_192
+"""Upper bound of a part's own cost: the schema twice, the fixed metadata."""
+
+
+@dataclass(frozen=True)
+class Part(Unit):
+    """A part file: consecutive blocks."""
+
+    blocks: tuple[Block, ...]
+    """The blocks, one row each."""
+    parts: int
+    """How many parts there are in all."""
+
+
+class ParquetTarget:
+    """The export format Extended Parquet V2."""
+
+    name = "parquet"
+    is_exact = False
+
+    def options(self, layer: Layer) -> Sequence[Option]:
+        """Widths 2 to 8, both schemes, all group sizes; and the source dtype."""
+        found = [
+            _option(layer, bits, scheme, group)
+            for bits in range(2, 9)
+            for scheme in ("asymmetric", "symmetric")
+            for group in GROUP_SIZES
+        ]
+        return sorted([*found, self.keep(layer)], key=lambda option: option.nbytes)
+
+    def keep(self, layer: Layer) -> Option:
+        """The option of leaving a layer in its source dtype."""
+        return kept(layer, DTYPES[layer.dtype].itemsize)
+
+    def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
+        """The option wished for: this format stores them all."""
+        return _option(layer, bits, scheme, group_size)
+
+    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+        """What rows of a layer [rows, cols] lose when they are stored as an option."""
+        symmetric = option.scheme == "symmetric"
+        return encode_affine(weights, option.bits, option.group_size, symmetric, tensor, row_start).error
+
+    def predict_size(self, checkpoint: Checkpoint, plan: Plan) -> int:
+        """Upper bound of the bytes of all parts: ZSTD may compress, and grows incompressible data by 1/256."""
+        units = self.units(checkpoint, plan)
+        metadata = sum(len(key) + len(value.encode()) for key, value in file_metadata(plan, 0, 0).items())
+        total = len(units) * (PART_OVERHEAD + metadata)
+        for block in all_blocks(checkpoint):
+            option = plan.choices.get(block.tensor.name)
+            if option is None or option.is_kept:
+                stored = block.nbytes
+            else:
+                stored = _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
+            # The name stands in the data and twice in the statistics of two columns' pages and chunks.
+            total += stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
+        return total
+
+    def units(self, checkpoint: Checkpoint, plan: Plan) -> Sequence[Part]:
+        """The part files."""
+        groups: list[list[Block]] = [[]]
+        size = 0
+        for block in all_blocks(checkpoint):
+            if size >= PART_BYTES:
+                groups.append([])
+                size = 0
+            groups[-1].append(block)
+            size += block.nbytes
+        return [
+            Part(index, sum(block.nbytes for block in blocks), tuple(blocks), len(groups))
+            for index, blocks in enumerate(groups)
+        ]
+
+    def write(self, unit: Unit, checkpoint: Checkpoint, plan: Plan, folder: Path) -> Iterator[int]:
+        """Write a part file; yields source bytes done.
+
+        Raises
+        ------
+        QuantizationError
+            If the source changed or the file cannot be written.
+        ValidationError
+            If a weight to quantize is NaN or Inf.
+        """
+        assert isinstance(unit, Part)
+        path = folder / part_name(unit.index)
+        temporary = path.with_suffix(".tmp")
+        try:
+            with pq.ParquetWriter(
+                temporary, SCHEMA, version="2.6", compression="zstd", compression_level=1,
+                use_dictionary=False, write_statistics=["layer_name", "block_index"],
+                write_page_checksum=True,
+            ) as writer:  # fmt: skip
+                writer.add_key_value_metadata(file_metadata(plan, unit.index, unit.parts))
+                for block in unit.blocks:
+                    writer.write_batch(_row(block, checkpoint, plan))
+                    yield block.nbytes
+            _flush(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            raise QuantizationError(
+                f"{path} cannot be written: {error}. Free some space or choose another output folder, then run "
+                "again.",
+                path=path,
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
+        """Read a part back and compare each block with the source.
+
+        Raises
+        ------
+        QuantizationError
+            If a tensor that keeps its dtype differs from the source.
+        MetadataError
+            If the part is malformed or a checksum is wrong.
+        """
+        payload = ParquetPayload(folder, only=unit)
+        for name, index in payload.blocks:
+            yield _check_block(payload, name, index, checkpoint)
+
+    def open(self, folder: Path) -> ParquetPayload:
+        """Open the parts in a folder.
+
+        Raises
+        ------
+        MetadataError
+            If a part or a block is missing, doubled or malformed, or of an unknown major version.
+        """
+        return ParquetPayload(folder)
+
+
+def _check_block(payload: ParquetPayload, name: str, index: int, checkpoint: Checkpoint) -> BlockCheck:
+    block = payload.stored_block(name, index)
+    stop = block.row_start + block.rows
+    source = checkpoint.read_rows(name, block.row_start, stop)
+    option = block.option
+    if option is None:
+        if block.data.tobytes() != source.tobytes():
+            raise QuantizationError(
+                f"{payload.folder}: rows {block.row_start} to {stop} of {name!r} differ from the source.",
+                path=payload.folder,
+                tensor=name,
+            )
+        return BlockCheck(name, source.nbytes)
+    error = affine_error(
+        source,
+        block.data,
+        block.scales,
+        block.zero_points,
+        option.bits,
+        option.group_size,
+        name,
+        block.row_start,
+    )
+    return BlockCheck(name, source.nbytes, error, count_codes(block.data, source.shape[1], option.bits))
+
+
+def _option(layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
+    return Option(bits, scheme, group_size, _stored_bytes(layer.rows, layer.cols, bits, group_size))
+
+
+def _stored_bytes(rows: int, cols: int, bits: int, group_size: int) -> int:
+    scales_and_zero_points = 8 * math.ceil(cols / group_size)
+    return rows * ((cols * bits + 7) // 8 + scales_and_zero_points)
+
+
+def _row(block: Block, checkpoint: Checkpoint, plan: Plan) -> pa.RecordBatch:
+    tensor = block.tensor
+    weights = checkpoint.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
+    option = plan.choices.get(tensor.name)
+    none = np.empty(0, np.float32)
+    if option is None or option.is_kept:
+        data, scales, zero_points = weights.reshape(-1).view(np.uint8), none, none
+        bits, quant_type, described = 8 * DTYPES[tensor.dtype].itemsize, "none", (None, None, None)
+    else:
+        encoded = encode_affine(
+            weights,
+            option.bits,
+            option.group_size,
+            option.scheme == "symmetric",
+            tensor.name,
+            block.row_start,
+        )
+        data = encoded.codes.reshape(-1)
+        scales, zero_points = encoded.scales.reshape(-1), encoded.zero_points.reshape(-1)
+        bits, quant_type, described = option.bits, f"int{option.bits}", (1, option.group_size, "lsb")
+    modality = str(plan.made_by.get("modality", checkpoint.modality.value))
+    values: list[Any] = [
+        [tensor.name], [block.index], [block.row_start], [block.rows], [list(tensor.shape)], [tensor.dtype],
+        [block.rows * block.cols], [quant_type], [bits], *([value] for value in described),
+        _one(data, pa.large_binary()), _one(scales, pa.list_(pa.float32())),
+        _one(zero_points, pa.list_(pa.float32())), [hashlib.sha256(data).hexdigest()],
+        [True], [modality], [None], [None], [None],
+    ]  # fmt: skip
+    arrays = [
+        value if isinstance(value, pa.Array) else pa.array(value, field.type)
+        for value, field in zip(values, SCHEMA, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+def _one(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """An Arrow array of one element that holds all the values, without copying them."""
+    if pa.types.is_large_binary(kind):
+        offsets = pa.py_buffer(np.array([0, values.size], np.int64))
+        return pa.LargeBinaryArray.from_buffers(kind, 1, [None, offsets, pa.py_buffer(values)])
+    return pa.ListArray.from_arrays(pa.array([0, values.size], pa.int32()), pa.array(values, pa.float32()))
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

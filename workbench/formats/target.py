@@ -1,0 +1,115 @@
+"""What an export target must offer, whatever its file looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint import Checkpoint
+from workbench.plan import KEEP, Layer, Option, Plan
+from workbench.quantize import Error
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of the payload that is written and checked in one go, independently of the others."""
+
+    index: int
+    """Its place among the units, from 0."""
+    nbytes: int
+    """Bytes of the source that go into it."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a payload."""
+
+    name: str
+    """Its name in the checkpoint."""
+    shape: tuple[int, ...]
+    """Its shape in the checkpoint."""
+    dtype: str
+    """Its dtype in the checkpoint, by its safetensors name."""
+    option: Option | None
+    """How it is stored; None where it keeps its source dtype."""
+
+
+@dataclass(frozen=True)
+class BlockCheck:
+    """What a stored block turned out to be, read back from disk and compared with its source."""
+
+    tensor: str
+    """The tensor it belongs to."""
+    nbytes: int
+    """Its bytes in the source."""
+    error: Error = Error()
+    """What its codes lose; none where it keeps the source dtype, which was found equal byte for byte."""
+    code_counts: NDArray[np.int64] | None = None
+    """Occurrences of each code, [2**bits]; None where it keeps the source dtype."""
+
+
+class Payload(Protocol):
+    """A written payload, opened for reading."""
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """All tensors by name, in the checkpoint's order."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan recorded in the payload itself."""
+
+    @property
+    def units(self) -> int:
+        """Number of units, as `Target.check` counts them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its files."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The tensor: decoded to float32 where it was quantized, else in its own dtype."""
+
+
+class Target(Protocol):
+    """An export format: what it can store, and how it is written and read."""
+
+    name: str
+    """As the configuration names it."""
+
+    def options(self, layer: Layer) -> Sequence[Option]:
+        """Everything the format can store the layer as, keeping it included, fewest bytes first."""
+
+    def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
+        """The legal option nearest to a wish: this width or the next wider, this group size or the next smaller."""
+
+    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+        """What rows of a layer [rows, cols] lose when they are stored as an option."""
+
+    def predict_size(self, checkpoint: Checkpoint, plan: Plan) -> int:
+        """Bytes of the payload: exact, or an upper bound where `is_exact` is false."""
+
+    is_exact: bool
+    """Whether `predict_size` is exact."""
+
+    def units(self, checkpoint: Checkpoint, plan: Plan) -> Sequence[Unit]:
+        """The payload's division into units; depends on the checkpoint and the plan only."""
+
+    def write(self, unit: Unit, checkpoint: Checkpoint, plan: Plan, folder: Path) -> Iterator[int]:
+        """Write a unit; yields source bytes done, so that the caller can report and stop."""
+
+    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
+        """Read a written unit back from disk, by its index, and compare each block with the source."""
+
+    def open(self, folder: Path) -> Payload:
+        """Open a payload that was written to a folder."""
+
+
+def kept(layer: Layer, bytes_per_weight: int) -> Option:
+    """The option of leaving a layer in its source dtype."""
+    return Option(8 * bytes_per_weight, KEEP, 0, layer.params * bytes_per_weight)

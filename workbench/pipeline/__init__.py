@@ -1,0 +1,19 @@
+"""The engine: from a checkpoint and a plan to an export that was read back and measured."""
+
+from workbench.pipeline.export import Export, load
+from workbench.pipeline.orchestrator import DiffusionOrchestrator
+from workbench.pipeline.report import LayerReport, Report
+from workbench.pipeline.verify import Verification, verify
+from workbench.pipeline.work import InlineExecutor, ProgressCallback
+
+__all__ = [
+    "DiffusionOrchestrator",
+    "Export",
+    "InlineExecutor",
+    "LayerReport",
+    "ProgressCallback",
+    "Report",
+    "Verification",
+    "load",
+    "verify",
+]

@@ -1,0 +1,30 @@
+"""What a run should tell its user besides figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+from workbench.checkpoint import Checkpoint
+from workbench.config import DiffusionQuantConfig
+
+
+def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Sentences on settings that change nothing in this run and on names that match no layer."""
+    names = [layer.name for layer in checkpoint.layers]
+    notes = [f"{key} is off: {reason}." for key, reason in config.inactive.items()]
+
+    def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
+        for pattern in asked:
+            if not any(matches(name, pattern) for name in names):
+                notes.append(f"{key}: {pattern!r} matches no layer.")
+
+    unmatched("layer_bit_widths", list(config.layer_bit_widths), fnmatchcase)
+    unmatched("sensitive_layer_names", list(config.sensitive_layer_names), lambda name, asked: name == asked)
+    unmatched(
+        "sensitive_layer_patterns",
+        list(config.sensitive_layer_patterns),
+        lambda name, pattern: re.search(pattern, name) is not None,
+    )
+    return tuple(notes)

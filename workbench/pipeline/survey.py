@@ -1,0 +1,155 @@
+"""Looking at every layer before anything is written: is it finite, how is it distributed, what width does it take?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint import Checkpoint
+from workbench.config import DiffusionQuantConfig
+from workbench.errors import QuantizationError, ValidationError
+from workbench.formats import Target
+from workbench.formats.blocks import blocks_of
+from workbench.plan import Layer, Option
+from workbench.quantize import Error, count_weights, entropy_bits, find_range
+
+BINS = 256
+"""Bins of the histogram whose entropy is the normalised histogram entropy."""
+
+SENSITIVE_ROLES = frozenset({"embedding", "norm", "head", "time_embed", "modulation"})
+"""Roles that count as sensitive besides the layers that the user names."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found about a layer, and what is to become of it."""
+
+    layer: str
+    """The layer."""
+    entropy: float | None
+    """Normalised histogram entropy Ĥ, 0 to 1; None where a kept layer is not finite."""
+    option: Option
+    """How it will be stored."""
+    fallback: tuple[str, ...] = ()
+    """The widths that were not accurate enough, each with its cosine, such as ``"int2 (0.81)"``."""
+
+
+def wished_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option:
+    """The option that the configuration asks for, before any fallback."""
+    if is_sensitive(layer, config):
+        return _kept(layer, target)
+    return target.quantized(layer, config.bits_for(layer.name), config.scheme, config.group_size)
+
+
+def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
+    """Whether the configuration keeps a layer in source precision."""
+    return config.skip_sensitive_layers and (
+        layer.role in SENSITIVE_ROLES or config.names_sensitive(layer.name)
+    )
+
+
+def survey_layer(
+    layer: Layer,
+    checkpoint: Checkpoint,
+    target: Target,
+    wishes: Sequence[Option],
+    min_accuracy: float,
+    fail_fast: bool,
+    advance: Callable[[int], None],
+) -> Survey:
+    """Measure a layer and settle its option.
+
+    Parameters
+    ----------
+    layer : Layer
+    checkpoint : Checkpoint
+    target : Target
+    wishes : sequence of Option
+        The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
+        one.
+    min_accuracy : float
+        Least cosine.
+    fail_fast : bool
+        Raise at a miss instead of falling back.
+    advance : callable
+        Hears of bytes of source done.
+
+    Raises
+    ------
+    ValidationError
+        If a layer that is to be quantized has a NaN or Inf.
+    QuantizationError
+        If the source changed, or at a miss with `fail_fast`.
+    """
+    try:
+        entropy = _entropy(layer, checkpoint, advance)
+    except ValidationError:
+        if not wishes[0].is_kept:
+            raise
+        return Survey(layer.name, None, wishes[0])
+    misses: list[str] = []
+    for option in wishes[:-1]:
+        cosine = _error(layer, checkpoint, option, target).cosine
+        if cosine >= min_accuracy:
+            return Survey(layer.name, entropy, option, tuple(misses))
+        if fail_fast:
+            raise QuantizationError(
+                f"Layer {layer.name!r} has a cosine of {cosine:.6f} at {option.bits} bits, under min_accuracy "
+                f"{min_accuracy}. Give it more bits (layer_bit_widths), lower min_accuracy, or turn fail_fast "
+                "off to let it fall back.",
+                tensor=layer.name,
+                cosine=cosine,
+                min_accuracy=min_accuracy,
+                bits=option.bits,
+            )
+        misses.append(f"int{option.bits} ({cosine:.4f})")
+    return Survey(layer.name, entropy, wishes[-1], tuple(misses))
+
+
+def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Target) -> list[Option]:
+    """The option wished for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
+    if wish.is_kept or config.min_accuracy <= 0.0:
+        return [wish]
+    wider = [
+        target.quantized(layer, bits, config.scheme, config.group_size) for bits in (4, 8) if bits > wish.bits
+    ]
+    return [wish, *(option for option in wider if option.bits > wish.bits), _kept(layer, target)]
+
+
+def _kept(layer: Layer, target: Target) -> Option:
+    return next(option for option in target.options(layer) if option.is_kept)
+
+
+def _rows(layer: Layer, checkpoint: Checkpoint) -> Iterator[tuple[int, NDArray[Any]]]:
+    for block in blocks_of(checkpoint.tensors[layer.name]):
+        if block.rows:
+            yield (
+                block.row_start,
+                checkpoint.read_rows(layer.name, block.row_start, block.row_start + block.rows),
+            )
+
+
+def _entropy(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> float:
+    ranges = []
+    for row_start, weights in _rows(layer, checkpoint):
+        ranges.append(find_range(weights, layer.name, row_start))
+        advance(weights.nbytes)
+    if not ranges:
+        return 0.0
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    counts = np.zeros(BINS, np.int64)
+    for _, weights in _rows(layer, checkpoint):
+        count_weights(weights, low, high, counts)
+        advance(0)
+    return entropy_bits(counts) / np.log2(BINS)
+
+
+def _error(layer: Layer, checkpoint: Checkpoint, option: Option, target: Target) -> Error:
+    total = Error()
+    for row_start, weights in _rows(layer, checkpoint):
+        total += target.error(weights, option, layer.name, row_start)
+    return total

@@ -1,0 +1,134 @@
+"""Running independent tasks on an executor, with progress, cancelling and a sample of the memory in use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workbench.errors import CancelledError
+
+T = TypeVar("T")
+
+ProgressCallback = Callable[[float, str], None]
+"""Called with the fraction done and a message, at most 10 times a second, on the side of the caller."""
+
+REFRESH_SECONDS = 0.1
+
+
+class InlineExecutor(Executor):
+    """An executor that runs each task in the calling thread, at once."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - what a future is for
+            future.set_exception(error)
+        return future
+
+
+class Progress:
+    """What workers report, what the caller hears of it, and the wish to stop.
+
+    Workers only add to a sum and look at a flag; the thread that waits for them calls `pump`.
+
+    Parameters
+    ----------
+    total : int
+        The sum that means done, in bytes of source.
+    callback : callable, optional
+        Hears of the fraction and a message. An exception in it ends the work and is raised to the caller.
+    cancel : threading.Event, optional
+        Set from outside to stop the work.
+    """
+
+    def __init__(
+        self, total: int, callback: ProgressCallback | None = None, cancel: threading.Event | None = None
+    ) -> None:
+        self.total = max(total, 1)
+        self.message = ""
+        self.peak_anonymous = 0
+        self._done = 0
+        self._callback = callback
+        self._cancel = cancel or threading.Event()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._last_call = -1.0
+
+    def advance(self, amount: int) -> None:
+        """Count work done; called by workers.
+
+        Raises
+        ------
+        CancelledError
+            If the work is to stop.
+        """
+        if self._cancel.is_set() or self._stop.is_set():
+            raise CancelledError("The work was cancelled; nothing was left half-written.")
+        with self._lock:
+            self._done += amount
+
+    def stop(self) -> None:
+        """Make workers stop at their next `advance`."""
+        self._stop.set()
+
+    def pump(self, finished: bool = False) -> None:
+        """Tell the callback, unless it was told just now; called by the thread that waits."""
+        self.peak_anonymous = max(self.peak_anonymous, anonymous_bytes())
+        now = time.monotonic()
+        if self._callback and (finished or now - self._last_call >= REFRESH_SECONDS):
+            self._last_call = now
+            self._callback(1.0 if finished else min(self._done / self.total, 0.999), self.message)
+        if self._cancel.is_set() and not finished:
+            raise CancelledError("The work was cancelled; nothing was left half-written.")
+
+
+def run_tasks(
+    tasks: Iterable[Callable[[], T]],
+    executor: Executor,
+    in_flight: int,
+    progress: Progress,
+    on_result: Callable[[T], None],
+) -> None:
+    """Run tasks, a bounded number at a time; results are handed over as they come, in the calling thread.
+
+    Whatever goes wrong, in a task, in the callback or by Ctrl-C, is raised after all running tasks have ended.
+    """
+    waiting = iter(tasks)
+    running: set[Future[T]] = set()
+    exhausted = False
+    try:
+        while running or not exhausted:
+            while not exhausted and len(running) < in_flight:
+                task = next(waiting, None)
+                if task is None:
+                    exhausted = True
+                else:
+                    running.add(executor.submit(task))
+                    progress.pump()
+            finished, running = wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                on_result(future.result())
+            progress.pump()
+    finally:
+        if running:
+            progress.stop()
+            for future in running:
+                future.cancel()
+            wait(running)
+
+
+def anonymous_bytes() -> int:
+    """Anonymous resident memory of this process in bytes; 0 where the system does not tell (not Linux)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,51 @@
+"""Counting weights and codes, and the entropy of counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench import backend
+from workbench.quantize.patterns import patterns_of, raise_not_finite
+
+
+def find_range(weights: NDArray[Any], tensor: str = "weights", row_start: int = 0) -> tuple[float, float]:
+    """Least and greatest of some rows of weights [rows, cols].
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf.
+    """
+    results = np.zeros(6)
+    results[:2] = math.inf, -math.inf
+    patterns, is_half = patterns_of(weights)
+    bad = backend.kernels().moments(patterns, is_half, 0.0, 1.0, results)
+    if bad >= 0:
+        raise_not_finite(weights, bad, tensor, row_start)
+    return float(results[0]), float(results[1])
+
+
+def count_weights(weights: NDArray[Any], low: float, high: float, counts: NDArray[np.int64]) -> None:
+    """Add the weights that fall into each of equal bins between low and high to counts."""
+    patterns, is_half = patterns_of(weights)
+    bad = backend.kernels().histogram(patterns, is_half, low, high, counts)
+    if bad >= 0:
+        raise_not_finite(weights, bad, "weights", 0)
+
+
+def count_codes(codes: NDArray[np.uint8], cols: int, bits: int) -> NDArray[np.int64]:
+    """Occurrences of each code, int64 [2**bits], in rows of packed codes [rows, ceil(cols·bits / 8)]."""
+    counts = np.zeros(1 << bits, np.int64)
+    if codes.size:
+        backend.kernels().code_counts(codes.reshape(-1), len(codes), cols, bits, counts)
+    return counts
+
+
+def entropy_bits(counts: NDArray[np.int64]) -> float:
+    """Shannon entropy −Σ p·log2 p of counts, in bits; 0 where there are none."""
+    seen = counts[counts > 0] / max(int(counts.sum()), 1)
+    return float(-(seen * np.log2(seen)).sum()) + 0.0
