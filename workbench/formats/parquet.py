@@ -207,9 +207,10 @@ def _row(block: Block, checkpoint: Checkpoint, plan: Plan) -> pa.RecordBatch:
     weights = checkpoint.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
     option = plan.choices.get(tensor.name)
     none = np.empty(0, np.float32)
+    described: list[Any]
     if option is None or option.is_kept:
         data, scales, zero_points = weights.reshape(-1).view(np.uint8), none, none
-        bits, quant_type, described = 8 * DTYPES[tensor.dtype].itemsize, "none", (None, None, None)
+        bits, quant_type, described = 8 * DTYPES[tensor.dtype].itemsize, "none", [None, None, None]
     else:
         encoded = encode_affine(
             weights,
@@ -221,13 +222,13 @@ def _row(block: Block, checkpoint: Checkpoint, plan: Plan) -> pa.RecordBatch:
         )
         data = encoded.codes.reshape(-1)
         scales, zero_points = encoded.scales.reshape(-1), encoded.zero_points.reshape(-1)
-        bits, quant_type, described = option.bits, f"int{option.bits}", (1, option.group_size, "lsb")
+        bits, quant_type, described = option.bits, f"int{option.bits}", [1, option.group_size, "lsb"]
     modality = str(plan.made_by.get("modality", checkpoint.modality.value))
     values: list[Any] = [
         [tensor.name], [block.index], [block.row_start], [block.rows], [list(tensor.shape)], [tensor.dtype],
         [block.rows * block.cols], [quant_type], [bits], *([value] for value in described),
         _one(data, pa.large_binary()), _one(scales, pa.list_(pa.float32())),
-        _one(zero_points, pa.list_(pa.float32())), [hashlib.sha256(data).hexdigest()],
+        _one(zero_points, pa.list_(pa.float32())), [hashlib.sha256(data.data).hexdigest()],
         [True], [modality], [None], [None], [None],
     ]  # fmt: skip
     arrays = [

@@ -154,7 +154,7 @@ class ParquetPayload:
             row[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for key in ("scales", "zero_points")
         )
-        if hashlib.sha256(data).hexdigest() != row["sha256"][0].as_py():
+        if hashlib.sha256(data.data).hexdigest() != row["sha256"][0].as_py():
             raise MetadataError(
                 f"{where} has a wrong checksum: the file is damaged. Export again, or restore it.",
                 path=self.folder,

@@ -14,6 +14,8 @@ from workbench.checkpoint import Checkpoint
 from workbench.plan import KEEP, Layer, Option, Plan
 from workbench.quantize import Error
 
+NO_ERROR = Error()
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -47,7 +49,7 @@ class BlockCheck:
     """The tensor it belongs to."""
     nbytes: int
     """Its bytes in the source."""
-    error: Error = Error()
+    error: Error = NO_ERROR
     """What its codes lose; none where it keeps the source dtype, which was found equal byte for byte."""
     code_counts: NDArray[np.int64] | None = None
     """Occurrences of each code, [2**bits]; None where it keeps the source dtype."""

@@ -16,9 +16,11 @@ def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> tuple[str,
     notes = [f"{key} is off: {reason}." for key, reason in config.inactive.items()]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
-        for pattern in asked:
-            if not any(matches(name, pattern) for name in names):
-                notes.append(f"{key}: {pattern!r} matches no layer.")
+        notes.extend(
+            f"{key}: {pattern!r} matches no layer."
+            for pattern in asked
+            if not any(matches(name, pattern) for name in names)
+        )
 
     unmatched("layer_bit_widths", list(config.layer_bit_widths), fnmatchcase)
     unmatched("sensitive_layer_names", list(config.sensitive_layer_names), lambda name, asked: name == asked)

@@ -1,36 +1,24 @@
-"""The engine: from a checkpoint and a configuration or plan to an export on disk, measured."""
+"""The engine's entry: `DiffusionOrchestrator`."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from workbench import backend
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError, QuantizationError, ValidationError
-from workbench.formats import Target, Unit, target_named
-from workbench.formats.target import BlockCheck
-from workbench.pipeline.export import RECORD, write_record
-from workbench.pipeline.notes import notes_on
+from workbench.formats import target_named
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
-from workbench.pipeline.report import Report, layer_report, summarise
-from workbench.pipeline.survey import Survey, fallbacks, survey_layer, wished_option
-from workbench.pipeline.whole import read_whole_tensors
-from workbench.pipeline.work import Progress, ProgressCallback, run_tasks
-from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Error
+from workbench.pipeline.report import Report
+from workbench.pipeline.run import Run
+from workbench.pipeline.work import Progress, ProgressCallback
+from workbench.plan import Plan
 
 WORKER_BYTES = 96 * 10**6
 """Anonymous memory that a worker needs at most for a block and its encoding."""
@@ -111,7 +99,7 @@ class DiffusionOrchestrator:
                 self._workers() as (executor, in_flight),
                 _full_disk_explained(output),
             ):
-                run = _Run(self.config, checkpoint, target, place.folder, executor, in_flight, progress)
+                run = Run(self.config, checkpoint, target, place.folder, executor, in_flight, progress)
                 report = run.export(Journal(place.folder, output), plan, started)
                 place.commit()
             progress.pump(finished=True)
@@ -138,198 +126,6 @@ class DiffusionOrchestrator:
             return
         with ThreadPoolExecutor(in_flight, thread_name_prefix="workbench") as executor:
             yield executor, in_flight
-
-
-class _Run:
-    """One export under way."""
-
-    def __init__(
-        self,
-        config: DiffusionQuantConfig,
-        checkpoint: Checkpoint,
-        target: Target,
-        folder: Path,
-        executor: Executor,
-        in_flight: int,
-        progress: Progress,
-    ) -> None:
-        self.config = config
-        self.checkpoint = checkpoint
-        self.streamed = checkpoint if config.enable_streaming else read_whole_tensors(checkpoint)
-        self.target = target
-        self.folder = folder
-        self.executor = executor
-        self.in_flight = in_flight
-        self.progress = progress
-        self.layers = [layer for layer in checkpoint.layers if layer.params]
-
-    def export(self, journal: Journal, plan: Plan | None, started: float) -> Report:
-        journal.begin(self._header(plan))
-        surveys = self._survey(journal, plan)
-        if plan is None:
-            plan = self._plan(surveys)
-        predicted = self.target.predict_size(self.checkpoint, plan)
-        _require_space(self.folder, predicted)
-        checks = self._write(journal, plan)
-        self._copy_side_files()
-        self.checkpoint.check_unchanged()
-        report = self._report(plan, surveys, checks, predicted, started)
-        write_record(self.folder, plan, self.config.model_dump(mode="json"), report.to_dict())
-        return report
-
-    def _header(self, plan: Plan | None) -> dict[str, Any]:
-        return {
-            "kind": "run",
-            "checkpoint": self.checkpoint.fingerprint,
-            "target": self.target.name,
-            "configuration": self.config.model_dump(
-                mode="json", exclude={"num_threads", "max_memory_limit_mb"}
-            ),
-            "plan": plan.digest if plan else None,
-        }
-
-    def _survey(self, journal: Journal, plan: Plan | None) -> dict[str, Survey]:
-        """Look at every layer, in parallel; what an interrupted run has looked at is taken from its journal."""
-        surveys = {
-            line["layer"]: _survey_from(line) for line in journal.lines if line.get("kind") == "survey"
-        }
-        sizes = {layer.name: self.checkpoint.tensors[layer.name].nbytes for layer in self.layers}
-        for name in surveys:
-            self.progress.advance(sizes[name])
-
-        def look(layer: Layer) -> Survey:
-            if plan is None:
-                wish = wished_option(layer, self.config, self.target)
-                wishes = fallbacks(layer, wish, self.config, self.target)
-            else:
-                wishes = [plan.choices[layer.name]]
-            return survey_layer(
-                layer, self.streamed, self.target, wishes,
-                self.config.min_accuracy, self.config.fail_fast, self.progress.advance,
-            )  # fmt: skip
-
-        def keep(survey: Survey) -> None:
-            surveys[survey.layer] = survey
-            journal.append(_survey_line(survey))
-
-        self.progress.message = "looking at layers"
-        tasks = (partial(look, layer) for layer in self.layers if layer.name not in surveys)
-        run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
-        return surveys
-
-    def _plan(self, surveys: Mapping[str, Survey]) -> Plan:
-        modality = self.config.modality or self.checkpoint.modality.value
-        return Plan(
-            target=self.target.name,
-            choices={layer.name: surveys[layer.name].option for layer in self.layers},
-            fingerprint=self.checkpoint.fingerprint,
-            made_by={
-                "method": "configuration",
-                "deployment_profile": self.config.deployment_profile,
-                "bit_width": self.config.bit_width,
-                "group_size": self.config.group_size,
-                "scheme": self.config.scheme,
-                "min_accuracy": self.config.min_accuracy,
-                "modality": modality,
-            },
-        )
-
-    def _write(self, journal: Journal, plan: Plan) -> dict[str, _Measured]:
-        """Write the units and read each back, in parallel; those in the journal are there already."""
-        units = self.target.units(self.checkpoint, plan)
-        finished: dict[int, list[BlockCheck]] = {
-            line["unit"]: [_check_from(check) for check in line["checks"]]
-            for line in journal.lines
-            if line.get("kind") == "unit"
-        }
-        for index in finished:
-            self.progress.advance(2 * units[index].nbytes)
-
-        def make(unit: Unit) -> tuple[Unit, list[BlockCheck]]:
-            for done in self.target.write(unit, self.streamed, plan, self.folder):
-                self.progress.advance(done)
-            checks = []
-            for check in self.target.check(unit.index, self.streamed, self.folder):
-                checks.append(check)
-                self.progress.advance(check.nbytes)
-            return unit, checks
-
-        def keep(result: tuple[Unit, list[BlockCheck]]) -> None:
-            unit, checks = result
-            finished[unit.index] = checks
-            journal.append({"kind": "unit", "unit": unit.index, "checks": [_check_line(c) for c in checks]})
-
-        self.progress.message = "writing and reading back"
-        tasks = (partial(make, unit) for unit in units if unit.index not in finished)
-        run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
-        return measured_by_tensor(finished[unit.index] for unit in units)
-
-    def _copy_side_files(self) -> None:
-        for side in self.checkpoint.side_files:
-            destination = self.folder / side.relative
-            if destination.exists() or side.relative == RECORD:
-                raise ValidationError(
-                    f"The side file {side.relative} of the checkpoint has the name of a file of the export. Rename "
-                    "it or move it out of the checkpoint's folder.",
-                    path=side.source,
-                )
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(side.source, destination)
-
-    def _report(
-        self,
-        plan: Plan,
-        surveys: Mapping[str, Survey],
-        checks: Mapping[str, _Measured],
-        predicted: int,
-        started: float,
-    ) -> Report:
-        payload = self.target.open(self.folder)
-        layers = [
-            layer_report(
-                layer, plan.choices[layer.name], surveys[layer.name],
-                checks[layer.name].error, checks[layer.name].counts, self.config.min_accuracy,
-            )
-            for layer in self.layers
-        ]  # fmt: skip
-        self.progress.pump()
-        sizes = {"source": self.checkpoint.nbytes, "actual": payload.nbytes, "predicted": predicted}
-        return summarise(
-            layers,
-            sizes,
-            target=self.target.name,
-            seconds=time.monotonic() - started,
-            peak_anon_mb=self.progress.peak_anonymous / 1e6,
-            min_accuracy=self.config.min_accuracy,
-            modality=self.config.modality or self.checkpoint.modality.value,
-            modality_evidence="the configuration says so"
-            if self.config.modality
-            else self.checkpoint.modality.evidence,
-            kernels=backend.kernels().description,
-            notes=notes_on(self.config, self.checkpoint),
-        )
-
-
-class _Measured:
-    """What the blocks of one tensor add up to."""
-
-    def __init__(self) -> None:
-        self.error = Error()
-        self.counts: NDArray[np.int64] | None = None
-
-    def add(self, check: BlockCheck) -> None:
-        self.error += check.error
-        if check.code_counts is not None:
-            self.counts = check.code_counts if self.counts is None else self.counts + check.code_counts
-
-
-def measured_by_tensor(units: Iterator[list[BlockCheck]] | Any) -> dict[str, _Measured]:
-    """Errors and code counts of tensors, summed over blocks in the order stored."""
-    measured: dict[str, _Measured] = {}
-    for checks in units:
-        for check in checks:
-            measured.setdefault(check.tensor, _Measured()).add(check)
-    return measured
 
 
 def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
@@ -370,16 +166,6 @@ def _work_ahead(checkpoint: Checkpoint) -> int:
     return layers + 2 * checkpoint.nbytes
 
 
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise QuantizationError(
-            f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {needed / 1e6:,.0f} MB. Free "
-            "some space or choose another output folder.",
-            path=folder.parent,
-        )
-
-
 @contextmanager
 def _full_disk_explained(output: Path) -> Iterator[None]:
     try:
@@ -390,28 +176,3 @@ def _full_disk_explained(output: Path) -> Iterator[None]:
             "again.",
             path=output,
         ) from error
-
-
-def _survey_line(survey: Survey) -> dict[str, Any]:
-    option = survey.option
-    return {
-        "kind": "survey",
-        "layer": survey.layer,
-        "entropy": survey.entropy,
-        "option": [option.bits, option.scheme, option.group_size, option.nbytes],
-        "fallback": list(survey.fallback),
-    }
-
-
-def _survey_from(line: Mapping[str, Any]) -> Survey:
-    return Survey(line["layer"], line["entropy"], Option(*line["option"]), tuple(line["fallback"]))
-
-
-def _check_line(check: BlockCheck) -> list[Any]:
-    counts = None if check.code_counts is None else check.code_counts.tolist()
-    return [check.tensor, check.nbytes, [check.error.noise, check.error.signal, check.error.cross], counts]
-
-
-def _check_from(line: Sequence[Any]) -> BlockCheck:
-    tensor, nbytes, sums, counts = line
-    return BlockCheck(tensor, nbytes, Error(*sums), None if counts is None else np.array(counts, np.int64))

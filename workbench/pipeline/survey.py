@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,7 @@ def _entropy(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None
     for _, weights in _rows(layer, checkpoint):
         count_weights(weights, low, high, counts)
         advance(0)
-    return entropy_bits(counts) / np.log2(BINS)
+    return entropy_bits(counts) / math.log2(BINS)
 
 
 def _error(layer: Layer, checkpoint: Checkpoint, option: Option, target: Target) -> Error:

@@ -13,10 +13,9 @@ from typing import Any
 
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import ArrowQuantError
-from workbench.formats import Payload, target_named
-from workbench.formats.target import BlockCheck
+from workbench.formats import BlockCheck, Payload, target_named
 from workbench.pipeline.export import Record, read_record
-from workbench.pipeline.orchestrator import measured_by_tensor
+from workbench.pipeline.run import measured_by_tensor
 from workbench.pipeline.work import Progress, ProgressCallback, run_tasks
 
 TOLERANCE = 1e-4
