@@ -1,0 +1,124 @@
+"""Time and memory of a whole run on a checkpoint with the shapes of Dream-7B, beside `cp` of the same file.
+
+    python tests/benchmarks/bench_pipeline.py            # a 1 GB slice of the model
+    python tests/benchmarks/bench_pipeline.py --full     # all of it: 15.2 GB, and as much again for the copy
+
+The weights are generated: normal, 0.02 wide, in four shards of bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+HIDDEN, MLP, KEYS, VOCABULARY, BLOCKS = 3584, 18944, 512, 152064, 28
+"""Dream-7B's sizes, which are Qwen2.5-7B's."""
+
+
+def shapes(blocks: int, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the tensors of a Dream model."""
+    yield "model.embed_tokens.weight", (vocabulary, HIDDEN)
+    for block in range(blocks):
+        name = f"model.layers.{block}."
+        for key, out in (("q", HIDDEN), ("k", KEYS), ("v", KEYS)):
+            yield f"{name}self_attn.{key}_proj.weight", (out, HIDDEN)
+            yield f"{name}self_attn.{key}_proj.bias", (out,)
+        yield name + "self_attn.o_proj.weight", (HIDDEN, HIDDEN)
+        yield name + "mlp.gate_proj.weight", (MLP, HIDDEN)
+        yield name + "mlp.up_proj.weight", (MLP, HIDDEN)
+        yield name + "mlp.down_proj.weight", (HIDDEN, MLP)
+        yield name + "input_layernorm.weight", (HIDDEN,)
+        yield name + "post_attention_layernorm.weight", (HIDDEN,)
+    yield "model.norm.weight", (HIDDEN,)
+    yield "lm_head.weight", (vocabulary, HIDDEN)
+
+
+def generate(folder: Path, blocks: int, vocabulary: int) -> int:
+    """Write the checkpoint as a Hugging Face folder of shards; returns its bytes of tensor data."""
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal(2**25, np.float32) * np.float32(0.02)).astype(ml_dtypes.bfloat16)
+    noise = noise.view(np.uint8)
+    tensors = list(shapes(blocks, vocabulary))
+    shards = 4
+    weight_map, total = {}, 0
+    for shard in range(shards):
+        name = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
+        header, offset = {}, 0
+        mine = tensors[len(tensors) * shard // shards : len(tensors) * (shard + 1) // shards]
+        for tensor, shape in mine:
+            size = 2 * int(np.prod(shape))
+            header[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+            weight_map[tensor] = name
+            offset += size
+        text = json.dumps(header).encode()
+        with (folder / name).open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            left = offset
+            while left:
+                start = 2 * int(rng.integers(0, noise.size // 4))
+                left -= file.write(noise[start : start + left].data)
+        total += offset
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    config = {"architectures": ["DreamModel"], "model_type": "Dream", "hidden_size": HIDDEN}
+    (folder / "config.json").write_text(json.dumps(config))
+    return total
+
+
+def quantize(source: Path, output: Path, threads: int) -> dict[str, float]:
+    """Run the command line in a process of its own; its report."""
+    command = [
+        sys.executable, "-m", "workbench", "quantize", str(source), str(output), "--bit-width", "4",
+        "--threads", str(threads), "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=output.parent)
+    report: dict[str, float] = json.loads(done.stdout)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="all 28 blocks and the whole vocabulary")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
+    args = parser.parse_args()
+    blocks, vocabulary = (BLOCKS, VOCABULARY) if args.full else (2, 12_000)
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        place = Path(name)
+        source = place / "dream"
+        source.mkdir()
+        size = generate(source, blocks, vocabulary)
+        rows = []
+        for run in range(args.runs):
+            copy, output = place / "copy", place / "out"
+            started = time.perf_counter()
+            subprocess.run(["cp", "-r", source, copy], check=True)
+            copying = time.perf_counter() - started
+            shutil.rmtree(copy)
+            started = time.perf_counter()
+            report = quantize(source, output, args.threads)
+            rows.append((time.perf_counter() - started, copying, report["peak_anon_mb"], report["bpw"]))
+            shutil.rmtree(output)
+            print(f"run {run + 1}: {rows[-1][0]:.1f} s, cp {copying:.1f} s", file=sys.stderr)
+        seconds, copying, peak, bpw = (statistics.median(column) for column in zip(*rows, strict=True))
+    print(f"checkpoint            {size / 1e9:8.2f} GB of bf16 in 4 shards")
+    print(f"quantize to 4 bits    {seconds:8.1f} s   {size / seconds / 1e9:6.2f} GB/s   {args.threads} threads, {bpw:.2f} bpw")
+    print(f"cp -r                 {copying:8.1f} s   {size / copying / 1e9:6.2f} GB/s   {seconds / copying:.2f} x as long")
+    print(f"peak anonymous memory {peak:8.0f} MB")
+    print(f"medians of {args.runs} runs, page cache warm")
+
+
+if __name__ == "__main__":
+    main()
