@@ -2,9 +2,9 @@
 
 from workbench.errors import ConfigurationError
 from workbench.formats.parquet import ParquetTarget
-from workbench.formats.target import BlockCheck, Payload, StoredTensor, Target, Unit
+from workbench.formats.target import BlockCheck, Payload, StoredTensor, Target, Unit, Writer
 
-__all__ = ["BlockCheck", "Payload", "StoredTensor", "Target", "Unit", "target_named"]
+__all__ = ["BlockCheck", "Payload", "StoredTensor", "Target", "Unit", "Writer", "target_named"]
 
 _TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(),)}
 

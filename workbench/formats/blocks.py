@@ -49,7 +49,15 @@ def blocks_of(tensor: TensorInfo) -> Iterator[Block]:
         yield Block(tensor, index, start, min(step, rows - start))
 
 
-def all_blocks(checkpoint: Checkpoint) -> Iterator[Block]:
-    """The blocks of all tensors, in the checkpoint's order."""
+def divide(checkpoint: Checkpoint, most_bytes: int) -> list[list[Block]]:
+    """The blocks of all tensors, in the checkpoint's order, in runs that end once they hold so many source bytes."""
+    runs: list[list[Block]] = [[]]
+    size = 0
     for tensor in checkpoint.tensors.values():
-        yield from blocks_of(tensor)
+        for block in blocks_of(tensor):
+            if size >= most_bytes:
+                runs.append([])
+                size = 0
+            runs[-1].append(block)
+            size += block.nbytes
+    return runs

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import GROUP_SIZES
 from workbench.errors import QuantizationError
-from workbench.formats.blocks import Block, all_blocks
+from workbench.formats.blocks import Block, divide
 from workbench.formats.parquet_reader import ParquetPayload
 from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
 from workbench.formats.target import BlockCheck, Unit, kept
@@ -45,8 +46,6 @@ class Part(Unit):
 
     blocks: tuple[Block, ...]
     """The blocks, one row each."""
-    parts: int
-    """How many parts there are in all."""
 
 
 class ParquetTarget:
@@ -78,69 +77,9 @@ class ParquetTarget:
         symmetric = option.scheme == "symmetric"
         return encode_affine(weights, option.bits, option.group_size, symmetric, tensor, row_start).error
 
-    def predict_size(self, checkpoint: Checkpoint, plan: Plan) -> int:
-        """Upper bound of the bytes of all parts: ZSTD may compress, and grows incompressible data by 1/256."""
-        units = self.units(checkpoint, plan)
-        metadata = sum(len(key) + len(value.encode()) for key, value in file_metadata(plan, 0, 0).items())
-        total = len(units) * (PART_OVERHEAD + metadata)
-        for block in all_blocks(checkpoint):
-            option = plan.choices.get(block.tensor.name)
-            if option is None or option.is_kept:
-                stored = block.nbytes
-            else:
-                stored = _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
-            # The name stands in the data and twice in the statistics of two columns' pages and chunks.
-            total += stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
-        return total
-
-    def units(self, checkpoint: Checkpoint, plan: Plan) -> Sequence[Part]:
-        """The part files."""
-        groups: list[list[Block]] = [[]]
-        size = 0
-        for block in all_blocks(checkpoint):
-            if size >= PART_BYTES:
-                groups.append([])
-                size = 0
-            groups[-1].append(block)
-            size += block.nbytes
-        return [
-            Part(index, sum(block.nbytes for block in blocks), tuple(blocks), len(groups))
-            for index, blocks in enumerate(groups)
-        ]
-
-    def write(self, unit: Unit, checkpoint: Checkpoint, plan: Plan, folder: Path) -> Iterator[int]:
-        """Write a part file; yields source bytes done.
-
-        Raises
-        ------
-        QuantizationError
-            If the source changed or the file cannot be written.
-        ValidationError
-            If a weight to quantize is NaN or Inf.
-        """
-        assert isinstance(unit, Part)
-        path = folder / part_name(unit.index)
-        temporary = path.with_suffix(".tmp")
-        try:
-            with pq.ParquetWriter(
-                temporary, SCHEMA, version="2.6", compression="zstd", compression_level=1,
-                use_dictionary=False, write_statistics=["layer_name", "block_index"],
-                write_page_checksum=True,
-            ) as writer:  # fmt: skip
-                writer.add_key_value_metadata(file_metadata(plan, unit.index, unit.parts))
-                for block in unit.blocks:
-                    writer.write_batch(_row(block, checkpoint, plan))
-                    yield block.nbytes
-            _flush(temporary)
-            temporary.replace(path)
-        except OSError as error:
-            raise QuantizationError(
-                f"{path} cannot be written: {error}. Free some space or choose another output folder, then run "
-                "again.",
-                path=path,
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+    def writer(self, checkpoint: Checkpoint, plan: Plan) -> ParquetWriter:
+        """What writes a plan's part files."""
+        return ParquetWriter(checkpoint, plan)
 
     def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
         """Read a part back and compare each block with the source.
@@ -165,6 +104,75 @@ class ParquetTarget:
             If a part or a block is missing, doubled or malformed, or of an unknown major version.
         """
         return ParquetPayload(folder)
+
+
+class ParquetWriter:
+    """Writes the part files of one export.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    plan : Plan
+    """
+
+    documents: Mapping[str, bytes] = MappingProxyType({})
+
+    def __init__(self, checkpoint: Checkpoint, plan: Plan) -> None:
+        self._checkpoint = checkpoint
+        self._plan = plan
+        runs = divide(checkpoint, PART_BYTES)
+        self._parts = len(runs)
+        self.units = [
+            Part(index, sum(block.nbytes for block in blocks), tuple(blocks))
+            for index, blocks in enumerate(runs)
+        ]
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Upper bound of the bytes of all parts: ZSTD may compress, and grows what it cannot by 1/256."""
+        metadata = file_metadata(self._plan, 0, 0)
+        stated = sum(len(key) + len(value.encode()) for key, value in metadata.items())
+        total = len(self.units) * (PART_OVERHEAD + stated)
+        for block in (block for part in self.units for block in part.blocks):
+            option = self._plan.choices.get(block.tensor.name)
+            if option is None or option.is_kept:
+                stored = block.nbytes
+            else:
+                stored = _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
+            # The name stands in the data and twice in the statistics of two columns' pages and chunks.
+            total += stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
+        return total
+
+    def begin(self, folder: Path) -> None:
+        """Nothing to prepare: each part is a file of its own."""
+
+    def write(self, unit: Unit, folder: Path) -> Iterator[int]:
+        """Write a part file; yields source bytes done.
+
+        Raises
+        ------
+        QuantizationError
+            If the source changed or the file cannot be written.
+        ValidationError
+            If a weight to quantize is NaN or Inf.
+        """
+        path = folder / part_name(unit.index)
+        temporary = path.with_suffix(".tmp")
+        try:
+            with pq.ParquetWriter(
+                temporary, SCHEMA, version="2.6", compression="zstd", compression_level=1,
+                use_dictionary=False, write_statistics=["layer_name", "block_index"],
+                write_page_checksum=True,
+            ) as writer:  # fmt: skip
+                writer.add_key_value_metadata(file_metadata(self._plan, unit.index, self._parts))
+                for block in self.units[unit.index].blocks:
+                    writer.write_batch(_row(block, self._checkpoint, self._plan))
+                    yield block.nbytes
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _check_block(payload: ParquetPayload, name: str, index: int, checkpoint: Checkpoint) -> BlockCheck:
@@ -244,8 +252,3 @@ def _one(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         offsets = pa.py_buffer(np.array([0, values.size], np.int64))
         return pa.LargeBinaryArray.from_buffers(kind, 1, [None, offsets, pa.py_buffer(values)])
     return pa.ListArray.from_arrays(pa.array([0, values.size], pa.int32()), pa.array(values, pa.float32()))
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

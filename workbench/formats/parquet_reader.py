@@ -30,6 +30,10 @@ _HEAD = [
 ]  # fmt: skip
 
 
+_UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow raises for a damaged file; ValueError where text is not UTF-8."""
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where a block stands, and what its row says of it."""
@@ -143,10 +147,9 @@ class ParquetPayload:
         where = f"{self.folder / part_name(place.part)}: block {index} of {name!r}"
         try:
             with self._lock:
-                table = self._file(place.part).read_row_group(
-                    place.row_group, ["data", "scales", "zero_points", "sha256"]
-                )
-        except (pa.ArrowException, OSError) as error:
+                # All columns, so that the checksums of all pages are checked.
+                table = self._file(place.part).read_row_group(place.row_group)
+        except _UNREADABLE as error:
             raise MetadataError(f"{where} cannot be read: {error}", path=self.folder, tensor=name) from error
         row = table.slice(place.row, 1)
         data = np.frombuffer(row["data"][0].as_buffer() or b"", np.uint8)
@@ -206,7 +209,7 @@ class ParquetPayload:
         for row_group in range(file.num_row_groups):
             try:
                 heads = file.read_row_group(row_group, _HEAD).to_pylist()
-            except (pa.ArrowException, OSError) as error:
+            except _UNREADABLE as error:
                 raise MetadataError(f"{path}: cannot be read: {error}", path=path) from error
             size = file.metadata.row_group(row_group).total_byte_size
             for row, head in enumerate(heads):
@@ -298,5 +301,5 @@ def _open_file(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise MetadataError(f"{path} is missing: the export is not whole.", path=path) from error
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise MetadataError(f"{path} is not a Parquet file: {error}", path=path) from error

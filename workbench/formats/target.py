@@ -78,6 +78,28 @@ class Payload(Protocol):
         """The tensor: decoded to float32 where it was quantized, else in its own dtype."""
 
 
+class Writer(Protocol):
+    """Writes one export; everything about it depends on the checkpoint and the plan only."""
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Bytes of the payload: exact, or an upper bound where the target says so."""
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        """The payload's division into units."""
+
+    @property
+    def documents(self) -> Mapping[str, bytes]:
+        """Small files of the target's own, by name, which take the place of side files of that name."""
+
+    def begin(self, folder: Path) -> None:
+        """Prepare the folder; harmless where an interrupted run has done so."""
+
+    def write(self, unit: Unit, folder: Path) -> Iterator[int]:
+        """Write a unit; yields source bytes done, so that the caller can report and stop."""
+
+
 class Target(Protocol):
     """An export format: what it can store, and how it is written and read."""
 
@@ -93,17 +115,11 @@ class Target(Protocol):
     def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
 
-    def predict_size(self, checkpoint: Checkpoint, plan: Plan) -> int:
-        """Bytes of the payload: exact, or an upper bound where `is_exact` is false."""
-
     is_exact: bool
-    """Whether `predict_size` is exact."""
+    """Whether the predicted size of a payload is exact; an upper bound otherwise."""
 
-    def units(self, checkpoint: Checkpoint, plan: Plan) -> Sequence[Unit]:
-        """The payload's division into units; depends on the checkpoint and the plan only."""
-
-    def write(self, unit: Unit, checkpoint: Checkpoint, plan: Plan, folder: Path) -> Iterator[int]:
-        """Write a unit; yields source bytes done, so that the caller can report and stop."""
+    def writer(self, checkpoint: Checkpoint, plan: Plan) -> Writer:
+        """What writes a plan's export."""
 
     def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
         """Read a written unit back from disk, by its index, and compare each block with the source."""

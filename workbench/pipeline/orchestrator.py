@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from workbench.formats import target_named
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
-from workbench.pipeline.work import Progress, ProgressCallback
+from workbench.pipeline.work import Progress, ProgressCallback, usable_cores
 from workbench.plan import Plan
 
 WORKER_BYTES = 96 * 10**6
@@ -57,6 +57,7 @@ class DiffusionOrchestrator:
         resume: bool = False,
         callback: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
+        notes: Sequence[str] = (),
     ) -> Report:
         """Quantize a checkpoint into a new folder, and measure what was written.
 
@@ -73,9 +74,12 @@ class DiffusionOrchestrator:
         resume : bool
             Go on with what a killed run of the same inputs left; keep what this one leaves if it fails.
         callback : callable, optional
-            Hears of the fraction done and a message, in this thread. An exception in it ends the run.
+            Hears of the fraction done and a message, in this thread; of 1.0 just before the folder appears. An
+            exception in it ends the run.
         cancel : threading.Event, optional
             Set it to end the run with a `CancelledError`.
+        notes : sequence of str
+            Sentences for the report, before the engine's own.
 
         Returns
         -------
@@ -95,19 +99,19 @@ class DiffusionOrchestrator:
                 check_fit(plan, checkpoint)
             progress = Progress(_work_ahead(checkpoint), callback, cancel)
             with (
+                _write_errors_explained(output, progress),
                 PartialOutput(output, resume) as place,
                 self._workers() as (executor, in_flight),
-                _full_disk_explained(output),
             ):
                 run = Run(self.config, checkpoint, target, place.folder, executor, in_flight, progress)
-                report = run.export(Journal(place.folder, output), plan, started)
+                report = run.export(Journal(place.folder, output), plan, started, notes)
+                progress.pump(finished=True)
                 place.commit()
-            progress.pump(finished=True)
         return report
 
     @contextmanager
     def _workers(self) -> Iterator[tuple[Executor, int]]:
-        threads = self.config.num_threads or len(os.sched_getaffinity(0))
+        threads = self.config.num_threads or usable_cores()
         limit = DEFAULT_LIMIT
         if self.config.max_memory_limit_mb is not None:
             limit = int(self.config.max_memory_limit_mb * 1e6)
@@ -167,10 +171,12 @@ def _work_ahead(checkpoint: Checkpoint) -> int:
 
 
 @contextmanager
-def _full_disk_explained(output: Path) -> Iterator[None]:
+def _write_errors_explained(output: Path, progress: Progress) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error is progress.raised:
+            raise
         raise QuantizationError(
             f"{output} cannot be written: {error}. Free some space or choose another output folder, then run "
             "again.",

@@ -92,16 +92,18 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values."""
-        return asdict(self, dict_factory=_plain)
+        return asdict(self, dict_factory=plain)
 
 
-def _plain(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
+def plain(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a dataclass as JSON has them: None for what is not finite, lists for tuples."""
+
+    def value_of(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
             return None
         return list(value) if isinstance(value, tuple) else value
 
-    return {key: plain(value) for key, value in pairs}
+    return {key: value_of(value) for key, value in fields}
 
 
 def layer_report(

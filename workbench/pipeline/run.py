@@ -17,7 +17,7 @@ from workbench import backend
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError
-from workbench.formats import BlockCheck, Target, Unit
+from workbench.formats import BlockCheck, Target, Unit, Writer
 from workbench.pipeline.export import RECORD, write_record
 from workbench.pipeline.notes import notes_on
 from workbench.pipeline.partial import Journal
@@ -52,17 +52,20 @@ class Run:
         self.progress = progress
         self.layers = [layer for layer in checkpoint.layers if layer.params]
 
-    def export(self, journal: Journal, plan: Plan | None, started: float) -> Report:
+    def export(
+        self, journal: Journal, plan: Plan | None, started: float, notes: Sequence[str] = ()
+    ) -> Report:
         journal.begin(self._header(plan))
         surveys = self._survey(journal, plan)
         if plan is None:
             plan = self._plan(surveys)
-        predicted = self.target.predict_size(self.checkpoint, plan)
+        writer = self.target.writer(self.streamed, plan)
+        predicted = writer.predicted_bytes
         _require_space(self.folder, predicted)
-        checks = self._write(journal, plan)
-        self._copy_side_files()
+        checks = self._write(journal, writer)
+        self._copy_side_files(writer.documents)
         self.checkpoint.check_unchanged()
-        report = self._report(plan, surveys, checks, predicted, started)
+        report = self._report(plan, surveys, checks, predicted, started, notes)
         write_record(self.folder, plan, self.config.model_dump(mode="json"), report.to_dict())
         return report
 
@@ -123,9 +126,10 @@ class Run:
             },
         )
 
-    def _write(self, journal: Journal, plan: Plan) -> dict[str, Measured]:
+    def _write(self, journal: Journal, writer: Writer) -> dict[str, Measured]:
         """Write the units and read each back, in parallel; those in the journal are there already."""
-        units = self.target.units(self.checkpoint, plan)
+        writer.begin(self.folder)
+        units = writer.units
         finished: dict[int, list[BlockCheck]] = {
             line["unit"]: [_check_from(check) for check in line["checks"]]
             for line in journal.lines
@@ -135,7 +139,7 @@ class Run:
             self.progress.advance(2 * units[index].nbytes)
 
         def make(unit: Unit) -> tuple[Unit, list[BlockCheck]]:
-            for done in self.target.write(unit, self.streamed, plan, self.folder):
+            for done in writer.write(unit, self.folder):
                 self.progress.advance(done)
             checks = []
             for check in self.target.check(unit.index, self.streamed, self.folder):
@@ -153,13 +157,17 @@ class Run:
         run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
         return measured_by_tensor(finished[unit.index] for unit in units)
 
-    def _copy_side_files(self) -> None:
+    def _copy_side_files(self, documents: Mapping[str, bytes]) -> None:
+        for name, content in documents.items():
+            (self.folder / name).write_bytes(content)
         for side in self.checkpoint.side_files:
+            if side.relative in documents:
+                continue
             destination = self.folder / side.relative
             if destination.exists() or side.relative == RECORD:
                 raise ValidationError(
-                    f"The side file {side.relative} of the checkpoint has the name of a file of the export. Rename "
-                    "it or move it out of the checkpoint's folder.",
+                    f"The side file {side.relative} of the checkpoint has the name of a file of the export. "
+                    "Rename it or move it out of the checkpoint's folder.",
                     path=side.source,
                 )
             destination.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +180,7 @@ class Run:
         checks: Mapping[str, Measured],
         predicted: int,
         started: float,
+        notes: Sequence[str],
     ) -> Report:
         payload = self.target.open(self.folder)
         layers = [
@@ -195,7 +204,7 @@ class Run:
             if self.config.modality
             else self.checkpoint.modality.evidence,
             kernels=backend.kernels().description,
-            notes=notes_on(self.config, self.checkpoint),
+            notes=(*notes, *notes_on(self.config, self.checkpoint)),
         )
 
 

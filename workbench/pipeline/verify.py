@@ -15,8 +15,9 @@ from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import ArrowQuantError
 from workbench.formats import BlockCheck, Payload, target_named
 from workbench.pipeline.export import Record, read_record
+from workbench.pipeline.report import plain
 from workbench.pipeline.run import measured_by_tensor
-from workbench.pipeline.work import Progress, ProgressCallback, run_tasks
+from workbench.pipeline.work import Progress, ProgressCallback, run_tasks, usable_cores
 
 TOLERANCE = 1e-4
 """Relative difference between a reported and a measured error that sums in another order explain."""
@@ -48,7 +49,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as plain JSON values."""
-        return {"ok": self.ok, **asdict(self), "problems": list(self.problems)}
+        return {"ok": self.ok, **asdict(self, dict_factory=plain)}
 
 
 def verify(
@@ -105,7 +106,7 @@ def verify(
             except ArrowQuantError as error:
                 problems.append(str(error))
 
-        threads = len(os.sched_getaffinity(0))
+        threads = usable_cores()
         with ThreadPoolExecutor(threads) as executor:
             tasks = (partial(check, unit) for unit in range(payload.units))
             run_tasks(tasks, executor, threads, progress, lambda _: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -51,6 +52,8 @@ class Progress:
     ) -> None:
         self.total = max(total, 1)
         self.message = ""
+        # What the callback raised, so that it is not taken for a failure of the work.
+        self.raised: BaseException | None = None
         self.peak_anonymous = 0
         self._done = 0
         self._callback = callback
@@ -82,8 +85,12 @@ class Progress:
         now = time.monotonic()
         if self._callback and (finished or now - self._last_call >= REFRESH_SECONDS):
             self._last_call = now
-            self._callback(1.0 if finished else min(self._done / self.total, 0.999), self.message)
-        if self._cancel.is_set() and not finished:
+            try:
+                self._callback(1.0 if finished else min(self._done / self.total, 0.999), self.message)
+            except BaseException as error:
+                self.raised = error
+                raise
+        if self._cancel.is_set():
             raise CancelledError("The work was cancelled; nothing was left half-written.")
 
 
@@ -120,6 +127,13 @@ def run_tasks(
             for future in running:
                 future.cancel()
             wait(running)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS does not tell which
 
 
 def anonymous_bytes() -> int:
