@@ -8,86 +8,118 @@ repeats; a group whose range is uncomfortable in float32 is computed in float64.
 
 import numpy as np
 
-from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
+from .blocks import BLOCK, INFINITY, add_error, first_not_finite, pack, unpack, widen
 
-MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even and leaves the integer in the low bits
+MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even and leaves the integer
+HUGE = np.float32(1e37)
+LARGEST = 3.4028234663852886e38
+SMALLEST = np.float32(1.401298464324817e-45)
 
 
 def fit(low, high, levels, symmetric):
-    """Scale, zero point and the value of code 0, of a group with the given extremes."""
+    """Scale and zero point of a group with the given extremes; offset, inverse and origin of its codes.
+
+    The code of a weight is (w − offset)·inverse + origin, rounded.
+    """
     half = np.float32((levels + 1) // 2)
     if low == high:
-        # A constant group: one code that decodes exactly.
-        scale = abs(low)
-        if scale == np.float32(0.0):
-            scale = np.float32(1.0)
-        zero = np.float32(0.0)
+        # A constant group decodes exactly, from code 0 or, when symmetric, from the code one step from zero.
+        scale = abs(low) if low != np.float32(0.0) else np.float32(1.0)
+        sign = np.float32(low > np.float32(0.0)) - np.float32(low < np.float32(0.0))
         if symmetric:
-            zero = half
-        elif low > np.float32(0.0):
-            zero = np.float32(-1.0)
-        elif low < np.float32(0.0):
-            zero = np.float32(1.0)
-        return scale, zero
+            return scale, half, low, np.float32(0.0), half + sign
+        return scale, np.float32(0.0) - sign, low, np.float32(0.0), np.float32(0.0)
+    # Pythran divides scalars in float64; rounding the quotient once more gives what float32 division does.
     if symmetric:
-        return np.float32(2.0) * max(-low, high) / np.float32(levels), half
-    scale = (high - low) / np.float32(levels)
+        scale = np.float32(np.float32(2.0) * max(-low, high) / np.float32(levels))
+        return scale, half, np.float32(0.0), np.float32(np.float32(1.0) / scale), half
+    scale = np.float32((high - low) / np.float32(levels))
     # Not −low: the zero point of a group that begins at ±0 is +0.
-    return scale, (np.float32(0.0) - low) / scale
+    zero = np.float32((np.float32(0.0) - low) / scale)
+    return scale, zero, low, np.float32(np.float32(1.0) / scale), np.float32(0.0)
 
 
 def is_uncomfortable(low, high):
     """Whether a group that is not constant must be computed in float64."""
     if low == high:
         return False
-    return max(-low, high) > np.float32(1e37) or high - low < np.float32(1e-30)
+    return max(-low, high) > HUGE or high - low < np.float32(1e-30)
 
 
-def fit_exactly(low, high, levels, symmetric):
-    """`fit` in float64, for ranges that overflow float32 or whose scale is subnormal."""
-    wide = np.float64(high) - np.float64(low)
+def encode_exactly(v, low, high, levels, symmetric, codes, delta):
+    """`encode_group` in float64, for ranges that overflow float32 or whose scale is subnormal."""
+    bottom = np.float64(low)
+    peak = max(-bottom, np.float64(high))
+    half = (levels + 1) // 2
+    wide = np.float64(high) - bottom
     if symmetric:
-        wide = 2.0 * max(-np.float64(low), np.float64(high))
-    exact = wide / levels
-    # Leaves room for the product (q − z)·s to round up without overflowing.
-    if max(-low, high) > np.float32(1e37):
-        exact = exact * (1.0 - 2.0**-20)
-    scale = max(np.float32(exact), np.float32(1e-45))
-    if np.float64(scale) * levels < wide and wide < 1e-30:
-        scale = scale + np.float32(1e-45)
+        wide = min(2.0 * peak, LARGEST / half * levels)
+    shrink = 1.0
+    if peak > np.float64(HUGE):
+        # So that no decoded weight rounds to infinity.
+        shrink = 1.0 - 2.0**-20
+    wide = wide * shrink
+    scale = max(np.float32(wide / levels), SMALLEST)
+    if wide < np.float64(np.float32(1e-30)) and np.float64(scale) * levels < wide:
+        # A subnormal scale is coarse: rounded down, its levels would not reach the other end.
+        scale = np.float32(scale + SMALLEST)
+    s = np.float64(scale)
+    zero = np.float32((0.0 - bottom * shrink) / s)
+    offset = bottom
+    origin = 0.0
     if symmetric:
-        return scale, np.float32((levels + 1) // 2)
-    return scale, np.float32((0.0 - np.float64(low)) / np.float64(scale))
-
-
-def encode_group(values, a, b, levels, symmetric, shifted):
-    """Fit values[a:b]; leave code + 2^23 in shifted[a:b]; return scale and zero point."""
-    v = values[a:b]
-    low = np.min(v)
-    high = np.max(v)
-    top = MAGIC + np.float32(levels)
-    if is_uncomfortable(low, high):
-        scale, zero = fit_exactly(low, high, levels, symmetric)
-        for i in range(a, b):
-            x = np.float64(values[i]) / np.float64(scale) + np.float64(zero)
-            if not symmetric:
-                x = (np.float64(values[i]) - np.float64(low)) / np.float64(scale)
-            shifted[i] = min(max(np.float32(max(x, 0.0)) + MAGIC, MAGIC), top)
-    else:
-        scale, zero = fit(low, high, levels, symmetric)
-        inverse = np.float32(1.0) / scale
-        origin = MAGIC + zero
-        if low == high:
-            # Code 0 or, for a symmetric group, the code one step from zero.
-            code = MAGIC
-            if symmetric:
-                code = origin + np.float32(np.sign(low))
-            shifted[a:b] = code
-        elif symmetric:
-            shifted[a:b] = np.minimum((v * inverse) + origin, top)
-        else:
-            shifted[a:b] = np.minimum((v - low) * inverse + MAGIC, top)
+        zero = np.float32(half)
+        offset = 0.0
+        origin = np.float64(half)
+    for k in range(v.size):
+        q = min(max(np.rint((np.float64(v[k]) - offset) * shrink / s + origin), 0.0), np.float64(levels))
+        codes[k] = np.uint8(q)
+        delta[k] = v[k] - (np.float32(q) - zero) * scale
     return scale, zero
+
+
+def encode_block(patterns, n, group, levels, symmetric, extremes, codes, delta, scales, zeros, g):
+    """Encode n weights that begin with group g; leave their codes and errors w − ŵ.
+
+    Returns the index of the first Inf or NaN, or -1.
+    """
+    signed = patterns.view(np.int32)
+    values = patterns.view(np.float32)
+    limits = extremes.view(np.float32)
+    top = np.int32(levels)
+    for a in range(0, n, group):
+        b = min(a + group, n)
+        size = b - a
+        p = signed[a:b]
+        v = values[a:b]
+        c = codes[a:b]
+        d = delta[a:b]
+        # As integers with the order of the floats, because minima of floats do not vectorise.
+        least = np.int32(0x7FFFFFFF)
+        most = np.int32(-0x7FFFFFFF)
+        for k in range(size):
+            key = p[k] ^ ((p[k] >> np.int32(31)) & np.int32(0x7FFFFFFF))
+            least = min(least, key)
+            most = max(most, key)
+        if most >= np.int32(INFINITY) or least < np.int32(-INFINITY):
+            return first_not_finite(patterns, n)
+        extremes[0] = least ^ ((least >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        extremes[1] = most ^ ((most >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        low = limits[0]
+        high = limits[1]
+        if is_uncomfortable(low, high):
+            scale, zero = encode_exactly(v, low, high, levels, symmetric, c, d)
+        else:
+            scale, zero, offset, inverse, origin = fit(low, high, levels, symmetric)
+            shift = MAGIC + origin
+            for k in range(size):
+                q = min(np.int32((v[k] - offset) * inverse + shift - MAGIC), top)
+                c[k] = np.uint8(q)
+                d[k] = v[k] - (np.float32(q) - zero) * scale
+        scales[g] = scale
+        zeros[g] = zero
+        g += 1
+    return -1
 
 
 #pythran export affine_encode(uint16[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C))
@@ -117,14 +149,13 @@ def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, sc
         Index of the first Inf or NaN, at which the work stopped, or -1.
     """
     levels = (1 << bits) - 1
-    mask = np.uint32(levels)
     row_bytes = (cols * bits + 7) // 8
     patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    shifted = np.empty(BLOCK, np.float32)
-    shifted_bits = shifted.view(np.uint32)
-    narrow = np.empty(BLOCK, np.uint16)
+    extremes = np.empty(2, np.int32)
+    integers = np.empty(BLOCK, np.uint8)
     delta = np.empty(BLOCK, np.float32)
+    folded = np.empty(BLOCK, np.float32)
     words = np.empty(BLOCK // 8, np.uint64)
     stream = words.view(np.uint8)
     g = 0
@@ -133,20 +164,14 @@ def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, sc
             n = min(BLOCK, cols - start)
             first = row * cols + start
             widen(source[first : first + n], is_half, patterns)
-            bad = first_not_finite(patterns, n)
+            bad = encode_block(
+                patterns, n, group, levels, symmetric, extremes, integers, delta, scales, zeros, g
+            )
             if bad >= 0:
                 return first + bad
-            for a in range(0, n, group):
-                b = min(a + group, n)
-                scale, zero = encode_group(values, a, b, levels, symmetric, shifted)
-                scales[g] = scale
-                zeros[g] = zero
-                delta[a:b] = values[a:b] - (shifted[a:b] - MAGIC - zero) * scale
-                g += 1
-            add_error(values, delta, n, sums, row)
-            for i in range(n):
-                narrow[i] = np.uint16(shifted_bits[i] & mask)
-            pack(narrow, n, bits, words)
+            g += (n + group - 1) // group
+            add_error(values, delta, n, folded, sums, row)
+            pack(integers, n, bits, words)
             at = row * row_bytes + start * bits // 8
             size = (n * bits + 7) // 8
             codes[at : at + size] = stream[:size]
@@ -154,19 +179,20 @@ def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, sc
 
 
 def decode_block(codes, first_byte, n, bits, group, scales, zeros, g, words, integers, decoded):
-    """Decode n codes that begin at a byte and with group g; returns the next group."""
+    """Decode n codes that begin at a byte and with group g."""
     size = (n * bits + 7) // 8
     stream = words.view(np.uint8)
     stream[:size] = codes[first_byte : first_byte + size]
     unpack(words, n, bits, integers)
     for a in range(0, n, group):
         b = min(a + group, n)
+        c = integers[a:b]
+        d = decoded[a:b]
         zero = zeros[g]
         scale = scales[g]
-        for i in range(a, b):
-            decoded[i] = (np.float32(np.int32(integers[i])) - zero) * scale
+        for k in range(b - a):
+            d[k] = (np.float32(np.int32(c[k])) - zero) * scale
         g += 1
-    return g
 
 
 #pythran export affine_decode(uint8[], int, int, int, int, float32[], float32[], float32[])
@@ -174,14 +200,15 @@ def affine_decode(codes, rows, cols, bits, group, scales, zeros, decoded):
     """Decode what `affine_encode` wrote: decoded = (q − z)·s, float32 [rows * cols]."""
     row_bytes = (cols * bits + 7) // 8
     words = np.empty(BLOCK // 8 + 1, np.uint64)
-    integers = np.empty(BLOCK, np.uint32)
+    integers = np.empty(BLOCK, np.uint8)
     values = np.empty(BLOCK, np.float32)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             at = row * row_bytes + start * bits // 8
-            g = decode_block(codes, at, n, bits, group, scales, zeros, g, words, integers, values)
+            decode_block(codes, at, n, bits, group, scales, zeros, g, words, integers, values)
+            g += (n + group - 1) // group
             first = row * cols + start
             decoded[first : first + n] = values[:n]
 
@@ -197,8 +224,9 @@ def affine_error(source, is_half, codes, rows, cols, bits, group, scales, zeros,
     patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
     words = np.empty(BLOCK // 8 + 1, np.uint64)
-    integers = np.empty(BLOCK, np.uint32)
+    integers = np.empty(BLOCK, np.uint8)
     delta = np.empty(BLOCK, np.float32)
+    folded = np.empty(BLOCK, np.float32)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
@@ -209,7 +237,8 @@ def affine_error(source, is_half, codes, rows, cols, bits, group, scales, zeros,
             if bad >= 0:
                 return first + bad
             at = row * row_bytes + start * bits // 8
-            g = decode_block(codes, at, n, bits, group, scales, zeros, g, words, integers, delta)
+            decode_block(codes, at, n, bits, group, scales, zeros, g, words, integers, delta)
+            g += (n + group - 1) // group
             delta[:n] = values[:n] - delta[:n]
-            add_error(values, delta, n, sums, row)
+            add_error(values, delta, n, folded, sums, row)
     return -1

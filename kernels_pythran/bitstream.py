@@ -18,18 +18,20 @@ def pack_bits(codes, rows, cols, bits, packed):
     bits : int, 1 to 8
     packed : uint8 [rows * ceil(cols * bits / 8)], out
     """
-    mask = np.uint16((1 << bits) - 1)
+    mask = np.uint8((1 << bits) - 1)
     row_bytes = (cols * bits + 7) // 8
-    narrow = np.empty(BLOCK, np.uint16)
+    integers = np.empty(BLOCK, np.uint8)
     words = np.empty(BLOCK // 8, np.uint64)
     stream = words.view(np.uint8)
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             first = row * cols + start
+            source = codes[first : first + n]
+            target = integers[:n]
             for i in range(n):
-                narrow[i] = np.uint16(codes[first + i]) & mask
-            pack(narrow, n, bits, words)
+                target[i] = source[i] & mask
+            pack(integers, n, bits, words)
             at = row * row_bytes + start * bits // 8
             size = (n * bits + 7) // 8
             packed[at : at + size] = stream[:size]
@@ -41,7 +43,7 @@ def unpack_bits(packed, rows, cols, bits, codes):
     row_bytes = (cols * bits + 7) // 8
     words = np.empty(BLOCK // 8 + 1, np.uint64)
     stream = words.view(np.uint8)
-    integers = np.empty(BLOCK, np.uint32)
+    integers = np.empty(BLOCK, np.uint8)
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
@@ -50,5 +52,4 @@ def unpack_bits(packed, rows, cols, bits, codes):
             stream[:size] = packed[at : at + size]
             unpack(words, n, bits, integers)
             first = row * cols + start
-            for i in range(n):
-                codes[first + i] = np.uint8(integers[i])
+            codes[first : first + n] = integers[:n]

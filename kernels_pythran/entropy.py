@@ -5,6 +5,15 @@ import numpy as np
 from .blocks import BLOCK, first_not_finite, unpack, widen
 
 
+def bin_factor(low, high, bins):
+    """Bins a unit, or 0 where there is no width; never infinite, so that no position is NaN."""
+    # Halving both keeps the width of any two floats finite.
+    width = high / 2.0 - low / 2.0
+    if width > 0.0:
+        return min(bins / 2.0 / width, 1.7976931348623157e308)
+    return 0.0
+
+
 #pythran export histogram(uint16[], bool, float64, float64, int64[])
 #pythran export histogram(uint32[], bool, float64, float64, int64[])
 def histogram(source, is_half, low, high, counts):
@@ -30,20 +39,22 @@ def histogram(source, is_half, low, high, counts):
     bins = counts.size
     patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    # Halving both keeps the width finite over the whole range of float32.
-    width = high / 2.0 - low / 2.0
-    factor = 0.0
-    if width > 0.0:
-        factor = bins / 2.0 / width
+    last = bins - 1.0
+    factor = bin_factor(low, high, bins)
+    positions = np.empty(BLOCK, np.int32)
     for start in range(0, source.size, BLOCK):
         n = min(BLOCK, source.size - start)
         widen(source[start : start + n], is_half, patterns)
         bad = first_not_finite(patterns, n)
         if bad >= 0:
             return start + bad
+        v = values[:n]
+        p = positions[:n]
         for i in range(n):
-            position = int((np.float64(values[i]) - low) * factor)
-            counts[max(min(position, bins - 1), 0)] += 1
+            # Clamped before it is an integer, which could not hold it; max takes 0 for NaN.
+            p[i] = np.int32(min(max(0.0, (np.float64(v[i]) - low) * factor), last))
+        for i in range(n):
+            counts[p[i]] += 1
     return -1
 
 
@@ -53,7 +64,7 @@ def code_counts(packed, rows, cols, bits, counts):
     row_bytes = (cols * bits + 7) // 8
     words = np.empty(BLOCK // 8 + 1, np.uint64)
     stream = words.view(np.uint8)
-    integers = np.empty(BLOCK, np.uint32)
+    integers = np.empty(BLOCK, np.uint8)
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import BLOCK, add_error, dot, first_not_finite, widen
+from .blocks import BLOCK, add_error, first_not_finite, widen
 
 
 #pythran export moments(uint16[], bool, float64, float64, float64[])
@@ -45,8 +45,8 @@ def moments(source, is_half, center, scale, results):
         y[:n] = x[:n] * x[:n]
         results[2] += np.sum(x[:n])
         results[3] += np.sum(y[:n])
-        results[4] += dot(x, y, n)
-        results[5] += dot(y, y, n)
+        results[4] += np.sum(x[:n] * y[:n])
+        results[5] += np.sum(y[:n] * y[:n])
     return -1
 
 
@@ -74,6 +74,7 @@ def error_sums(source, is_half, decoded, cols, sums):
     patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
     delta = np.empty(BLOCK, np.float32)
+    folded = np.empty(BLOCK, np.float32)
     for row in range(sums.shape[0]):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
@@ -83,5 +84,5 @@ def error_sums(source, is_half, decoded, cols, sums):
             if bad >= 0:
                 return first + bad
             delta[:n] = values[:n] - decoded[first : first + n]
-            add_error(values, delta, n, sums, row)
+            add_error(values, delta, n, folded, sums, row)
     return -1

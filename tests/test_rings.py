@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 RINGS = (
-    ("errors", "config_sources", "config", "reference", "backend", "plan", "zoo"),
+    ("errors", "config_sources", "config", "reference", "backend", "plan", "work", "zoo"),
     ("checkpoint", "calibration", "quantize", "formats", "thermo"),
     ("pipeline", "session", "live"),
     ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*"),
@@ -43,7 +43,9 @@ BUILD_SCRIPTS = {"record_build.py"}
 def breaches(root: Path) -> list[str]:
     """What is wrong with the tree under root, one sentence each; empty when all is well."""
     files = {_module(path, root): path for path in sorted((root / "workbench").rglob("*.py"))}
-    kernels = sorted(path for path in (root / "kernels_pythran").rglob("*.py") if path.name not in BUILD_SCRIPTS)
+    kernels = sorted(
+        path for path in (root / "kernels_pythran").rglob("*.py") if path.name not in BUILD_SCRIPTS
+    )
     imports = {name: set(_imports(path, name)) for name, path in files.items()}
     graph = {
         name: {_resolve(target, files) for target in targets} - {None} for name, targets in imports.items()
@@ -130,7 +132,9 @@ def _heavy(imports: dict[str, set[str]]) -> Iterator[str]:
 def _kernel_imports(kernels: list[Path], root: Path) -> Iterator[str]:
     for path in kernels:
         targets = set(_imports(path, _module(path, root)))
-        others = sorted(target for target in targets if target.split(".")[0] not in ("numpy", "kernels_pythran"))
+        others = sorted(
+            target for target in targets if target.split(".")[0] not in ("numpy", "kernels_pythran")
+        )
         if others:
             yield f"{path.relative_to(root)} imports {', '.join(others)}; a kernel imports NumPy and its siblings only"
 

@@ -7,7 +7,10 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "workbench.arrowquant": ["ArrowQuantV2", "AsyncArrowQuantV2"],
+    "workbench.backend": ["KernelWarning"],
     "workbench.checkpoint": [
+        "Checkpoint",
         "SafeTensorsAdapter",
         "ShardedSafeTensorsAdapter",
         "load_sharded_safetensors",
@@ -24,7 +27,15 @@ _HOMES = {
         "ShapeMismatchError",
         "ValidationError",
     ],
-    "workbench.pipeline": ["DiffusionOrchestrator", "load", "verify"],
+    "workbench.pipeline": [
+        "DiffusionOrchestrator",
+        "Export",
+        "LayerReport",
+        "Report",
+        "Verification",
+        "load",
+        "verify",
+    ],
     "workbench.plan": ["Layer", "Option", "Plan"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -38,6 +38,8 @@ FUNCTIONS = {
     "bitstream": ("pack_bits", "unpack_bits"),
     "entropy": ("histogram", "code_counts"),
     "moments": ("moments", "error_sums"),
+    "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
+    "patterns": ("count_patterns",),
 }
 """The extension modules and what each must offer."""
 
@@ -65,6 +67,11 @@ class Kernels:
     code_counts: Callable[..., None]
     moments: Callable[..., int]
     error_sums: Callable[..., int]
+    group_ranges: Callable[..., int]
+    offset_encode: Callable[..., None]
+    offset_decode: Callable[..., None]
+    offset_error: Callable[..., int]
+    count_patterns: Callable[..., None]
 
 
 class _UnfitError(Exception):

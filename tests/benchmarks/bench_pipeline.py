@@ -70,7 +70,8 @@ def generate(folder: Path, blocks: int, vocabulary: int) -> int:
                 start = 2 * int(rng.integers(0, noise.size // 4))
                 left -= file.write(noise[start : start + left].data)
         total += offset
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = {"architectures": ["DreamModel"], "model_type": "Dream", "hidden_size": HIDDEN}
     (folder / "config.json").write_text(json.dumps(config))
     return total
@@ -88,7 +89,9 @@ def quantize(source: Path, output: Path, threads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="all 28 blocks and the whole vocabulary")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -114,8 +117,13 @@ def main() -> None:
             print(f"run {run + 1}: {rows[-1][0]:.1f} s, cp {copying:.1f} s", file=sys.stderr)
         seconds, copying, peak, bpw = (statistics.median(column) for column in zip(*rows, strict=True))
     print(f"checkpoint            {size / 1e9:8.2f} GB of bf16 in 4 shards")
-    print(f"quantize to 4 bits    {seconds:8.1f} s   {size / seconds / 1e9:6.2f} GB/s   {args.threads} threads, {bpw:.2f} bpw")
-    print(f"cp -r                 {copying:8.1f} s   {size / copying / 1e9:6.2f} GB/s   {seconds / copying:.2f} x as long")
+    rate, copy_rate, ratio = size / seconds / 1e9, size / copying / 1e9, seconds / copying
+    print(
+        f"quantize to 4 bits    {seconds:8.1f} s   {rate:6.2f} GB/s   {args.threads} threads, {bpw:.2f} bpw"
+    )
+    print(
+        f"cp -r                 {copying:8.1f} s   {copy_rate:6.2f} GB/s   quantizing takes {ratio:.2f} x as long"
+    )
     print(f"peak anonymous memory {peak:8.0f} MB")
     print(f"medians of {args.runs} runs, page cache warm")
 

@@ -79,7 +79,9 @@ def test_an_independent_decoder_agrees_exactly(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_kept_tensors_are_the_source_to_the_byte(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_kept_tensors_are_the_source_to_the_byte(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     source = make_checkpoint()
     loaded, original = wb.load(export(source, tmp_path / "out")), load_file(source / "model.safetensors")
     assert set(loaded) == set(original)
@@ -122,14 +124,15 @@ def test_the_file_says_what_it_is(make_checkpoint: Callable[..., Path], tmp_path
     assert table.schema.field("scales").type == pa.list_(pa.float32())
     assert set(table["modality"].to_pylist()) == {"audio"}
     assert all(
-        file.metadata.row_group(0).column(i).compression == "ZSTD"
-        for i in range(file.metadata.num_columns)
+        file.metadata.row_group(0).column(i).compression == "ZSTD" for i in range(file.metadata.num_columns)
     )
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_the_prediction_bounds_the_payload(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_the_prediction_bounds_the_payload(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     shapes = data.draw(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 700)), min_size=1, max_size=6))
     bits = data.draw(st.integers(2, 8))
     group = data.draw(st.sampled_from(GROUP_SIZES))
@@ -176,7 +179,9 @@ def test_every_option_is_priced_exactly(make_checkpoint: Callable[..., Path], tm
 # ---- refusals -------------------------------------------------------------------------------------------------
 
 
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], metadata: dict[str, str] | None = None) -> None:
+def rewrite(
+    path: Path, change: Callable[[pa.Table], pa.Table], metadata: dict[str, str] | None = None
+) -> None:
     """Write a part again, changed, as another program might."""
     table = pq.read_table(path)
     stated = {k.decode(): v.decode() for k, v in pq.ParquetFile(path).metadata.metadata.items()}
@@ -245,7 +250,9 @@ def test_a_flipped_bit_is_refused_by_its_tensor(exported: Path) -> None:
         ("scales", [1.0]), ("zero_points", []), ("block_index", 5), ("layer_name", "another"),
     ],
 )  # fmt: skip
-def test_impossible_rows_are_refused_and_nothing_is_allocated(exported: Path, column: str, value: object) -> None:
+def test_impossible_rows_are_refused_and_nothing_is_allocated(
+    exported: Path, column: str, value: object
+) -> None:
     name = "transformer_blocks.1.attn1.to_k.weight"
     part = next(
         path
@@ -268,9 +275,7 @@ def test_impossible_rows_are_refused_and_nothing_is_allocated(exported: Path, co
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damaged_parts_never_decode_to_something_else(
-    exported: Path, data: st.DataObject
-) -> None:
+def test_damaged_parts_never_decode_to_something_else(exported: Path, data: st.DataObject) -> None:
     part = data.draw(st.sampled_from(sorted(exported.glob("part-*.parquet"))))
     whole = part.read_bytes()
     reference = decode_independently(exported)

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.pipeline import InlineExecutor
-from workbench.pipeline.work import anonymous_bytes
+from workbench.work import anonymous_bytes
 
 Make = Callable[..., Path]
 
@@ -98,7 +98,9 @@ def test_nothing_but_the_export_is_left(make_checkpoint: Make, tmp_path: Path) -
 # ---- choosing widths ------------------------------------------------------------------------------------------
 
 
-def test_a_layer_under_the_floor_falls_back_and_the_report_says_so(make_checkpoint: Make, tmp_path: Path) -> None:
+def test_a_layer_under_the_floor_falls_back_and_the_report_says_so(
+    make_checkpoint: Make, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     source = make_checkpoint(
         {
@@ -129,7 +131,9 @@ def test_the_last_fallback_keeps_the_source(make_checkpoint: Make, tmp_path: Pat
 
 def test_fail_fast_raises_instead_and_writes_nothing(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint()
-    with pytest.raises(wb.QuantizationError, match=r"cosine of 0\.\d+ at 2 bits, under min_accuracy 0.999") as caught:
+    with pytest.raises(
+        wb.QuantizationError, match=r"cosine of 0\.\d+ at 2 bits, under min_accuracy 0.999"
+    ) as caught:
         run(source, tmp_path / "out", {"bit_width": 2, "min_accuracy": 0.999, "fail_fast": True})
     assert caught.value.tensor in {layer.name for layer in open_checkpoint(source).layers}
     assert caught.value.cosine < 0.999
@@ -142,7 +146,11 @@ def test_overrides_and_sensitive_layers(make_checkpoint: Make, tmp_path: Path) -
         tmp_path / "out",
         {
             "bit_width": 4,
-            "layer_bit_widths": {"*.attn1.to_q.weight": 6, "transformer_blocks.1.attn1.to_q.weight": 8, "*nothing*": 3},
+            "layer_bit_widths": {
+                "*.attn1.to_q.weight": 6,
+                "transformer_blocks.1.attn1.to_q.weight": 8,
+                "*nothing*": 3,
+            },
             "skip_sensitive_layers": True,
             "sensitive_layer_patterns": [r"blocks\.2\.ff"],
         },
@@ -179,9 +187,11 @@ def test_a_plan_for_something_else_is_refused(make_checkpoint: Make, tmp_path: P
         run(changed, tmp_path / "out", plan=plan)
     del tensors[name]
     smaller = make_checkpoint(tensors, "smaller")
-    with pytest.raises(wb.ValidationError, match="lacks the plan's layer 'proj_out.weight'"):
+    with pytest.raises(wb.ValidationError, match=r"lacks the plan's layer 'proj_out\.weight'"):
         run(smaller, tmp_path / "out", plan=plan)
-    illegal = wb.Plan(plan.target, {**plan.choices, name: wb.Option(4, "asymmetric", 48, 1)}, plan.fingerprint)
+    illegal = wb.Plan(
+        plan.target, {**plan.choices, name: wb.Option(4, "asymmetric", 48, 1)}, plan.fingerprint
+    )
     with pytest.raises(wb.ValidationError, match="not one that parquet offers") as caught:
         run(tmp_path / "model", tmp_path / "out", plan=illegal)
     assert caught.value.tensor == name
@@ -193,7 +203,9 @@ def test_a_plan_for_something_else_is_refused(make_checkpoint: Make, tmp_path: P
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float32, np.float64])
-def test_not_finite_weights_are_named(make_checkpoint: Make, tmp_path: Path, value: float, dtype: Any) -> None:
+def test_not_finite_weights_are_named(
+    make_checkpoint: Make, tmp_path: Path, value: float, dtype: Any
+) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((300, 129)).astype(dtype)
     weights[213, 77] = value
@@ -201,7 +213,9 @@ def test_not_finite_weights_are_named(make_checkpoint: Make, tmp_path: Path, val
     source = make_checkpoint(
         {"blocks.0.fc.weight": weights, "blocks.1.fc.weight": rng.standard_normal((8, 8)).astype(np.float32)}
     )
-    with pytest.raises(wb.ValidationError, match=r"'blocks.0.fc.weight' has -?(nan|inf) at row 213, column 77") as caught:
+    with pytest.raises(
+        wb.ValidationError, match=r"'blocks.0.fc.weight' has -?(nan|inf) at row 213, column 77"
+    ) as caught:
         run(source, tmp_path / "out")
     assert caught.value.index == (213, 77)
     assert leftovers(tmp_path) == []
@@ -269,7 +283,7 @@ def test_an_exception_in_the_callback_ends_the_run(make_checkpoint: Make, tmp_pa
             raise ZeroDivisionError("mine")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.pipeline.work.REFRESH_SECONDS", 0.0)
+        patch.setattr("workbench.work.REFRESH_SECONDS", 0.0)
         with pytest.raises(ZeroDivisionError, match="mine"):
             run(source, tmp_path / "out", callback=callback)
     assert leftovers(tmp_path) == []
@@ -296,8 +310,8 @@ def test_a_source_that_changes_is_noticed(make_checkpoint: Make, tmp_path: Path)
                 file.write(b"\x01")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.pipeline.work.REFRESH_SECONDS", 0.0)
-        with pytest.raises(wb.QuantizationError, match="model.safetensors.*changed"):
+        patch.setattr("workbench.work.REFRESH_SECONDS", 0.0)
+        with pytest.raises(wb.QuantizationError, match=r"model\.safetensors.*changed"):
             run(source, tmp_path / "out", callback=change)
     assert leftovers(tmp_path) == []
 
@@ -315,7 +329,9 @@ try:
 except wb.QuantizationError as error:
     print("explained:", error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
     assert "explained:" in done.stdout
     assert "cannot be written" in done.stdout
     assert "Free some space" in done.stdout
@@ -336,7 +352,9 @@ def test_a_payload_larger_than_the_disk_is_refused_beforehand(
 
 
 def test_too_little_memory_is_a_configuration_error(make_checkpoint: Make, tmp_path: Path) -> None:
-    with pytest.raises(wb.ConfigurationError, match="max_memory_limit_mb is 10; one worker needs 296 MB") as caught:
+    with pytest.raises(
+        wb.ConfigurationError, match="max_memory_limit_mb is 10; one worker needs 296 MB"
+    ) as caught:
         run(make_checkpoint(), tmp_path / "out", {"max_memory_limit_mb": 10})
     assert caught.value.key == "max_memory_limit_mb"
 
@@ -351,10 +369,13 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
         save_file({f"blocks.{i}.fc.weight": block for i in range(count)}, source)
         program = f"""
 import workbench as wb
-report = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(num_threads=2)).run({str(source)!r}, {str(tmp_path / f"o{count}")!r})
+config = wb.DiffusionQuantConfig(num_threads=2)
+report = wb.DiffusionOrchestrator(config).run({str(source)!r}, {str(tmp_path / f"o{count}")!r})
 print(report.peak_anon_mb)
 """
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+        )
         peaks.append(float(done.stdout))
         source.unlink()
     if anonymous_bytes():

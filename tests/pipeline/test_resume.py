@@ -14,7 +14,7 @@ import workbench as wb
 
 KILLED = """
 import os, signal, sys
-import workbench.formats.blocks as blocks, workbench.formats.parquet as parquet, workbench.pipeline.work as work
+import workbench.formats.blocks as blocks, workbench.formats.parquet as parquet, workbench.work as work
 import workbench as wb
 blocks.BLOCK_WEIGHTS, parquet.PART_BYTES, work.REFRESH_SECONDS = 2_048, 16_384, 0.0
 source, output, after = sys.argv[1], sys.argv[2], sys.argv[3]
@@ -66,7 +66,9 @@ def test_resuming_gives_the_uninterrupted_bytes(
     report = orchestrator().run(source, tmp_path / "out", resume=True)
     assert parts(tmp_path / "out") == parts(tmp_path / "whole")
     assert report.layers == whole.layers
-    journalled = [name for name, before in finished.items() if before.st_ino == inode(tmp_path / "out" / name)]
+    journalled = [
+        name for name, before in finished.items() if before.st_ino == inode(tmp_path / "out" / name)
+    ]
     if stage == "unit":
         assert len(journalled) >= 3
         for name in journalled:
@@ -94,7 +96,9 @@ def test_another_run_cannot_be_resumed(make_checkpoint: Callable[..., Path], tmp
     before = parts(partial)
     with pytest.raises(wb.ValidationError, match="had another configuration"):
         orchestrator(bit_width=2).run(source, tmp_path / "out", resume=True)
-    other = make_checkpoint({"blocks.0.fc.weight": next(iter(wb.load_sharded_safetensors(source).values()))}, "other")
+    other = make_checkpoint(
+        {"blocks.0.fc.weight": next(iter(wb.load_sharded_safetensors(source).values()))}, "other"
+    )
     with pytest.raises(wb.ValidationError, match="had another checkpoint"):
         orchestrator().run(other, tmp_path / "out", resume=True)
     assert parts(partial) == before

@@ -1,12 +1,13 @@
 """Export targets: what each can store, exact bytes, writing and reading."""
 
 from workbench.errors import ConfigurationError
+from workbench.formats.mlx import MlxTarget
 from workbench.formats.parquet import ParquetTarget
 from workbench.formats.target import BlockCheck, Payload, StoredTensor, Target, Unit, Writer
 
 __all__ = ["BlockCheck", "Payload", "StoredTensor", "Target", "Unit", "Writer", "target_named"]
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(),)}
+_TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(), MlxTarget())}
 
 
 def target_named(name: str) -> Target:

@@ -26,7 +26,7 @@ from workbench.errors import QuantizationError
 from workbench.formats.blocks import Block, divide
 from workbench.formats.parquet_reader import ParquetPayload
 from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
-from workbench.formats.target import BlockCheck, Unit, kept
+from workbench.formats.target import BlockCheck, Trial, Unit, kept
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Error, affine_error, count_codes, encode_affine
 
@@ -76,6 +76,14 @@ class ParquetTarget:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
         symmetric = option.scheme == "symmetric"
         return encode_affine(weights, option.bits, option.group_size, symmetric, tensor, row_start).error
+
+    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+        """What each row of a layer [rows, cols] loses, and the codes."""
+        symmetric = option.scheme == "symmetric"
+        encoded = encode_affine(
+            weights, option.bits, option.group_size, symmetric, tensor, row_start, by_row=True
+        )
+        return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
 
     def writer(self, checkpoint: Checkpoint, plan: Plan) -> ParquetWriter:
         """What writes a plan's part files."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from workbench.checkpoint import DTYPES
+from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import GROUP_SIZES
 from workbench.errors import MetadataError
 from workbench.formats.parquet_schema import SCHEMA, part_name, read_file_metadata
@@ -82,9 +82,9 @@ class ParquetPayload:
         self.folder = folder
         self._lock = threading.Lock()
         self._open: tuple[int, pq.ParquetFile] | None = None
-        self.plan, self.units = self._read_metadata(only or 0)
+        self.plan, self._parts = self._read_metadata(only or 0)
         self._places: dict[str, dict[int, _Place]] = {}
-        for part in range(self.units) if only is None else [only]:
+        for part in range(self._parts) if only is None else [only]:
             self._index(part)
         if only is None:
             for name, places in self._places.items():
@@ -106,10 +106,14 @@ class ParquetPayload:
         ]
         return [(name, index) for *_, name, index in sorted(places)]
 
+    def units(self, checkpoint: Checkpoint) -> int:
+        """Number of part files."""
+        return self._parts
+
     @property
     def nbytes(self) -> int:
         """Bytes of all part files."""
-        return sum((self.folder / part_name(part)).stat().st_size for part in range(self.units))
+        return sum((self.folder / part_name(part)).stat().st_size for part in range(self._parts))
 
     def read(self, name: str) -> NDArray[Any]:
         """The tensor: decoded to float32 where it was quantized, else in its own dtype.
@@ -200,7 +204,7 @@ class ParquetPayload:
     def _index(self, part: int) -> None:
         path = self.folder / part_name(part)
         plan, stated_parts = self._read_metadata(part)
-        if stated_parts != self.units or plan.digest != self.plan.digest:
+        if stated_parts != self._parts or plan.digest != self.plan.digest:
             raise MetadataError(f"{path}: this part belongs to another export.", path=path)
         file = self._file(part)
         missing = sorted(set(SCHEMA.names) - set(file.schema_arrow.names))

@@ -55,6 +55,16 @@ class BlockCheck:
     """Occurrences of each code, [2**bits]; None where it keeps the source dtype."""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What rows of a layer become as an option: measured, not kept."""
+
+    sums: NDArray[np.float64]
+    """‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ, [rows, 3]."""
+    code_counts: NDArray[np.int64]
+    """Occurrences of each code, [2**bits]."""
+
+
 class Payload(Protocol):
     """A written payload, opened for reading."""
 
@@ -66,8 +76,7 @@ class Payload(Protocol):
     def plan(self) -> Plan:
         """The plan recorded in the payload itself."""
 
-    @property
-    def units(self) -> int:
+    def units(self, checkpoint: Checkpoint) -> int:
         """Number of units, as `Target.check` counts them."""
 
     @property
@@ -114,6 +123,9 @@ class Target(Protocol):
 
     def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
+
+    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+        """The same row by row, and the codes that rows of a layer are stored as; the option is not to keep it."""
 
     is_exact: bool
     """Whether the predicted size of a payload is exact; an upper bound otherwise."""

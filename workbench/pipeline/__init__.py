@@ -4,7 +4,7 @@ from workbench.pipeline.export import Export, load
 from workbench.pipeline.orchestrator import DiffusionOrchestrator
 from workbench.pipeline.report import LayerReport, Report
 from workbench.pipeline.verify import Verification, verify
-from workbench.pipeline.work import InlineExecutor, ProgressCallback
+from workbench.work import InlineExecutor, ProgressCallback
 
 __all__ = [
     "DiffusionOrchestrator",

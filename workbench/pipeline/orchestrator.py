@@ -17,8 +17,8 @@ from workbench.formats import target_named
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
-from workbench.pipeline.work import Progress, ProgressCallback, usable_cores
 from workbench.plan import Plan
+from workbench.work import Progress, ProgressCallback, usable_cores
 
 WORKER_BYTES = 96 * 10**6
 """Anonymous memory that a worker needs at most for a block and its encoding."""

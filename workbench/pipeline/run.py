@@ -24,9 +24,9 @@ from workbench.pipeline.partial import Journal
 from workbench.pipeline.report import Report, layer_report, summarise
 from workbench.pipeline.survey import Survey, fallbacks, survey_layer, wished_option
 from workbench.pipeline.whole import read_whole_tensors
-from workbench.pipeline.work import Progress, run_tasks
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Error
+from workbench.work import Progress, run_tasks
 
 
 class Run:

@@ -86,28 +86,30 @@ def survey_layer(
     QuantizationError
         If the source changed, or at a miss with `fail_fast`.
     """
+    misses: list[str] = []
+    first = wishes[0] if len(wishes) > 1 else None
     try:
-        entropy = _entropy(layer, checkpoint, advance)
+        entropy, error = _look(layer, checkpoint, target, first, advance)
     except ValidationError:
         if not wishes[0].is_kept:
             raise
         return Survey(layer.name, None, wishes[0])
-    misses: list[str] = []
     for option in wishes[:-1]:
-        cosine = _error(layer, checkpoint, option, target).cosine
-        if cosine >= min_accuracy:
+        if misses:
+            error = _error(layer, checkpoint, option, target)
+        if error.cosine >= min_accuracy:
             return Survey(layer.name, entropy, option, tuple(misses))
         if fail_fast:
             raise QuantizationError(
-                f"Layer {layer.name!r} has a cosine of {cosine:.6f} at {option.bits} bits, under min_accuracy "
-                f"{min_accuracy}. Give it more bits (layer_bit_widths), lower min_accuracy, or turn fail_fast "
-                "off to let it fall back.",
+                f"Layer {layer.name!r} has a cosine of {error.cosine:.6f} at {option.bits} bits, under "
+                f"min_accuracy {min_accuracy}. Give it more bits (layer_bit_widths), lower min_accuracy, or turn "
+                "fail_fast off to let it fall back.",
                 tensor=layer.name,
-                cosine=cosine,
+                cosine=error.cosine,
                 min_accuracy=min_accuracy,
                 bits=option.bits,
             )
-        misses.append(f"int{option.bits} ({cosine:.4f})")
+        misses.append(f"int{option.bits} ({error.cosine:.4f})")
     return Survey(layer.name, entropy, wishes[-1], tuple(misses))
 
 
@@ -134,19 +136,26 @@ def _rows(layer: Layer, checkpoint: Checkpoint) -> Iterator[tuple[int, NDArray[A
             )
 
 
-def _entropy(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> float:
-    ranges = []
+def _look(
+    layer: Layer,
+    checkpoint: Checkpoint,
+    target: Target,
+    option: Option | None,
+    advance: Callable[[int], None],
+) -> tuple[float, Error]:
+    """Normalised histogram entropy of a layer, and on the way its error as an option, if one is given."""
+    low, high, error = math.inf, -math.inf, Error()
     for row_start, weights in _rows(layer, checkpoint):
-        ranges.append(find_range(weights, layer.name, row_start))
+        least, most = find_range(weights, layer.name, row_start)
+        low, high = min(low, least), max(high, most)
+        if option is not None:
+            error += target.error(weights, option, layer.name, row_start)
         advance(weights.nbytes)
-    if not ranges:
-        return 0.0
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     counts = np.zeros(BINS, np.int64)
     for _, weights in _rows(layer, checkpoint):
         count_weights(weights, low, high, counts)
         advance(0)
-    return entropy_bits(counts) / math.log2(BINS)
+    return entropy_bits(counts) / math.log2(BINS), error
 
 
 def _error(layer: Layer, checkpoint: Checkpoint, option: Option, target: Target) -> Error:

@@ -17,7 +17,7 @@ from workbench.formats import BlockCheck, Payload, target_named
 from workbench.pipeline.export import Record, read_record
 from workbench.pipeline.report import plain
 from workbench.pipeline.run import measured_by_tensor
-from workbench.pipeline.work import Progress, ProgressCallback, run_tasks, usable_cores
+from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
 
 TOLERANCE = 1e-4
 """Relative difference between a reported and a measured error that sums in another order explain."""
@@ -108,7 +108,7 @@ def verify(
 
         threads = usable_cores()
         with ThreadPoolExecutor(threads) as executor:
-            tasks = (partial(check, unit) for unit in range(payload.units))
+            tasks = (partial(check, unit) for unit in range(payload.units(checkpoint)))
             run_tasks(tasks, executor, threads, progress, lambda _: None)
         progress.pump(finished=True)
         if problems:

@@ -23,8 +23,13 @@ class Encoded:
     """[rows, groups]; groups run along the row, the last may be short."""
     zero_points: NDArray[np.float32]
     """[rows, groups]; real numbers, not rounded."""
-    error: Error
-    """What the codes lose."""
+    sums: NDArray[np.float64]
+    """‖δ‖², ‖w‖² and w·δ: [rows, 3] where asked for by row, or [1, 3]."""
+
+    @property
+    def error(self) -> Error:
+        """What the codes lose."""
+        return error_of(self.sums)
 
 
 def encode_affine(
@@ -34,6 +39,7 @@ def encode_affine(
     symmetric: bool,
     tensor: str = "weights",
     row_start: int = 0,
+    by_row: bool = False,
 ) -> Encoded:
     """Quantize rows between the extremes of each group.
 
@@ -46,6 +52,8 @@ def encode_affine(
         Zero point 2^(bits−1) instead of a fitted one.
     tensor, row_start : str, int
         What an error names.
+    by_row : bool
+        Keep the sums of each row apart, which takes longer where rows are short.
 
     Raises
     ------
@@ -60,7 +68,7 @@ def encode_affine(
     sums = np.zeros((1, 3))
     patterns, is_half = patterns_of(weights)
     bad = -1
-    if cols % group_size == 0:
+    if cols % group_size == 0 and not by_row:
         # No group crosses a row and no row ends within a byte, so the rows can be taken as a single long one.
         kernel_rows, kernel_cols = 1, rows * cols
     else:
@@ -73,7 +81,7 @@ def encode_affine(
         )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
-    return Encoded(codes, scales, zero_points, error_of(sums))
+    return Encoded(codes, scales, zero_points, sums)
 
 
 def decode_affine(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ from numpy.typing import NDArray
 
 from workbench import backend
 from workbench.quantize.patterns import patterns_of, raise_not_finite
+
+_RUN = 4096
+"""Weights whose extremes a kernel takes at once."""
 
 
 def find_range(weights: NDArray[Any], tensor: str = "weights", row_start: int = 0) -> tuple[float, float]:
@@ -20,13 +22,12 @@ def find_range(weights: NDArray[Any], tensor: str = "weights", row_start: int = 
     ValidationError
         If a weight is NaN or Inf.
     """
-    results = np.zeros(6)
-    results[:2] = math.inf, -math.inf
     patterns, is_half = patterns_of(weights)
-    bad = backend.kernels().moments(patterns, is_half, 0.0, 1.0, results)
+    lows, highs = np.empty((2, -(-weights.size // _RUN)), np.float32)
+    bad = backend.kernels().group_ranges(patterns, is_half, 1, weights.size, _RUN, lows, highs)
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
-    return float(results[0]), float(results[1])
+    return float(lows.min()), float(highs.max())
 
 
 def count_weights(weights: NDArray[Any], low: float, high: float, counts: NDArray[np.int64]) -> None:

@@ -1,0 +1,184 @@
+"""Group-wise affine quantization with scale and offset given: w ≈ q·s + m.
+
+For formats that store s and m in a narrow dtype: the extremes of each group come first, the caller rounds
+scale and offset as they will be stored, and the codes are found for the rounded ones. Sources, groups and bit
+streams are those of `affine`.
+"""
+
+import numpy as np
+
+from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
+
+MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even
+
+
+#pythran export group_ranges(uint16[], bool, int, int, int, float32[], float32[])
+#pythran export group_ranges(uint32[], bool, int, int, int, float32[], float32[])
+def group_ranges(source, is_half, rows, cols, group, lows, highs):
+    """Least and greatest weight of each group, float32 [rows * groups].
+
+    Returns
+    -------
+    int
+        Index of the first Inf or NaN, at which the work stopped, or -1.
+    """
+    patterns = np.empty(BLOCK, np.uint32)
+    values = patterns.view(np.float32)
+    g = 0
+    for row in range(rows):
+        for start in range(0, cols, BLOCK):
+            n = min(BLOCK, cols - start)
+            first = row * cols + start
+            widen(source[first : first + n], is_half, patterns)
+            bad = first_not_finite(patterns, n)
+            if bad >= 0:
+                return first + bad
+            for a in range(0, n, group):
+                v = values[a : min(a + group, n)]
+                # Adding zero makes −0 the same as 0.
+                lows[g] = np.min(v) + np.float32(0.0)
+                highs[g] = np.max(v) + np.float32(0.0)
+                g += 1
+    return -1
+
+
+def encode_group(v, size, scale, offset, levels, c, d):
+    """Codes of a group, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
+    comfortable = scale > np.float32(1e-30) and scale < np.float32(1e30)
+    if comfortable and abs(offset) < np.float32(1e30):
+        # Pythran divides scalars in float64.
+        inverse = np.float32(np.float32(1.0) / scale)
+        for k in range(size):
+            # Clamped as an integer, because minima of floats do not vectorise.
+            x = (v[k] - offset) * inverse
+            q = min(max(np.int32(x + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
+            c[k] = np.uint8(q)
+            d[k] = v[k] - (np.float32(q) * scale + offset)
+    else:
+        # Where float32 would overflow or lose the scale; a group without a scale is constant.
+        inverse = 0.0
+        if scale > np.float32(0.0):
+            inverse = 1.0 / np.float64(scale)
+        for k in range(size):
+            x = np.rint((np.float64(v[k]) - np.float64(offset)) * inverse)
+            q = np.int32(min(max(x, 0.0), np.float64(levels)))
+            c[k] = np.uint8(q)
+            d[k] = v[k] - (np.float32(q) * scale + offset)
+
+
+#pythran export offset_encode(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
+#pythran export offset_encode(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
+def offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, packed, sums):
+    """Quantize with given scales and offsets, float32 [rows * groups], and pack.
+
+    Parameters
+    ----------
+    source : uint16 or uint32 [rows * cols]
+        Bit patterns of the weights, all finite (`group_ranges` has looked).
+    is_half : bool
+        For 16-bit patterns: float16 rather than bfloat16.
+    bits : int, 2 to 8
+    group : int
+        Weights a group; divides 4096.
+    packed : uint8 [rows * ceil(cols * bits / 8)], out
+    sums : float64 [rows, 3], added to
+        ‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ.
+    """
+    levels = (1 << bits) - 1
+    row_bytes = (cols * bits + 7) // 8
+    patterns = np.empty(BLOCK, np.uint32)
+    values = patterns.view(np.float32)
+    codes = np.empty(BLOCK, np.uint8)
+    delta = np.empty(BLOCK, np.float32)
+    folded = np.empty(BLOCK, np.float32)
+    words = np.empty(BLOCK // 8, np.uint64)
+    stream = words.view(np.uint8)
+    g = 0
+    for row in range(rows):
+        for start in range(0, cols, BLOCK):
+            n = min(BLOCK, cols - start)
+            first = row * cols + start
+            widen(source[first : first + n], is_half, patterns)
+            for a in range(0, n, group):
+                size = min(group, n - a)
+                scale = scales[g]
+                offset = offsets[g]
+                v = values[a : a + size]
+                c = codes[a : a + size]
+                d = delta[a : a + size]
+                encode_group(v, size, scale, offset, levels, c, d)
+                g += 1
+            add_error(values, delta, n, folded, sums, row)
+            pack(codes, n, bits, words)
+            at = row * row_bytes + start * bits // 8
+            count = (n * bits + 7) // 8
+            packed[at : at + count] = stream[:count]
+
+
+def decode_block(packed, at, n, bits, group, scales, offsets, g, words, codes, decoded):
+    """Decode n codes that begin at a byte and with group g."""
+    count = (n * bits + 7) // 8
+    stream = words.view(np.uint8)
+    stream[:count] = packed[at : at + count]
+    unpack(words, n, bits, codes)
+    for a in range(0, n, group):
+        size = min(group, n - a)
+        c = codes[a : a + size]
+        d = decoded[a : a + size]
+        scale = scales[g]
+        offset = offsets[g]
+        for k in range(size):
+            d[k] = np.float32(np.int32(c[k])) * scale + offset
+        g += 1
+
+
+#pythran export offset_decode(uint8[], int, int, int, int, float32[], float32[], float32[])
+def offset_decode(packed, rows, cols, bits, group, scales, offsets, decoded):
+    """Decode what `offset_encode` wrote: decoded = q·s + m, float32 [rows * cols]."""
+    row_bytes = (cols * bits + 7) // 8
+    words = np.empty(BLOCK // 8 + 1, np.uint64)
+    codes = np.empty(BLOCK, np.uint8)
+    values = np.empty(BLOCK, np.float32)
+    g = 0
+    for row in range(rows):
+        for start in range(0, cols, BLOCK):
+            n = min(BLOCK, cols - start)
+            at = row * row_bytes + start * bits // 8
+            decode_block(packed, at, n, bits, group, scales, offsets, g, words, codes, values)
+            g += (n + group - 1) // group
+            first = row * cols + start
+            decoded[first : first + n] = values[:n]
+
+
+#pythran export offset_error(uint16[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C))
+#pythran export offset_error(uint32[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C))
+def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offsets, sums):
+    """Add ‖δ‖², ‖w‖² and w·δ of stored codes against their source to sums, row by row.
+
+    Returns
+    -------
+    int
+        Index of the first Inf or NaN in the source, at which the work stopped, or -1.
+    """
+    row_bytes = (cols * bits + 7) // 8
+    patterns = np.empty(BLOCK, np.uint32)
+    values = patterns.view(np.float32)
+    words = np.empty(BLOCK // 8 + 1, np.uint64)
+    codes = np.empty(BLOCK, np.uint8)
+    delta = np.empty(BLOCK, np.float32)
+    folded = np.empty(BLOCK, np.float32)
+    g = 0
+    for row in range(rows):
+        for start in range(0, cols, BLOCK):
+            n = min(BLOCK, cols - start)
+            first = row * cols + start
+            widen(source[first : first + n], is_half, patterns)
+            bad = first_not_finite(patterns, n)
+            if bad >= 0:
+                return first + bad
+            at = row * row_bytes + start * bits // 8
+            decode_block(packed, at, n, bits, group, scales, offsets, g, words, codes, delta)
+            g += (n + group - 1) // group
+            delta[:n] = values[:n] - delta[:n]
+            add_error(values, delta, n, folded, sums, row)
+    return -1

@@ -1,0 +1,338 @@
+"""The command line: ``workbench demo``, ``quantize``, ``inspect`` and ``verify``.
+
+What takes long to import is imported where it is used, so that a command starts quickly.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench import terminal
+from workbench.errors import CancelledError, MetadataError
+
+if TYPE_CHECKING:
+    from workbench.config import DiffusionQuantConfig
+    from workbench.pipeline import Report, Verification
+    from workbench.plan import Plan
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes; 130 is the shell's for Ctrl-C."""
+
+DEMO_MODEL = "zoo:digits-dit"
+DEMO_RUNS: dict[str, tuple[int, dict[str, int]]] = {
+    "8-bit": (8, {}),
+    "4-bit": (4, {}),
+    "2-bit": (2, {}),
+    "mixed": (4, {"*.norm1.linear.weight": 2, "pos_embed.*": 8, "proj_out_*": 8}),
+}
+"""What the demo makes: the bits of all layers, and those of some by glob."""
+
+app = typer.Typer(add_completion=False)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
+]
+Component = Annotated[
+    str | None, typer.Option(help="Component of a diffusers folder, if not its denoiser.", metavar="NAME")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from workbench import backend
+
+        print(f"arrowquant-workbench {version('arrowquant-workbench')}")
+        print(f"kernels: {backend.kernels().description}")
+        raise typer.Exit
+
+
+@app.callback()
+def _workbench(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and the kernels in use.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Quantize diffusion models, and prove what was written.
+
+    Begin with: workbench demo
+
+    Exit codes: 0 done, 1 failed or found wrong, 2 wrong usage or configuration, 130 Ctrl-C.
+    Settings also come from the environment: ARROW_QUANT_BIT_WIDTH=8 and the like.
+    """
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the exports in this folder.", metavar="FOLDER")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a small real model at 8, 4 and 2 bits and mixed, verify each, and compare them.
+
+    The model ships with the package: a diffusion transformer that draws handwritten digits.
+
+    Example: workbench demo --out exports
+    """
+    if out is not None:
+        out.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="workbench-") as temporary:
+        runs = [_demo_run(name, out or Path(temporary), shown=not as_json) for name in DEMO_RUNS]
+    sound = all(verification.ok for _, _, verification in runs)
+    if as_json:
+        terminal.print_json(
+            {
+                "model": DEMO_MODEL,
+                "ok": sound,
+                "runs": [
+                    {"name": name, "report": report.to_dict(), "verification": verification.to_dict()}
+                    for name, report, verification in runs
+                ],
+            }
+        )
+    else:
+        terminal.print_demo(DEMO_MODEL, DEMO_RUNS, runs)
+        if out is not None:
+            print(f"The exports are in {out}; look into one with: workbench inspect {out / 'mixed'}")
+    if not sound:
+        raise typer.Exit(FAILED)
+
+
+def _demo_run(name: str, folder: Path, *, shown: bool) -> tuple[str, Report, Verification]:
+    from workbench.config import DiffusionQuantConfig
+
+    bits, overrides = DEMO_RUNS[name]
+    # Any cosine will do: a layer must not fall back to another width than the one shown.
+    config = DiffusionQuantConfig(
+        bit_width=bits, layer_bit_widths=overrides, group_size=128, min_accuracy=0.0
+    )
+    report = _quantize(DEMO_MODEL, folder / name, config, shown=shown)
+    return name, report, _verify(folder / name, DEMO_MODEL, shown=shown)
+
+
+@app.command()
+def quantize(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A safetensors file, an index, a folder, or zoo:NAME.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
+        ),
+    ],
+    target: Annotated[str | None, typer.Option(help="Export format: parquet.", metavar="NAME")] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="A plan to execute as it is; goes without the options on bits.", metavar="FILE"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as YAML.", metavar="FILE")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Defaults for edge, local or cloud.", metavar="NAME")
+    ] = None,
+    bit_width: Annotated[int | None, typer.Option(help="Bits per weight, 2 to 8.", metavar="BITS")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Weights that share a scale: 16, 32, 64, 128 or 256.", metavar="N")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Bits of the layers that a name or glob matches, the first match counts. Repeatable.",
+            metavar="PATTERN=BITS",
+        ),
+    ] = None,
+    component: Component = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(help="Least cosine of a layer, 0 to 1; one under it gets more bits.", metavar="COSINE"),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Fail at a layer under min-accuracy instead.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads; 0 is all cores.", metavar="N")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where a stopped run of the same command left off; if stopped, leave what is done.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Quantize MODEL into the new folder OUT, read it back and report its size and error.
+
+    Options count before the environment, the environment before --config, that before --profile.
+    A layer that misses min-accuracy gets 4 bits, then 8, then keeps its source precision.
+
+    Example: workbench quantize zoo:digits-dit out --bit-width 4 --override '*.norm1.linear.weight=2'
+    """
+    given: dict[str, Any] = {
+        "target": target,
+        "deployment_profile": profile,
+        "bit_width": bit_width,
+        "group_size": group_size,
+        "layer_bit_widths": _parse_overrides(override or []) or None,
+        "min_accuracy": min_accuracy,
+        "fail_fast": fail_fast or None,
+        "num_threads": threads,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    settings, chosen = _settings(given, config, plan)
+    report = _quantize(model, output, settings, chosen, component, resume, shown=not as_json)
+    facts = report.to_dict()
+    if as_json:
+        terminal.print_json({"output": str(output.absolute()), **facts})
+        return
+    print(f"{output}: {report.target}, {report.source_bytes / 1e6:.3f} MB before")
+    terminal.print_table([terminal.totals_of(facts)])
+    terminal.print_table(terminal.roles_of(facts))
+    print(*terminal.remarks_on(facts), f"Every layer: workbench inspect {output}", sep="\n")
+
+
+def _settings(
+    given: dict[str, Any], config: Path | None, plan: Path | None
+) -> tuple[DiffusionQuantConfig, Plan | None]:
+    from workbench.config import DiffusionQuantConfig
+    from workbench.plan import Plan
+
+    if plan is not None:
+        excluded = given.keys() - {"num_threads", "min_accuracy"}
+        if excluded or config is not None:
+            names = ", ".join(sorted(excluded | ({"config"} if config else set())))
+            raise typer.BadParameter(f"a plan is executed as it is; leave out {names}.", param_hint="--plan")
+        return DiffusionQuantConfig(**given), Plan.load(plan)
+    if config is not None:
+        return DiffusionQuantConfig.from_yaml(config, **given), None
+    return DiffusionQuantConfig(**given), None
+
+
+def _parse_overrides(texts: Sequence[str]) -> dict[str, int]:
+    overrides = {}
+    for text in texts:
+        pattern, _, bits = text.rpartition("=")
+        if not pattern or not bits.isdecimal():
+            raise typer.BadParameter(
+                f"{text!r} is not PATTERN=BITS, such as '*attn*=8'.", param_hint="--override"
+            )
+        overrides[pattern] = int(bits)
+    return overrides
+
+
+def _quantize(
+    model: str,
+    output: Path,
+    config: DiffusionQuantConfig,
+    plan: Plan | None = None,
+    component: str | None = None,
+    resume: bool = False,
+    *,
+    shown: bool,
+) -> Report:
+    from workbench.pipeline import DiffusionOrchestrator
+
+    nbytes = _source_bytes(model, component)
+    with terminal.ctrl_c() as cancel, terminal.progress_bar(output.name, nbytes, shown) as callback:
+        try:
+            return DiffusionOrchestrator(config).run(
+                model, output, plan=plan, component=component, resume=resume, callback=callback, cancel=cancel
+            )
+        except CancelledError:
+            left = "The same command goes on from here." if resume else "Nothing was left behind."
+            raise CancelledError(f"Interrupted. {left}", path=output) from None
+
+
+def _verify(output: Path, source: str, component: str | None = None, *, shown: bool) -> Verification:
+    from workbench.pipeline import verify
+
+    with terminal.progress_bar(output.name, _source_bytes(source, component), shown) as callback:
+        return verify(output, source, component=component, callback=callback)
+
+
+def _source_bytes(model: str, component: str | None) -> int:
+    from workbench.checkpoint import open_checkpoint
+
+    with open_checkpoint(model, component) as checkpoint:
+        return checkpoint.nbytes
+
+
+@app.command()
+def inspect(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
+    as_json: Json = False,
+) -> None:
+    """Show what an export holds: its totals and every layer. The source is not needed.
+
+    Sizes are those of the files; errors are what the report says, which workbench verify checks.
+
+    Example: workbench inspect out
+    """
+    from workbench.pipeline import load
+
+    export = load(output)
+    kept = sum(tensor.option is None for tensor in export.payload.tensors.values())
+    if as_json:
+        facts = {
+            "output": str(output.absolute()),
+            "target": export.plan.target,
+            "fingerprint": export.plan.fingerprint,
+            "made_by": dict(export.plan.made_by),
+            "payload_bytes": export.payload.nbytes,
+            "tensors": len(export),
+            "kept_tensors": kept,
+            "config": export.config,
+            "report": export.report,
+        }
+        terminal.print_json(facts)
+        return
+    try:
+        totals, layers = terminal.totals_of(export.report), terminal.layers_of(export.report)
+        remarks = terminal.remarks_on(export.report)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MetadataError(
+            f"{output}: the report in it is malformed ({error!r}). Export again.", path=output
+        ) from error
+    print(
+        f"{output}: {export.plan.target}, {export.payload.nbytes:,} bytes, {len(export)} tensors, {kept} of them kept"
+    )
+    terminal.print_table([totals])
+    terminal.print_table(layers)
+    print(*remarks, sep="\n")
+
+
+@app.command()
+def verify(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
+    source: Annotated[str, typer.Option(help="The checkpoint that it was made from.", metavar="MODEL")],
+    component: Component = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that an export decodes to what its report claims; the exit code is 1 if it does not.
+
+    Every block is read from disk, checked against its checksum, decoded and compared with the source.
+
+    Example: workbench verify out --source zoo:digits-dit
+    """
+    outcome = _verify(output, source, component, shown=not as_json)
+    if as_json:
+        terminal.print_json(outcome.to_dict())
+    elif outcome.ok:
+        print(f"{output}: verified. All {outcome.tensors} tensors decode to what the report claims.")
+        if outcome.worst_layer is not None:
+            worst = f"{outcome.worst_layer}, cosine {outcome.worst_cosine:.6f}"
+            print(f"The worst of {outcome.layers} layers: {worst}.")
+    else:
+        print(f"{output}: NOT verified.", *outcome.problems, sep="\n")
+    if not outcome.ok:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,162 @@
+"""MLX safetensors, as mlx-lm and mflux read them on Macs.
+
+A quantized module has ``weight`` uint32 [out, in·bits/32], an LSB-first bitstream along the row, and ``scales``
+and ``biases`` [out, in/group_size] in the source's float dtype; w = q·scale + bias. config.json names group
+size and bits, by module where they differ (https://ml-explore.github.io/mlx, mlx.core.quantize).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
+from workbench.formats.blocks import Block
+from workbench.formats.safetensors_layout import Piece
+from workbench.formats.safetensors_payload import SafetensorsPayload, SafetensorsWriter, Scheme
+from workbench.formats.target import BlockCheck, Trial, kept
+from workbench.plan import Layer, Option, Plan
+from workbench.quantize import Error, count_codes
+from workbench.quantize.offset import OffsetEncoded, decode_offset, encode_offset, offset_error
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+SCHEME = "affine"
+
+
+class MlxTarget:
+    """The export format MLX safetensors."""
+
+    name = "mlx"
+    is_exact = True
+
+    def __init__(self) -> None:
+        self._scheme = _MlxScheme()
+
+    def options(self, layer: Layer) -> Sequence[Option]:
+        """Widths 2 to 6 and 8 in groups of 32, 64 or 128, where the rows divide; convolutions are kept."""
+        found = [_option(layer, bits, group) for bits in BITS for group in _groups(layer)]
+        return sorted([*found, kept(layer, DTYPES[layer.dtype].itemsize)], key=lambda option: option.nbytes)
+
+    def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
+        """The legal option nearest to a wish; the source dtype where there is none."""
+        groups = _groups(layer)
+        if not groups:
+            return kept(layer, DTYPES[layer.dtype].itemsize)
+        width = next(width for width in BITS if width >= bits)
+        return _option(layer, width, max((g for g in groups if g <= group_size), default=groups[0]))
+
+    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+        """What rows of a layer [rows, cols] lose when they are stored as an option."""
+        return _encode(weights, option, tensor, row_start).error
+
+    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+        """What each row of a layer [rows, cols] loses, and the codes."""
+        encoded = _encode(weights, option, tensor, row_start)
+        return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
+
+    def writer(self, checkpoint: Checkpoint, plan: Plan) -> SafetensorsWriter:
+        """What writes a plan's safetensors files."""
+        return SafetensorsWriter(self._scheme, checkpoint, plan)
+
+    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
+        """Read a unit back and compare each block with the source."""
+        yield from self.open(folder).check(unit, checkpoint)
+
+    def open(self, folder: Path) -> SafetensorsPayload:
+        """Open the files in a folder."""
+        return SafetensorsPayload(self._scheme, folder)
+
+
+class _MlxScheme(Scheme):
+    metadata = MappingProxyType({"format": "mlx"})
+
+    def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
+        rows, cols = tensor.shape
+        module = _module(tensor.name)
+        scales = (rows, cols // option.group_size)
+        dtype = _scale_dtype(tensor.dtype)
+        return (
+            Piece(f"{module}.weight", "U32", (rows, cols * option.bits // 32)),
+            Piece(f"{module}.scales", dtype, scales),
+            Piece(f"{module}.biases", dtype, scales),
+        )
+
+    def encode(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+    ) -> tuple[Sequence[NDArray[Any]], Error]:
+        encoded = _encode(weights, option, tensor, row_start)
+        return (encoded.codes.view("<u4"), encoded.scales, encoded.offsets), encoded.error
+
+    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
+        codes, scales, biases = rows
+        return decode_offset(codes.view(np.uint8), scales, biases, cols, option.bits, option.group_size)
+
+    def check(
+        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
+    ) -> BlockCheck:
+        codes, scales, biases = rows
+        packed = codes.view(np.uint8)
+        error = offset_error(
+            weights,
+            packed,
+            scales,
+            biases,
+            option.bits,
+            option.group_size,
+            block.tensor.name,
+            block.row_start,
+        )
+        return BlockCheck(
+            block.tensor.name, weights.nbytes, error, count_codes(packed, weights.shape[1], option.bits)
+        )
+
+    def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
+        quantization = quantization_config(checkpoint.layers, plan)
+        config = {**checkpoint.config, "quantization": quantization, "quantization_config": quantization}
+        return {"config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+
+
+def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
+    """The ``quantization`` of config.json: the commonest width and group size, and every module that differs."""
+    choices = {layer.name: plan.choices[layer.name] for layer in layers if layer.kind != "conv"}
+    counts = Counter((o.group_size, o.bits) for o in choices.values() if not o.is_kept)
+    group_size, bits = counts.most_common(1)[0][0] if counts else (64, 4)
+    config: dict[str, Any] = {"group_size": group_size, "bits": bits, "mode": SCHEME}
+    for name, option in choices.items():
+        if option.is_kept:
+            config[_module(name)] = False
+        elif (option.group_size, option.bits) != (group_size, bits):
+            config[_module(name)] = {"group_size": option.group_size, "bits": option.bits}
+    return config
+
+
+def _encode(weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> OffsetEncoded:
+    storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
+    return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start)
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _groups(layer: Layer) -> list[int]:
+    if layer.kind == "conv" or len(layer.shape) != 2:
+        return []
+    return [group for group in GROUP_SIZES if layer.cols % group == 0]
+
+
+def _scale_dtype(dtype: str) -> str:
+    return dtype if dtype in ("F32", "F16", "BF16") else "F32"
+
+
+def _option(layer: Layer, bits: int, group_size: int) -> Option:
+    scales_and_biases = 2 * DTYPES[_scale_dtype(layer.dtype)].itemsize * (layer.cols // group_size)
+    return Option(bits, SCHEME, group_size, layer.rows * (layer.cols * bits // 8 + scales_and_biases))

@@ -1,0 +1,140 @@
+"""Affine quantization with an offset, w ≈ q·s + m, whose scale and offset are stored in a narrow dtype.
+
+The codes are found for the scale and offset as they are stored, after rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench import backend
+from workbench.quantize.error import Error, error_of
+from workbench.quantize.patterns import patterns_of, raise_not_finite
+
+
+@dataclass(frozen=True)
+class OffsetEncoded:
+    """Rows of a layer, quantized."""
+
+    codes: NDArray[np.uint8]
+    """[rows, ceil(cols·bits / 8)]: each row's codes as one LSB-first bitstream, padded to a whole byte."""
+    scales: NDArray[Any]
+    """[rows, groups] in the storage dtype."""
+    offsets: NDArray[Any]
+    """[rows, groups] in the storage dtype: what code 0 decodes to."""
+    sums: NDArray[np.float64]
+    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]."""
+
+    @property
+    def error(self) -> Error:
+        """What the codes lose."""
+        return error_of(self.sums)
+
+
+def encode_offset(
+    weights: NDArray[Any],
+    bits: int,
+    group_size: int,
+    storage: np.dtype[Any],
+    tensor: str = "weights",
+    row_start: int = 0,
+) -> OffsetEncoded:
+    """Quantize rows between the extremes of each group, with scale and offset rounded to a dtype.
+
+    Parameters
+    ----------
+    weights : bfloat16, float16, float32 (others are converted to float32) [rows, cols]
+    bits : int, 2 to 8
+    group_size : int, a divisor of 4096
+    storage : dtype
+        Of scales and offsets: bfloat16, float16 or float32.
+    tensor, row_start : str, int
+        What an error names.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf: names the tensor and the first such weight.
+    """
+    rows, cols = weights.shape
+    groups = -(-cols // group_size)
+    patterns, is_half = patterns_of(weights)
+    lows, highs = np.empty((rows, groups), np.float32), np.empty((rows, groups), np.float32)
+    kernels = backend.kernels()
+    bad = kernels.group_ranges(patterns, is_half, rows, cols, group_size, lows.reshape(-1), highs.reshape(-1))
+    if bad >= 0:
+        raise_not_finite(weights, bad, tensor, row_start)
+    scales, offsets = fit_range(lows, highs, (1 << bits) - 1, storage)
+    codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
+    sums = np.zeros((rows, 3))
+    kernels.offset_encode(
+        patterns, is_half, rows, cols, bits, group_size,
+        _single(scales), _single(offsets), codes.reshape(-1), sums,
+    )  # fmt: skip
+    return OffsetEncoded(codes, scales, offsets, sums)
+
+
+def decode_offset(
+    codes: NDArray[np.uint8],
+    scales: NDArray[Any],
+    offsets: NDArray[Any],
+    cols: int,
+    bits: int,
+    group_size: int,
+) -> NDArray[np.float32]:
+    """Weights of quantized rows, float32 [rows, cols]: the inverse of `encode_offset`."""
+    decoded = np.empty((len(codes), cols), np.float32)
+    backend.kernels().offset_decode(
+        codes.reshape(-1), len(codes), cols, bits, group_size,
+        _single(scales), _single(offsets), decoded.reshape(-1),
+    )  # fmt: skip
+    return decoded
+
+
+def offset_error(
+    weights: NDArray[Any],
+    codes: NDArray[np.uint8],
+    scales: NDArray[Any],
+    offsets: NDArray[Any],
+    bits: int,
+    group_size: int,
+    tensor: str = "weights",
+    row_start: int = 0,
+) -> Error:
+    """Error of quantized rows against their weights [rows, cols], without keeping what is decoded.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf.
+    """
+    rows, cols = weights.shape
+    patterns, is_half = patterns_of(weights)
+    sums = np.zeros((rows, 3))
+    bad = backend.kernels().offset_error(
+        patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
+        _single(scales), _single(offsets), sums,
+    )  # fmt: skip
+    if bad >= 0:
+        raise_not_finite(weights, bad, tensor, row_start)
+    return error_of(sums)
+
+
+def fit_range(
+    lows: NDArray[np.float32], highs: NDArray[np.float32], levels: int, storage: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scale and offset of groups with the given extremes, as they are stored."""
+    offsets = lows.astype(storage)
+    with np.errstate(over="ignore"):
+        exact = (highs.astype(np.float64) - offsets.astype(np.float64)) / levels
+        # A product q·s must not overflow even where the range does.
+        exact = np.clip(exact, 0.0, 0.98 * float(np.finfo(np.float32).max) / levels)
+        return exact.astype(storage), offsets
+
+
+def _single(values: NDArray[Any]) -> NDArray[np.float32]:
+    return values.astype(np.float32).reshape(-1)
