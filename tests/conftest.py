@@ -17,8 +17,11 @@ MakeCheckpoint = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of the machine must not change what a test computes."""
+def _no_settings_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Neither variables of the machine nor its user's cache have a part in a test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     for variable in list(os.environ):
         if variable.upper().startswith("ARROW_QUANT_"):
             monkeypatch.delenv(variable)

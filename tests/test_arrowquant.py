@@ -47,7 +47,7 @@ def test_the_result_is_the_report_and_hides_nothing(model: str, tmp_path: Path) 
     assert result["model_size_mb"] == size / 1e6
     assert result["compression_ratio"] == result["source_bytes"] / size
     assert 0.99 < result["cosine_similarity"] < 1
-    assert {layer["bits"] for layer in result["layers"]} == {4}
+    assert {layer["bits"] for layer in result["layers"] if layer["scheme"] != "none"} == {4}
     assert wb.verify(out, model).ok
 
 
@@ -309,7 +309,7 @@ ARROWQUANT_NAMES = {
 def test_every_public_name_is_there_and_comes_from_where_it_lives() -> None:
     assert set(wb.__all__) >= ARROWQUANT_NAMES
     for name in wb.__all__:
-        assert getattr(wb, name).__name__ == name
+        assert getattr(wb, name).__name__ == ("open_session" if name == "open" else name)
     assert dir(wb) == sorted(wb.__all__)
 
 
@@ -324,9 +324,7 @@ def test_what_the_public_functions_return_has_public_names(make_checkpoint: Make
             assert type(value) is getattr(wb, type(value).__name__)
 
 
-@pytest.mark.parametrize(
-    "name", ["ThermodynamicMetrics", "TimeAwareQuantizer", "SpatialQuantizer", "quantise"]
-)
+@pytest.mark.parametrize("name", ["TimeAwareQuantizer", "SpatialQuantizer", "quantise"])
 def test_names_without_an_engine_are_not_offered(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(wb, name)

@@ -73,8 +73,11 @@ def test_demo_compares_four_verified_exports(capsys: Capture, tmp_path: Path) ->
         assert entry["verification"]["ok"]
         assert entry["report"]["min_accuracy"] == 0
         bits, overrides = DEMO_RUNS[entry["name"]]
-        found = {layer["bits"] for layer in entry["report"]["layers"]}
+        found = {layer["bits"] for layer in entry["report"]["layers"] if layer["scheme"] != "none"}
         assert found == {bits, *overrides.values()}
+        # Rows of four weights take no fewer bytes with a scale and a zero point each.
+        kept = [layer["name"] for layer in entry["report"]["layers"] if layer["scheme"] == "none"]
+        assert kept == ["pos_embed.proj.weight"]
         assert wb.verify(tmp_path / "kept" / entry["name"], "zoo:digits-dit").ok
         assert not [note for note in entry["report"]["notes"] if "matches no layer" in note]
 
@@ -87,7 +90,7 @@ def test_demo_prints_a_table_and_leaves_nothing(
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in printed.splitlines() if " yes " in line}
     assert list(rows) == ["8-bit", "4-bit", "2-bit", "mixed"]
-    assert rows["4-bit"][3] == "4.504"  # 4 bits and 8 bytes of scale and zero point in 128 weights
+    assert rows["4-bit"][3] == "4.503"  # 4 bits and 8 bytes of scale and zero point in 128 weights
     assert "kernels: " in printed
     assert "*.norm1.linear.weight 2" in printed
     assert list(tmp_path.iterdir()) == []
@@ -111,13 +114,17 @@ def test_quantize_inspect_and_verify_agree(model: str, tmp_path: Path, capsys: C
     assert quantized.pop("output") == out
     assert quantized == wb.load(out).report
     for layer in quantized["layers"]:
-        assert layer["bits"] == (4 if "attn1" in layer["name"] else 8)
+        if (
+            layer["name"] != "pos_embed.proj.weight" or model != "zoo:digits-dit"
+        ):  # kept: rows of four weights
+            assert layer["bits"] == (4 if "attn1" in layer["name"] else 8)
 
     assert run(["inspect", out, "--json"]) == 0
     inspected = json.loads(capsys.readouterr().out)
     assert inspected["report"] == quantized
     assert inspected["payload_bytes"] == quantized["actual_bytes"]
-    assert inspected["tensors"] - inspected["kept_tensors"] == len(quantized["layers"])
+    narrow = [layer for layer in quantized["layers"] if layer["scheme"] != "none"]
+    assert inspected["tensors"] - inspected["kept_tensors"] == len(narrow)
 
     assert run(["verify", out, "--source", model, "--json"]) == 0
     verified = json.loads(capsys.readouterr().out)

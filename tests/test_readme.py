@@ -89,7 +89,7 @@ def test_the_query_gives_the_table_below_it(demo: Path, monkeypatch: pytest.Monk
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = blocks("python")
-    assert len(code) == 2
+    assert len(code) == 3
     for block in code:
         exec(compile(block, "README.md", "exec"), {})
 
@@ -97,7 +97,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("workbench ")]
-    assert len(lines) == 4
+    assert len(lines) == 7
     for line in lines:
         assert run(shlex.split(line)[1:]) == 0
 

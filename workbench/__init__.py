@@ -37,8 +37,11 @@ _HOMES = {
         "verify",
     ],
     "workbench.plan": ["Layer", "Option", "Plan"],
+    "workbench.session": ["Change", "Job", "Session", "Totals", "open"],
+    "workbench.thermo": ["ThermodynamicMetrics"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_AT_HOME = {"open": "open_session"}
 
 __all__ = sorted(_HOME_OF)
 
@@ -46,7 +49,7 @@ __all__ = sorted(_HOME_OF)
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(_HOME_OF[name]), _AT_HOME.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """The names and signatures of ArrowQuant V2, working: `ArrowQuantV2` and `AsyncArrowQuantV2`.
 
 Both hand everything to `workbench.DiffusionOrchestrator` and keep nothing back. The names
-``ThermodynamicMetrics``, ``TimeAwareQuantizer`` and ``SpatialQuantizer`` of ArrowQuant V2 are not offered: the
-engines behind them do not exist yet, and a name that does nothing would say otherwise.
+``TimeAwareQuantizer`` and ``SpatialQuantizer`` of ArrowQuant V2 are not offered: the engines behind them do not
+exist yet, and a name that does nothing would say otherwise.
 """
 
 from __future__ import annotations

@@ -59,8 +59,13 @@ def rows(runs: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f'<text class="name end" x="{LEFT - 8}" y="{y + 4}">{escape(short(mixed["name"]))}</text>'
         for width in (8, 4, 2):
             layer = layers[f"{width}-bit"][index]
+            if layer["scheme"] == "none":  # kept in the source's dtype: no error to show
+                continue
             yield f'<circle class="w{width}" cx="{place(layer["nsr"]):.1f}" cy="{y}" r="3.6"/>'
-        yield f'<circle class="chosen" cx="{place(mixed["nsr"]):.1f}" cy="{y}" r="5.6"/>'
+        if mixed["scheme"] == "none":
+            yield f'<text class="quiet" x="{LEFT + 8}" y="{y + 4}">kept: nothing smaller for rows so short</text>'
+        else:
+            yield f'<circle class="chosen" cx="{place(mixed["nsr"]):.1f}" cy="{y}" r="5.6"/>'
         length = (RIGHT - 40) * mixed["nbytes"] / most
         yield f'<rect class="share" x="{LEFT + PLOT + 20}" y="{y - 4}" width="{length:.1f}" height="8"/>'
 

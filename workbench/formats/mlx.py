@@ -21,7 +21,7 @@ from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece
 from workbench.formats.safetensors_payload import SafetensorsPayload, SafetensorsWriter, Scheme
-from workbench.formats.target import BlockCheck, Trial, kept
+from workbench.formats.target import BlockCheck, Trial, kept, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Error, count_codes
 from workbench.quantize.offset import OffsetEncoded, decode_offset, encode_offset, offset_error
@@ -46,12 +46,13 @@ class MlxTarget:
         return sorted([*found, kept(layer, DTYPES[layer.dtype].itemsize)], key=lambda option: option.nbytes)
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
-        """The legal option nearest to a wish; the source dtype where there is none."""
-        groups = _groups(layer)
+        """The legal option nearest to a wish; the source dtype where there is none that takes fewer bytes."""
+        groups, keep = _groups(layer), kept(layer, DTYPES[layer.dtype].itemsize)
         if not groups:
-            return kept(layer, DTYPES[layer.dtype].itemsize)
+            return keep
         width = next(width for width in BITS if width >= bits)
-        return _option(layer, width, max((g for g in groups if g <= group_size), default=groups[0]))
+        group = max((g for g in groups if g <= group_size), default=groups[0])
+        return smaller(_option(layer, width, group), keep)
 
     def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""

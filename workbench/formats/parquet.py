@@ -26,7 +26,7 @@ from workbench.errors import QuantizationError
 from workbench.formats.blocks import Block, divide
 from workbench.formats.parquet_reader import ParquetPayload
 from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
-from workbench.formats.target import BlockCheck, Trial, Unit, kept
+from workbench.formats.target import BlockCheck, Trial, Unit, kept, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Error, affine_error, count_codes, encode_affine
 
@@ -69,8 +69,8 @@ class ParquetTarget:
         return kept(layer, DTYPES[layer.dtype].itemsize)
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
-        """The option wished for: this format stores them all."""
-        return _option(layer, bits, scheme, group_size)
+        """The option wished for; the source dtype where that takes no more, as in rows of a few weights."""
+        return smaller(_option(layer, bits, scheme, group_size), self.keep(layer))
 
     def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""

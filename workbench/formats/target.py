@@ -119,7 +119,10 @@ class Target(Protocol):
         """Everything the format can store the layer as, keeping it included, fewest bytes first."""
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
-        """The legal option nearest to a wish: this width or the next wider, this group size or the next smaller."""
+        """The legal option nearest to a wish: this width or the next wider, this group size or the next smaller.
+
+        The source dtype where there is none, or none that takes fewer bytes.
+        """
 
     def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
@@ -143,3 +146,8 @@ class Target(Protocol):
 def kept(layer: Layer, bytes_per_weight: int) -> Option:
     """The option of leaving a layer in its source dtype."""
     return Option(8 * bytes_per_weight, KEEP, 0, layer.params * bytes_per_weight)
+
+
+def smaller(option: Option, otherwise: Option) -> Option:
+    """The option, unless it does not take fewer bytes than the other."""
+    return option if option.nbytes < otherwise.nbytes else otherwise

@@ -8,10 +8,14 @@ from fnmatch import fnmatchcase
 
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
+from workbench.formats import Target
+
+NAMED = 3
+"""How many layers a note names."""
 
 
-def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Sentences on settings that change nothing in this run and on names that match no layer."""
+def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> tuple[str, ...]:
+    """Sentences on settings that change nothing in this run, names that match no layer, layers that gain nothing."""
     names = [layer.name for layer in checkpoint.layers]
     notes = [f"{key} is off: {reason}." for key, reason in config.inactive.items()]
 
@@ -29,4 +33,15 @@ def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> tuple[str,
         list(config.sensitive_layer_patterns),
         lambda name, pattern: re.search(pattern, name) is not None,
     )
+    whole = [
+        layer.name
+        for layer in checkpoint.layers
+        if target.quantized(layer, config.bits_for(layer.name), config.scheme, config.group_size).is_kept
+    ]
+    if whole:
+        more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
+        notes.append(
+            f"{', '.join(whole[:NAMED])}{more}: kept in the source's dtype, as {target.name} has nothing smaller for "
+            "such a shape."
+        )
     return tuple(notes)

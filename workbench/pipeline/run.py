@@ -204,7 +204,7 @@ class Run:
             if self.config.modality
             else self.checkpoint.modality.evidence,
             kernels=backend.kernels().description,
-            notes=(*notes, *notes_on(self.config, self.checkpoint)),
+            notes=(*notes, *notes_on(self.config, self.checkpoint, self.target)),
         )
 
 

@@ -120,7 +120,11 @@ def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: 
     wider = [
         target.quantized(layer, bits, config.scheme, config.group_size) for bits in (4, 8) if bits > wish.bits
     ]
-    return [wish, *(option for option in wider if option.bits > wish.bits), _kept(layer, target)]
+    return [
+        wish,
+        *(option for option in wider if wish.bits < option.bits and not option.is_kept),
+        _kept(layer, target),
+    ]
 
 
 def _kept(layer: Layer, target: Target) -> Option:

@@ -1,28 +1,39 @@
 """What bits are worth: cost tables, hulls, the solver and its certificate, the Gibbs ensemble, other policies."""
 
+from workbench.thermo.cache import CacheWarning, cache_folder
 from workbench.thermo.constraints import Constraints, Restricted, restrict
 from workbench.thermo.costs import CostTable
 from workbench.thermo.front import Front, trace
 from workbench.thermo.gibbs import Ensemble, gibbs, local_temperatures
 from workbench.thermo.hull import hull, hulls
+from workbench.thermo.options import cost_table, options_of, price
 from workbench.thermo.policies import annealing, compare, entropy_rule, sorted_greedy, threshold, uniform
+from workbench.thermo.profile import ThermodynamicMetrics, metrics, profile
 from workbench.thermo.solver import Solution, certify, solve
 
 __all__ = [
+    "CacheWarning",
     "Constraints",
     "CostTable",
     "Ensemble",
     "Front",
     "Restricted",
     "Solution",
+    "ThermodynamicMetrics",
     "annealing",
+    "cache_folder",
     "certify",
     "compare",
+    "cost_table",
     "entropy_rule",
     "gibbs",
     "hull",
     "hulls",
     "local_temperatures",
+    "metrics",
+    "options_of",
+    "price",
+    "profile",
     "restrict",
     "solve",
     "sorted_greedy",

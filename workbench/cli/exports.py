@@ -1,4 +1,4 @@
-"""The command line: ``workbench demo``, ``quantize``, ``inspect`` and ``verify``.
+"""``workbench demo``, ``quantize``, ``inspect`` and ``verify``: making exports and looking at them.
 
 What takes long to import is imported where it is used, so that a command starts quickly.
 """
@@ -6,7 +6,6 @@ What takes long to import is imported where it is used, so that a command starts
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
+from workbench.cli.arguments import Component, Json, Model, parse_widths
 from workbench.errors import CancelledError, MetadataError
 
 if TYPE_CHECKING:
@@ -29,18 +29,11 @@ DEMO_RUNS: dict[str, tuple[int, dict[str, int]]] = {
     "8-bit": (8, {}),
     "4-bit": (4, {}),
     "2-bit": (2, {}),
-    "mixed": (4, {"*.norm1.linear.weight": 2, "pos_embed.*": 8, "proj_out_*": 8}),
+    "mixed": (4, {"*.norm1.linear.weight": 2, "proj_out_*": 8}),
 }
 """What the demo makes: the bits of all layers, and those of some by glob."""
 
 app = typer.Typer(add_completion=False)
-
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
-]
-Component = Annotated[
-    str | None, typer.Option(help="Component of a diffusers folder, if not its denoiser.", metavar="NAME")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -124,16 +117,14 @@ def _demo_run(name: str, folder: Path, *, shown: bool) -> tuple[str, Report, Ver
 
 @app.command()
 def quantize(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A safetensors file, an index, a folder, or zoo:NAME.")
-    ],
+    model: Model,
     output: Annotated[
         Path,
         typer.Argument(
             metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
         ),
     ],
-    target: Annotated[str | None, typer.Option(help="Export format: parquet.", metavar="NAME")] = None,
+    target: Annotated[str | None, typer.Option(help="Export format: parquet or mlx.", metavar="NAME")] = None,
     plan: Annotated[
         Path | None,
         typer.Option(help="A plan to execute as it is; goes without the options on bits.", metavar="FILE"),
@@ -183,7 +174,7 @@ def quantize(
         "deployment_profile": profile,
         "bit_width": bit_width,
         "group_size": group_size,
-        "layer_bit_widths": _parse_overrides(override or []) or None,
+        "layer_bit_widths": parse_widths(override or [], "--override") or None,
         "min_accuracy": min_accuracy,
         "fail_fast": fail_fast or None,
         "num_threads": threads,
@@ -216,18 +207,6 @@ def _settings(
     if config is not None:
         return DiffusionQuantConfig.from_yaml(config, **given), None
     return DiffusionQuantConfig(**given), None
-
-
-def _parse_overrides(texts: Sequence[str]) -> dict[str, int]:
-    overrides = {}
-    for text in texts:
-        pattern, _, bits = text.rpartition("=")
-        if not pattern or not bits.isdecimal():
-            raise typer.BadParameter(
-                f"{text!r} is not PATTERN=BITS, such as '*attn*=8'.", param_hint="--override"
-            )
-        overrides[pattern] = int(bits)
-    return overrides
 
 
 def _quantize(

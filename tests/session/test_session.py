@@ -1,0 +1,336 @@
+"""A session: every edit is one step, nothing is lost between threads, and the plan is what gets written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import workbench as wb
+from workbench.session import Change, ObserverWarning, Session
+from workbench.session.values import parse_size
+from workbench.work import Progress
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def session(cache: Path) -> Iterator[Session]:
+    with_digits = wb.open("zoo:digits-dit", target="mlx", group_size=64, cache=cache)
+    yield with_digits
+    with_digits.close()
+
+
+# ---- editing --------------------------------------------------------------------------------------------------
+
+
+def test_it_begins_uniform_and_every_edit_is_one_step(session: Session) -> None:
+    first = session.plan
+    assert {option.bits for option in first.choices.values() if not option.is_kept} == {4}
+    session.set_bits("*attn1*", 6)
+    attention = session.select("*attn1*")
+    assert len(attention) == 12
+    assert {session.plan.choices[name].bits for name in attention} == {6}
+    assert {
+        o.bits for name, o in session.plan.choices.items() if name not in attention and not o.is_kept
+    } == {4}
+    session.set_bits(["role:modulation", "proj_out_2.weight"], 3)
+    assert session.undo()
+    assert session.undo()
+    assert not session.undo()
+    assert session.plan == first
+    assert session.redo()
+    assert session.redo()
+    assert not session.redo()
+    assert session.plan.choices["proj_out_2.weight"].bits == 3
+    assert session.undo()
+    session.lock("*")
+    assert not session.redo(), "a new edit forgets what was undone"
+
+
+def test_a_width_that_the_target_lacks_becomes_the_next_wider(session: Session) -> None:
+    session.set_bits("*ff.net.2*", 7)
+    assert {session.plan.choices[name].bits for name in session.select("*ff.net.2*")} == {8}
+    with pytest.raises(wb.ConfigurationError, match="allowed: 2 to 8"):
+        session.set_bits("*", 9)
+    with pytest.raises(wb.ConfigurationError, match=r"'\*nothing\*' matches no layer"):
+        session.set_bits("*nothing*", 4)
+
+
+def test_a_solver_leaves_locked_layers(session: Session) -> None:
+    session.lock("*.attn1.to_v.weight", bits=8)
+    locked = session.select("*.attn1.to_v.weight")
+    assert session.locked == locked
+    totals = session.solve(bpw=3.5)
+    assert {session.plan.choices[name].bits for name in locked} == {8}
+    assert session.plan.locks == frozenset(locked)
+    assert totals.bpw <= 3.5
+    session.unlock()
+    session.solve(bpw=3.5)
+    assert {session.plan.choices[name].bits for name in locked} != {8}
+
+
+@pytest.mark.parametrize("size", ["2.4MB", "1.7 MB", 3_000_000, "2 MiB"])
+def test_a_size_is_the_whole_payload(session: Session, tmp_path: Path, size: int | str) -> None:
+    totals = session.solve(size)
+    assert totals.nbytes <= parse_size(size)
+    assert totals.nbytes > 0.97 * parse_size(size), "room is not wasted"
+    assert 0 <= totals.gap < 0.1
+    report = session.export(tmp_path / "out").result(120)
+    assert report.actual_bytes == totals.nbytes
+    written = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.safetensors"))
+    assert written == totals.nbytes
+    assert wb.load(tmp_path / "out").plan == session.plan
+
+
+def test_other_goals(session: Session) -> None:
+    loose = session.solve(temperature=1e-6).nbytes
+    tight = session.solve(temperature=1e-9).nbytes
+    assert loose < tight
+    assert session.solve(max_nsr=0.5).nsr <= 0.5
+    session.solve(min_cosine=0.99)
+    chosen = session.plan.choices
+    cosine = {
+        (row["layer"], row["bits"], row["scheme"], row["group_size"]): row["cosine"]
+        for row in session.options.to_pylist()
+    }
+    assert min(cosine[name, o.bits, o.scheme, o.group_size] for name, o in chosen.items()) >= 0.99
+    session.solve(bpw=4.0, floors={"role:modulation": 5}, ceilings={"*ff*": 4}, ties=["*to_[qkv].weight"])
+    chosen = session.plan.choices
+    assert min(chosen[name].bits for name in session.select("role:modulation")) >= 5
+    assert max(chosen[name].bits for name in session.select("*ff*")) <= 4
+    assert len({chosen[name].bits for name in session.select("*to_[qkv].weight")}) == 1
+
+
+def test_what_cannot_be_reached_names_the_floor_and_changes_nothing(session: Session) -> None:
+    before, version = session.plan, session.version
+    with pytest.raises(wb.ConfigurationError) as caught:
+        session.solve("0.3MB")
+    floor = caught.value.floor
+    assert f"{floor:,} are the least" in str(caught.value)
+    with pytest.raises(wb.ConfigurationError, match="one goal"):
+        session.solve()
+    with pytest.raises(wb.ConfigurationError, match="one goal"):
+        session.solve("2MB", bpw=4)
+    assert (session.plan, session.version) == (before, version)
+    assert session.solve(floor + 1000).nbytes <= floor + 1000
+
+
+def test_the_solver_is_no_worse_than_any_policy_at_equal_bytes(session: Session) -> None:
+    session.solve(bpw=3.6)
+    table = session.compare().to_pylist()
+    assert {row["policy"] for row in table} == {
+        "uniform", "threshold", "sorted_greedy", "annealing", "solver", "entropy_rule",
+    }  # fmt: skip
+    for row in table:
+        assert row["solver_nsr"] <= row["nsr"] * (1 + 1e-9), row["policy"]
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("bits"), st.integers(0, 32), st.integers(2, 8)),
+        st.tuples(st.just("lock"), st.integers(0, 32), st.none()),
+        st.tuples(st.just("unlock"), st.integers(0, 32), st.none()),
+        st.tuples(st.just("solve"), st.floats(2.6, 7.5), st.none()),
+        st.tuples(st.just("undo"), st.none(), st.none()),
+        st.tuples(st.just("redo"), st.none(), st.none()),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=ACTIONS)
+def test_undoing_everything_gives_the_first_plan(
+    session: Session, actions: list[tuple[str, object, object]]
+) -> None:
+    while session.undo():
+        pass
+    first, edits = session.plan, 0
+    names = list(first.choices)
+    for kind, what, value in actions:
+        match kind:
+            case "bits":
+                session.set_bits(names[what], value)
+            case "lock":
+                session.lock(names[what])
+            case "unlock":
+                session.unlock(names[what])
+            case "solve":
+                session.solve(bpw=what) if not session.locked else session.set_bits("*", 5)
+            case "undo":
+                edits -= session.undo()
+            case "redo":
+                edits += session.redo()
+        edits += kind in ("bits", "lock", "unlock", "solve")
+    for _ in range(edits):
+        assert session.undo()
+    assert not session.undo()
+    assert session.plan == first
+    assert session.plan.to_dict() == first.to_dict()
+
+
+def test_eight_threads_lose_nothing(session: Session) -> None:
+    names = list(session.plan.choices)
+    heard: list[int] = []
+    session.observe(lambda change: heard.append(change.version))
+    failures: list[BaseException] = []
+
+    def edit(worker: int) -> None:
+        try:
+            for step in range(20):
+                session.lock(names[(worker * 4 + step) % len(names)])
+                session.set_bits(names[worker], 2 + step % 7)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    workers = [threading.Thread(target=edit, args=(worker,)) for worker in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+    assert session.version == 8 * 20 * 2
+    assert heard == list(range(1, session.version + 1))
+    undone = 0
+    while session.undo():
+        undone += 1
+    assert undone == 8 * 20 * 2
+
+
+# ---- observers ------------------------------------------------------------------------------------------------
+
+
+def test_observers_hear_rows_and_totals(session: Session) -> None:
+    heard: list[Change] = []
+    stop = session.observe(heard.append)
+    name = "proj_out_1.weight"
+    row = list(session.plan.choices).index(name)
+    session.set_bits(name, 8)
+    assert (heard[-1].rows, heard[-1].totals) == ((row,), session.totals)
+    session.lock(name)
+    assert heard[-1].rows == (row,)
+    session.undo()
+    assert [change.version for change in heard] == [1, 2, 3]
+    stop()
+    session.redo()
+    assert len(heard) == 3
+
+
+def test_a_failing_observer_does_not_stop_the_edit(session: Session) -> None:
+    heard: list[int] = []
+    session.observe(lambda change: 1 / 0)
+    session.observe(lambda change: heard.append(change.version))
+    with pytest.warns(ObserverWarning, match="ZeroDivisionError"):
+        session.set_bits("*", 3)
+    assert heard == [1]
+    assert {o.bits for o in session.plan.choices.values() if not o.is_kept} == {3}
+
+
+# ---- plans, exports, looks ------------------------------------------------------------------------------------
+
+
+def test_a_plan_comes_back_from_its_file(session: Session, tmp_path: Path) -> None:
+    session.lock("role:head", bits=8)
+    session.solve(bpw=4.2)
+    plan = session.plan
+    plan.save(tmp_path / "plan.yaml")
+    session.set_bits("*", 2)
+    assert session.load_plan(tmp_path / "plan.yaml") == ()
+    assert session.plan == plan
+    assert session.undo()
+    other = wb.Plan(plan.target, plan.choices, "0" * 64, plan.locks, plan.made_by)
+    other.save(tmp_path / "other.yaml")
+    (note,) = session.load_plan(tmp_path / "other.yaml")
+    assert "other contents" in note
+    with pytest.raises(wb.ConfigurationError, match=r"'extra\.weight' is not in the checkpoint"):
+        extra = {**plan.choices, "extra.weight": next(iter(plan.choices.values()))}
+        wb.Plan(plan.target, extra, plan.fingerprint).save(tmp_path / "extra.yaml")
+        session.load_plan(tmp_path / "extra.yaml")
+    with pytest.raises(wb.ConfigurationError, match="plan is for parquet"):
+        wb.Plan("parquet", plan.choices, plan.fingerprint).save(tmp_path / "parquet.yaml")
+        session.load_plan(tmp_path / "parquet.yaml")
+
+
+def test_an_export_can_be_cancelled(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.work.REFRESH_SECONDS", 0.0)
+    started = threading.Event()
+    advance = Progress.advance
+
+    def slow(self: Progress, amount: int) -> None:
+        started.set()
+        threading.Event().wait(0.01)
+        advance(self, amount)
+
+    monkeypatch.setattr("workbench.work.Progress.advance", slow)
+    job = session.export(tmp_path / "out")
+    assert started.wait(30)
+    job.cancel()
+    with pytest.raises(wb.CancelledError):
+        job.result(60)
+    assert job.state == "cancelled"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_fails_says_why(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    job = session.export(tmp_path / "out")
+    with pytest.raises(wb.ValidationError, match="exists already"):
+        job.result(60)
+    assert job.state == "failed"
+
+
+def test_it_shows_itself_without_a_widget(session: Session) -> None:
+    session.lock("proj_out_1.weight")
+    bundle = session._repr_mimebundle_()
+    assert f"{session.totals.nbytes / 1e6:,.3f} MB" in bundle["text/plain"]
+    for name in session.plan.choices:
+        assert name in bundle["text/plain"]
+        assert name in bundle["text/html"]
+    assert bundle["text/plain"].count("locked") == 1
+
+
+def test_names_of_a_checkpoint_are_escaped(make_checkpoint: Callable[..., Path], cache: Path) -> None:
+    name = "blocks.0.<img src=x onerror=alert(1)>.weight"
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    with_markup = wb.open(make_checkpoint({name: weights}), cache=cache)
+    assert "<img" not in with_markup._repr_mimebundle_()["text/html"]
+    assert "&lt;img" in with_markup._repr_mimebundle_()["text/html"]
+    with_markup.close()
+
+
+def test_thermodynamics_of_the_present_plan(session: Session) -> None:
+    session.solve(bpw=4.0)
+    table = session.thermodynamics
+    price = session.totals.temperature
+    entropy = table["entropy"].to_numpy()
+    assert table["name"].to_pylist() == list(session.plan.choices)
+    assert (entropy >= 0).all()
+    assert (table["heat_capacity"].to_numpy() >= 0).all()
+    up, down = table["temperature_up"].to_numpy(), table["temperature_down"].to_numpy()
+    balanced = ((up <= price * 1.001) & (price <= down * 1.001)).mean()
+    assert balanced > 0.8, "at the optimum nearly every layer is content with the common price"
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [("2.5GB", 2_500_000_000), ("900 MiB", 943_718_400), ("17", 17), ("3kb", 3000), (12, 12), ("1 B", 1)],
+)
+def test_sizes_as_people_write_them(text: int | str, nbytes: int) -> None:
+    assert parse_size(text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "GB", "2.5 horses", "1e999GB", "--3MB"])
+def test_sizes_that_mean_nothing(text: str) -> None:
+    with pytest.raises(wb.ConfigurationError, match="not a size"):
+        parse_size(text)

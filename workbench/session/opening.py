@@ -1,0 +1,68 @@
+"""Opening a session: measure the layers, price their options."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from workbench.checkpoint import open_checkpoint
+from workbench.formats import target_named
+from workbench.session.session import Session
+from workbench.session.study import Study
+from workbench.thermo.options import price
+from workbench.thermo.profile import profile
+from workbench.work import ProgressCallback
+
+
+def open_session(
+    path: str | os.PathLike[str],
+    target: str = "parquet",
+    *,
+    component: str | None = None,
+    exact: bool = False,
+    group_size: int = 128,
+    scheme: str = "asymmetric",
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> Session:
+    """Open a checkpoint, measure its layers and price their options; what was measured before is remembered.
+
+    Parameters
+    ----------
+    path : path-like
+        A checkpoint, or a model of the zoo such as ``"zoo:digits-dit"``.
+    target : str
+        The export format.
+    component : str, optional
+        The component of a diffusers folder; its denoiser by default.
+    exact : bool
+        Measure every row instead of a sample.
+    group_size, scheme
+        Of the options that `Session.set_bits` takes; a solver chooses among all.
+    callback : callable, optional
+        Hears of the fraction done and a message.
+    cancel : threading.Event, optional
+        Set it to end the work with a `CancelledError`.
+    cache : path-like, optional
+        Where measurements are remembered; by default the user's cache folder.
+
+    Returns
+    -------
+    Session
+        It begins with 4 bits for every layer.
+
+    Raises
+    ------
+    ArrowQuantError
+        Whatever is wrong with the checkpoint or the target.
+    """
+    found = target_named(target)
+    checkpoint = open_checkpoint(os.fspath(path), component)
+    try:
+        layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
+        options = price(checkpoint, found, exact=exact, callback=callback, cancel=cancel, cache=cache)
+        return Session(Study(checkpoint, found, layers, options, scheme, group_size))
+    except BaseException:
+        checkpoint.close()
+        raise

@@ -1,0 +1,392 @@
+"""`Session`: the truth about a checkpoint and the plan being tuned for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from workbench.checkpoint import Checkpoint
+from workbench.config import DiffusionQuantConfig
+from workbench.errors import ConfigurationError
+from workbench.formats import Target
+from workbench.pipeline import DiffusionOrchestrator, Report
+from workbench.plan import Option, Plan
+from workbench.session.history import History, Tuning
+from workbench.session.job import Job
+from workbench.session.study import Patterns, Study
+from workbench.session.table import html_table, text_table
+from workbench.session.values import Change, ObserverWarning, Totals, parse_size
+from workbench.thermo import Constraints, compare, gibbs, local_temperatures, solve
+from workbench.work import ProgressCallback
+
+
+class Session:
+    """A checkpoint, what was measured of it, and the plan being tuned; safe to use from several threads.
+
+    Made by `workbench.open`. Every edit is one step of undo, and tells the observers which rows changed.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._lock = threading.RLock()
+        self._telling = threading.Lock()
+        self._untold: deque[Change] = deque()
+        self._observers: list[Callable[[Change], None]] = []
+        self._history = History(study.uniform(4))
+        self._version = 0
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is studied."""
+        return self._study.checkpoint
+
+    @property
+    def target(self) -> Target:
+        """The export format."""
+        return self._study.target
+
+    @property
+    def layers(self) -> pa.Table:
+        """A row a layer, see `workbench.thermo.profile.profile`."""
+        return self._study.profile
+
+    @property
+    def options(self) -> pa.Table:
+        """A row a layer × option, see `workbench.thermo.options.price`."""
+        return self._study.prices
+
+    @property
+    def version(self) -> int:
+        """Number of changes so far; it only grows."""
+        return self._version
+
+    @property
+    def plan(self) -> Plan:
+        """The present plan."""
+        with self._lock:
+            tuning = self._history.present
+        return self._study.plan(tuning)
+
+    @property
+    def totals(self) -> Totals:
+        """What the present plan adds up to."""
+        with self._lock:
+            tuning = self._history.present
+        return self._study.totals(tuning)
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Names of the layers that a solver leaves as they are."""
+        with self._lock:
+            return tuple(self._study.layers[row].name for row in sorted(self._history.present.locks))
+
+    @property
+    def thermodynamics(self) -> pa.Table:
+        """Local temperatures, thermodynamic entropy S (nats) and heat capacity of each layer at the present plan."""
+        with self._lock:
+            choice = np.array(self._history.present.choice)
+        up, down = local_temperatures(self._study.costs, choice)
+        ensemble = gibbs(self._study.costs, self._study.totals(self._history.present).temperature)
+        return pa.table(
+            {
+                "name": [layer.name for layer in self._study.layers],
+                "temperature_up": up,
+                "temperature_down": down,
+                "entropy": ensemble.entropy,
+                "heat_capacity": ensemble.heat_capacity,
+            }
+        )
+
+    def select(self, patterns: Patterns) -> tuple[str, ...]:
+        """Names of the layers that match.
+
+        Parameters
+        ----------
+        patterns : str or iterable of str
+            Layer names, globs on names (case counts, ``*`` crosses dots), or globs on roles after ``role:``.
+
+        Raises
+        ------
+        ConfigurationError
+            If one of them matches no layer.
+        """
+        return tuple(self._study.layers[row].name for row in self._study.rows(patterns))
+
+    # ---- editing ------------------------------------------------------------------------------------------
+
+    def set_bits(self, patterns: Patterns, bits: int) -> None:
+        """Give layers a width: the target's option of it, or of the next wider, in the session's group size.
+
+        Raises
+        ------
+        ConfigurationError
+            If a pattern matches nothing, or `bits` is not from 2 to 8.
+        """
+        if not 2 <= bits <= 8:
+            raise ConfigurationError(
+                f"bits is {bits}; allowed: 2 to 8.", key="bits", value=bits, allowed="2 to 8"
+            )
+        places = {row: self._study.place(row, bits) for row in self._study.rows(patterns)}
+        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
+
+    def set_option(self, layer: str, option: Option) -> None:
+        """Give one layer one of its options.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such layer, or it has no such option.
+        """
+        (row,) = self._study.rows(layer)
+        if option not in self._study.options[row]:
+            raise ConfigurationError(
+                f"{layer!r} cannot be stored as {option} in {self.target.name}.", key="option", value=option
+            )
+        places = {row: self._study.options[row].index(option)}
+        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
+
+    def lock(self, patterns: Patterns, bits: int | None = None) -> None:
+        """Make a solver leave layers as they are; give them a width first, if one is named."""
+        rows = self._study.rows(patterns)
+        places = {} if bits is None else {row: self._study.place(row, bits) for row in rows}
+        self._edit(lambda now: replace(_with_places(now, places, now.made_by), locks=now.locks | set(rows)))
+
+    def unlock(self, patterns: Patterns = "*") -> None:
+        """Let a solver change layers again."""
+        rows = self._study.rows(patterns)
+        self._edit(lambda now: replace(now, locks=now.locks - set(rows)))
+
+    def solve(
+        self,
+        size: int | str | None = None,
+        *,
+        bpw: float | None = None,
+        temperature: float | None = None,
+        max_nsr: float | None = None,
+        min_cosine: float | None = None,
+        floors: Mapping[str, int] | None = None,
+        ceilings: Mapping[str, int] | None = None,
+        ties: Sequence[Patterns] = (),
+    ) -> Totals:
+        """Find the best plan for a goal; locked layers stay.
+
+        Parameters
+        ----------
+        size : int or str, optional
+            Bytes of the payload, headers and kept tensors included; or text such as ``"2.5GB"``, ``"900 MiB"``.
+        bpw : float, optional
+            Bits per layer weight.
+        temperature : float, optional
+            Distortion that a bit is worth.
+        max_nsr : float, optional
+            Σ D at most this, in the fewest bytes.
+        min_cosine : float, optional
+            Least cosine of every layer: alone the plan of fewest bytes, beside another goal a constraint.
+        floors, ceilings : mapping of patterns to bits, optional
+            Least and most bits of layers.
+        ties : sequence of patterns, optional
+            Layers that must share an option.
+
+        Returns
+        -------
+        Totals
+
+        Raises
+        ------
+        ConfigurationError
+            If there is not one goal, or it cannot be met: the message names what costs most and the floor.
+        """
+        asked = {
+            "size": size,
+            "bpw": bpw,
+            "temperature": temperature,
+            "max_nsr": max_nsr,
+            "min_cosine": min_cosine,
+        }
+        made_by = {"method": "solver", **{key: value for key, value in asked.items() if value is not None}}
+
+        def solved(now: Tuning) -> Tuning:
+            limits = Constraints(
+                locks=self._study.locks(now),
+                floors=self._study.limits(floors, 0),
+                ceilings=self._study.limits(ceilings, 64),
+                min_cosine=min_cosine,
+                ties=[self._study.rows(tie) for tie in ties],
+            )
+            if size is None:
+                found = solve(
+                    self._study.costs, limits, bpw=bpw, temperature=temperature, max_distortion=max_nsr
+                ).choice
+            elif bpw is temperature is max_nsr is None:
+                found = self._study.within(parse_size(size), limits, now)
+            else:
+                raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
+            return replace(now, choice=tuple(found.tolist()), made_by=made_by)
+
+        self._edit(solved)
+        return self.totals
+
+    def undo(self) -> bool:
+        """Take the last edit back; whether there was one."""
+        return self._move(self._history.undo)
+
+    def redo(self) -> bool:
+        """Make the edit again that was taken back last; whether there was one."""
+        return self._move(self._history.redo)
+
+    def load_plan(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Take over a plan from a file, as one edit.
+
+        Returns
+        -------
+        tuple of str
+            What does not match but does not matter, such as other contents of the checkpoint, each in a sentence.
+
+        Raises
+        ------
+        ConfigurationError
+            If the plan is for another target or other layers, or has an option that a layer here has not.
+        """
+        plan = Plan.load(path)
+        notes = []
+        if plan.target != self.target.name:
+            raise ConfigurationError(
+                f"{path}: the plan is for {plan.target}, this session for {self.target.name}; open the checkpoint "
+                f"with target={plan.target!r}.",
+                key="target",
+            )
+        unlike = sorted(set(plan.choices) ^ set(self._study.index))
+        if unlike:
+            where = "the plan" if unlike[0] in self._study.index else "the checkpoint"
+            raise ConfigurationError(
+                f"{path}: {len(unlike)} layers do not match; {unlike[0]!r} is not in {where}.", key="layers"
+            )
+        for name, option in plan.choices.items():
+            if option not in self._study.options[self._study.index[name]]:
+                raise ConfigurationError(
+                    f"{path}: {name!r} cannot be stored as {option}; its shape here is "
+                    f"{self._study.layers[self._study.index[name]].shape}.",
+                    key=name,
+                )
+        if plan.fingerprint != self.checkpoint.fingerprint:
+            notes.append("The plan was made for a checkpoint with the same layers and other contents.")
+        choice = tuple(
+            self._study.options[row].index(plan.choices[layer.name])
+            for row, layer in enumerate(self._study.layers)
+        )
+        locks = frozenset(self._study.index[name] for name in plan.locks)
+        self._edit(lambda _: Tuning(choice, locks, plan.made_by))
+        return tuple(notes)
+
+    # ---- comparing and exporting --------------------------------------------------------------------------
+
+    def compare(self, size: int | str | None = None) -> pa.Table:
+        """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given."""
+        with self._lock:
+            now = self._history.present
+        nbytes = self._study.costs.nbytes_of(np.array(now.choice))
+        if size is not None:
+            nbytes += parse_size(size) - self._study.totals(now).nbytes
+        return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy())
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        config: DiffusionQuantConfig | None = None,
+        resume: bool = False,
+    ) -> Job[Report]:
+        """Write the present plan's export in the background, and measure it."""
+        plan = self.plan
+        settings = config or DiffusionQuantConfig.model_validate({"target": self.target.name})
+
+        def work(callback: ProgressCallback, cancel: threading.Event) -> Report:
+            return DiffusionOrchestrator(settings).run(
+                self.checkpoint.path, output, plan=plan, component=self.checkpoint.component,
+                resume=resume, callback=callback, cancel=cancel,
+            )  # fmt: skip
+
+        return Job(f"export to {Path(output).name}", work)
+
+    def observe(self, observer: Callable[[Change], None]) -> Callable[[], None]:
+        """Call a function after every change, in the order of versions; returns what ends it."""
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer) if observer in self._observers else None
+
+    def close(self) -> None:
+        """Close the checkpoint's files."""
+        self.checkpoint.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session {str(self.checkpoint.path)!r}: {len(self._study.layers)} layers, target {self.target.name}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        with self._lock:
+            tuning = self._history.present
+        shown = self._study, self._study.plan(tuning), self._study.totals(tuning)
+        return {"text/plain": text_table(*shown), "text/html": html_table(*shown)}
+
+    # ---- behind it ----------------------------------------------------------------------------------------
+
+    def _edit(self, change: Callable[[Tuning], Tuning]) -> None:
+        with self._lock:
+            before = self._history.present
+            after = change(before)
+            self._history.push(after)
+            self._note(before, after)
+        self._tell()
+
+    def _move(self, step: Callable[[], bool]) -> bool:
+        with self._lock:
+            before = self._history.present
+            if not step():
+                return False
+            self._note(before, self._history.present)
+        self._tell()
+        return True
+
+    def _note(self, before: Tuning, after: Tuning) -> None:
+        self._version += 1
+        if not self._observers:
+            return
+        rows = {
+            row
+            for row, pair in enumerate(zip(before.choice, after.choice, strict=True))
+            if pair[0] != pair[1]
+        }
+        self._untold.append(
+            Change(self._version, tuple(sorted(rows | before.locks ^ after.locks)), self._study.totals(after))
+        )
+
+    def _tell(self) -> None:
+        # Outside the session's lock, so that an observer may wait for another thread that edits.
+        with self._telling:
+            while self._untold:
+                change = self._untold.popleft()
+                for observer in list(self._observers):
+                    try:
+                        observer(change)
+                    except Exception as error:  # noqa: BLE001 - an observer cannot undo an edit
+                        warnings.warn(f"An observer failed: {error!r}", ObserverWarning, stacklevel=4)
+
+
+def _with_places(now: Tuning, places: Mapping[int, int], made_by: Mapping[str, Any]) -> Tuning:
+    choice = tuple(places.get(row, place) for row, place in enumerate(now.choice))
+    return replace(now, choice=choice, made_by=made_by)

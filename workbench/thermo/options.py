@@ -1,0 +1,260 @@
+"""The price list: what every legal option of every layer takes in bytes and costs in error."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import ConfigurationError, ValidationError
+from workbench.formats import Target
+from workbench.plan import Layer, Option
+from workbench.quantize import entropy_bits
+from workbench.quantize.error import error_of
+from workbench.thermo.cache import Entry
+from workbench.thermo.costs import CostTable
+from workbench.thermo.profile import check_sample
+from workbench.thermo.sampling import RowSample, check_finite, draw_rows, ratio, read_blocks
+from workbench.thermo.sweep import Rows, Step, sweep
+from workbench.work import ProgressCallback
+
+VERSION = 1
+"""Changes with what the table holds or how it is computed, so that older ones in the cache are not taken."""
+
+SAMPLE_ROWS = 64
+SAMPLE_WEIGHTS = 2**20
+"""A sample has at least so many rows or weights, whichever are more."""
+
+PER_STRATUM = 8
+"""Rows drawn from each stratum: enough for a variance in each, few enough for many strata."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("layer", pa.string(), nullable=False),
+        pa.field("bits", pa.int32(), nullable=False),
+        pa.field("scheme", pa.string(), nullable=False),
+        pa.field("group_size", pa.int32(), nullable=False),
+        pa.field("nbytes", pa.int64(), nullable=False),
+        pa.field("nsr", pa.float64(), nullable=False),
+        pa.field("nsr_stderr", pa.float64(), nullable=False),
+        pa.field("nsr_by_group", pa.list_(pa.float64())),
+        pa.field("cosine", pa.float64(), nullable=False),
+        pa.field("code_entropy", pa.float64()),
+    ]
+)
+"""Columns of the table that `price` makes."""
+
+
+def price(
+    checkpoint: Checkpoint,
+    target: Target,
+    *,
+    schemes: Sequence[str] | None = None,
+    group_sizes: Sequence[int] | None = None,
+    exact: bool = False,
+    sample_rows: int | None = None,
+    seed: int = 0,
+    executor: Executor | None = None,
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> pa.Table:
+    """Bytes, error and code entropy of every legal option of every layer.
+
+    Errors are measured by quantizing rows as an export would. By default those are a seeded sample: rows drawn
+    without replacement from strata of consecutive rows, at least 64 or 2^20 weights, whichever is more, or all rows
+    where that is more than half of them. The NSR is then the ratio estimator of `ratio` with its standard error;
+    cosine and code entropy are those of the sample.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    target : Target
+        The export format.
+    schemes, group_sizes : sequence, optional
+        Only these of the options that quantize; by default all that the target has. More to choose from never makes
+        a plan worse, only slower to price. Keeping the source dtype is always there.
+    exact : bool
+        Measure all rows.
+    sample_rows : int, optional
+        Rows to sample of each layer instead, at least 64.
+    seed : int
+        Which rows.
+    executor, callback, cancel, cache
+        As for `workbench.thermo.profile.profile`.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row a layer × option, in the checkpoint's order and fewest bytes first: layer, bits, scheme, group_size,
+        nbytes (exact), nsr, nsr_stderr (0 where all rows were measured), nsr_by_group (null without calibration),
+        cosine, code_entropy (bits per weight; null where the layer is kept).
+
+    Raises
+    ------
+    ConfigurationError
+        If the target has no such scheme or group size for any layer, or `sample_rows` is too small.
+    ValidationError
+        If a weight that is measured is NaN or Inf; names the tensor and the first such weight.
+    QuantizationError
+        If the checkpoint changed since it was opened.
+    CancelledError
+        If the work was cancelled; what was measured is not measured again.
+    """
+    check_sample(sample_rows)
+    layers = [layer for layer in checkpoint.layers if layer.params]
+    options = {layer.name: _legal(target, layer, schemes, group_sizes) for layer in layers}
+    if layers and not any(option for found in options.values() for option in found if not option.is_kept):
+        raise ConfigurationError(
+            f"No layer can be stored in {target.name} with schemes={schemes} and group_sizes={group_sizes}; leave them "
+            "out to see all there are.",
+            key="schemes" if group_sizes is None else "group_sizes",
+            value=schemes if group_sizes is None else group_sizes,
+        )
+    parameters = {
+        "target": target.name,
+        "options": [[astuple(option) for option in found] for found in options.values()],
+        "sample_rows": "all" if exact else sample_rows,
+        "seed": None if exact else seed,
+    }
+    entry = Entry.of(checkpoint, "options", VERSION, parameters, SCHEMA, cache)
+
+    def measure(layer: Layer, step: Step) -> Rows:
+        count = sample_rows or max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols))
+        sample = None if exact else draw_rows(layer, count, PER_STRATUM, seed)
+        return _measure(checkpoint, target, layer, options[layer.name], sample, step)
+
+    return sweep(checkpoint, measure, entry, "pricing options", executor, callback, cancel)
+
+
+def options_of(table: pa.Table) -> dict[str, tuple[Option, ...]]:
+    """The options of each layer in a table of `price`, or in a part of it, in the order of its rows."""
+    found: dict[str, list[Option]] = {}
+    for row in table.select(["layer", "bits", "scheme", "group_size", "nbytes"]).to_pylist():
+        found.setdefault(row.pop("layer"), []).append(Option(**row))
+    return {name: tuple(options) for name, options in found.items()}
+
+
+def cost_table(
+    table: pa.Table, layers: Iterable[Layer], importance: Mapping[str, float] | None = None
+) -> CostTable:
+    """What the solver works on: the bytes and the distortion D = κ·NSR of the options in a table.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Of `price`, or those of its rows that a plan may choose from.
+    layers : iterable of Layer
+        Those of the checkpoint.
+    importance : mapping of str to float, optional
+        κ of layers by name; 1 where it is not given.
+
+    Returns
+    -------
+    CostTable
+        Places along its options are those in `options_of(table)`.
+
+    Raises
+    ------
+    ValidationError
+        If the table or the importance has a layer that is not among the layers, or an importance is negative.
+    """
+    params = {layer.name: layer.params for layer in layers}
+    options = options_of(table)
+    importance = importance or {}
+    for name in sorted({*options, *importance} - set(params)):
+        raise ValidationError(f"There is no layer {name!r} in the checkpoint.", tensor=name)
+    distortion: dict[str, list[float]] = {name: [] for name in options}
+    cosine: dict[str, list[float]] = {name: [] for name in options}
+    for row in table.select(["layer", "nsr", "cosine"]).to_pylist():
+        distortion[row["layer"]].append(importance.get(row["layer"], 1.0) * row["nsr"])
+        cosine[row["layer"]].append(row["cosine"])
+    return CostTable.of(
+        list(options),
+        [params[name] for name in options],
+        list(options.values()),
+        list(distortion.values()),
+        list(cosine.values()),
+    )
+
+
+def _legal(
+    target: Target, layer: Layer, schemes: Sequence[str] | None, group_sizes: Sequence[int] | None
+) -> list[Option]:
+    return [
+        option
+        for option in target.options(layer)
+        if option.is_kept
+        or (
+            (schemes is None or option.scheme in schemes)
+            and (group_sizes is None or option.group_size in group_sizes)
+        )
+    ]
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    target: Target,
+    layer: Layer,
+    options: Sequence[Option],
+    sample: RowSample | None,
+    step: Step,
+) -> Rows:
+    """The rows of a layer in the table."""
+    tried = [option for option in options if not option.is_kept]
+    rows = None if sample is None else sample.rows.reshape(-1)
+    measured = layer.rows if rows is None else len(rows)
+    sums = np.zeros((len(tried), 1 if rows is None else len(rows), 3))
+    counts = [np.zeros(1 << option.bits, np.int64) for option in tried]
+    done = 0
+    for some, weights in read_blocks(checkpoint, layer, rows):
+        check_finite(weights, some, layer.name)
+        for place, option in enumerate(tried):
+            trial = target.measure(weights, option, layer.name, int(some[0]))
+            if rows is None:
+                sums[place] += trial.sums.sum(axis=0)
+            else:
+                sums[place, done : done + len(some)] = trial.sums
+            counts[place] += trial.code_counts
+            step(len(some) / measured / len(tried))
+        done += len(some)
+    values = iter([_values(*found, sample) for found in zip(sums, counts, strict=True)])
+    kept = {"nsr": 0.0, "nsr_stderr": 0.0, "cosine": 1.0, "code_entropy": None}
+    return [
+        {
+            "layer": layer.name,
+            "bits": option.bits,
+            "scheme": option.scheme,
+            "group_size": option.group_size,
+            "nbytes": option.nbytes,
+            "nsr_by_group": None,
+            **(kept if option.is_kept else next(values)),
+        }
+        for option in options
+    ]
+
+
+def _values(
+    sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], sample: RowSample | None
+) -> dict[str, float]:
+    """NSR, its standard error, cosine and code entropy, of sums [rows drawn or 1, 3] and the counts of codes."""
+    if sample is None:
+        error = error_of(sums)
+        nsr, stderr = error.nsr, 0.0
+    else:
+        strata = sums.reshape(*sample.rows.shape, 3)
+        nsr, stderr = ratio(sample, strata[..., 0], strata[..., 1])
+        error = error_of(strata.sum(axis=1) * (sample.sizes / sample.rows.shape[1])[:, None])
+    return {
+        "nsr": nsr,
+        "nsr_stderr": stderr,
+        "cosine": error.cosine,
+        "code_entropy": entropy_bits(counts),
+    }
