@@ -86,7 +86,9 @@ class FileLayout:
                 continue
             with path.open("wb") as file:
                 file.write(shard.header)
-                os.posix_fallocate(file.fileno(), 0, shard.nbytes)
+                file.truncate(shard.nbytes)
+                if hasattr(os, "posix_fallocate"):  # not on macOS: there a full disk shows only while writing
+                    os.posix_fallocate(file.fileno(), 0, shard.nbytes)
         if self.index is not None:
             (folder / self.index_name).write_bytes(self.index)
 

@@ -231,10 +231,11 @@ def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]
 
 
 def _require_space(folder: Path, needed: int) -> None:
+    ahead = needed - sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     free = shutil.disk_usage(folder).free
-    if needed > free:
+    if ahead > free:
         raise QuantizationError(
-            f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {needed / 1e6:,.0f} MB. Free "
+            f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {ahead / 1e6:,.0f} MB. Free "
             "some space or choose another output folder.",
             path=folder.parent,
         )
