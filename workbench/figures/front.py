@@ -1,0 +1,103 @@
+"""The front: how little damage any number of bytes can do, and where the plans stand beside it."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from workbench.figures.tables import costs_of, locks_of
+from workbench.session import Session
+from workbench.thermo import Constraints, trace
+from workbench.thermo.costs import CostTable
+
+POLICIES = {
+    "uniform": ("#0072b2", "square"),
+    "threshold": ("#e69f00", "diamond"),
+    "sorted_greedy": ("#009e73", "triangle-up"),
+    "annealing": ("#cc79a7", "triangle-down"),
+    "entropy_rule": ("#d55e00", "cross"),
+    "solver": ("#56b4e9", "circle"),
+}
+"""Colour and symbol of each policy: the palette of Okabe and Ito, made for every kind of colour vision."""
+
+
+def front(session: Session, policies: pa.Table | None = None, *, template: str = "simple_white") -> go.Figure:
+    """Damage over size: the front of best plans, other policies, and the present plan.
+
+    Parameters
+    ----------
+    session : Session
+    policies : pyarrow.Table, optional
+        Of `Session.compare`; by default at the bytes of the present plan.
+    template : str
+        Of plotly.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Σ D over bits per layer weight, both exact. The front is that without locks; where there are some, theirs is
+        the dashed one. A policy's mark hangs from a line whose foot is the solver's plan within the same bytes.
+        Plans without any damage have no place on a logarithmic axis and are left out.
+    """
+    costs, totals = costs_of(session), session.totals
+    figure = go.Figure()
+    _add_front(figure, costs, Constraints(), "front", "solid")
+    if session.locked:
+        _add_front(figure, costs, locks_of(session), f"front under {len(session.locked)} locks", "dash")
+    for row in (session.compare() if policies is None else policies).to_pylist():
+        colour, symbol = POLICIES[row["policy"]]
+        figure.add_scatter(
+            x=[row["bpw"]],
+            y=[row["nsr"]],
+            name=row["policy"],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 11},
+            error_y={
+                "array": [0.0],
+                "arrayminus": [row["nsr"] - row["solver_nsr"]],
+                "symmetric": False,
+                "thickness": 1,
+                "width": 0,
+            },
+            customdata=[[row["nbytes"] / 1e6, row["solver_nsr"]]],
+            hovertemplate="%{x:.3f} bits a weight, %{customdata[0]:,.3f} MB of layers<br>ΣD %{y:.4g}; "
+            "the solver within these bytes: %{customdata[1]:.4g}",
+        )
+    figure.add_scatter(
+        x=[totals.bpw],
+        y=[totals.nsr],
+        name="you are here",
+        mode="markers+text",
+        text=["you are here"],
+        textposition="top right",
+        marker={"color": "black", "symbol": "circle-open", "size": 24, "line": {"width": 2}},
+        customdata=[[totals.nbytes / 1e6, totals.gap]],
+        hovertemplate="%{x:.3f} bits a weight, payload %{customdata[0]:,.3f} MB<br>ΣD %{y:.4g}, "
+        "gap at most %{customdata[1]:.2%}",
+    )
+    figure.update_layout(
+        template=template,
+        title="The front of best plans",
+        xaxis={"title": {"text": "size of the layers (bits per weight)"}},
+        yaxis={
+            "title": {"text": "damage ΣD (sum of NSR over layers)"},
+            "type": "log",
+            "dtick": 1,
+            "exponentformat": "power",
+        },
+    )
+    return figure
+
+
+def _add_front(figure: go.Figure, costs: CostTable, constraints: Constraints, name: str, dash: str) -> None:
+    found = trace(costs, constraints)
+    damaged = found.distortion > 0
+    figure.add_scatter(
+        x=(8 * found.nbytes[damaged] / max(int(costs.params.sum()), 1)).tolist(),
+        y=found.distortion[damaged].tolist(),
+        name=name,
+        mode="lines",
+        line={"color": "#555555", "dash": dash, "width": 2},
+        customdata=(found.nbytes[damaged] / 1e6).tolist(),
+        hovertemplate="%{x:.3f} bits a weight, %{customdata:,.3f} MB of layers<br>ΣD %{y:.4g}",
+    )
