@@ -225,6 +225,22 @@ def test_observers_hear_rows_and_totals(session: Session) -> None:
     assert len(heard) == 3
 
 
+def test_an_observer_may_edit(session: Session) -> None:
+    heard: list[int] = []
+
+    def lock_what_changed(change: Change) -> None:
+        heard.append(change.version)
+        if change.version == 1:
+            session.lock("proj_out_1.weight")
+
+    session.observe(lock_what_changed)
+    late: list[int] = []
+    session.observe(lambda change: late.append(change.version))
+    session.set_bits("proj_out_1.weight", 8)
+    assert heard == late == [1, 2]
+    assert session.locked == ("proj_out_1.weight",)
+
+
 def test_a_failing_observer_does_not_stop_the_edit(session: Session) -> None:
     heard: list[int] = []
     session.observe(lambda change: 1 / 0)

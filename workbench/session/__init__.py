@@ -1,8 +1,9 @@
 """A checkpoint under study: its measurements, the plan being tuned, and what follows from every edit."""
 
 from workbench.session.job import Job
+from workbench.session.observers import ObserverWarning
 from workbench.session.opening import open_session
 from workbench.session.session import Session
-from workbench.session.values import Change, ObserverWarning, Totals
+from workbench.session.values import Change, Totals
 
 __all__ = ["Change", "Job", "ObserverWarning", "Session", "Totals", "open_session"]

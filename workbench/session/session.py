@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +20,10 @@ from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
 from workbench.session.job import Job
+from workbench.session.observers import Observers
 from workbench.session.study import Patterns, Study
 from workbench.session.table import html_table, text_table
-from workbench.session.values import Change, ObserverWarning, Totals, parse_size
+from workbench.session.values import Change, Totals, parse_size
 from workbench.thermo import Constraints, compare, gibbs, local_temperatures, solve
 from workbench.work import ProgressCallback
 
@@ -38,9 +37,7 @@ class Session:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._lock = threading.RLock()
-        self._telling = threading.Lock()
-        self._untold: deque[Change] = deque()
-        self._observers: list[Callable[[Change], None]] = []
+        self._observers = Observers()
         self._history = History(study.uniform(4))
         self._version = 0
 
@@ -95,9 +92,9 @@ class Session:
     def thermodynamics(self) -> pa.Table:
         """Local temperatures, thermodynamic entropy S (nats) and heat capacity of each layer at the present plan."""
         with self._lock:
-            choice = np.array(self._history.present.choice)
-        up, down = local_temperatures(self._study.costs, choice)
-        ensemble = gibbs(self._study.costs, self._study.totals(self._history.present).temperature)
+            tuning = self._history.present
+        up, down = local_temperatures(self._study.costs, np.array(tuning.choice))
+        ensemble = gibbs(self._study.costs, self._study.totals(tuning).temperature)
         return pa.table(
             {
                 "name": [layer.name for layer in self._study.layers],
@@ -321,8 +318,7 @@ class Session:
 
     def observe(self, observer: Callable[[Change], None]) -> Callable[[], None]:
         """Call a function after every change, in the order of versions; returns what ends it."""
-        self._observers.append(observer)
-        return lambda: self._observers.remove(observer) if observer in self._observers else None
+        return self._observers.add(observer)
 
     def close(self) -> None:
         """Close the checkpoint's files."""
@@ -351,7 +347,8 @@ class Session:
             after = change(before)
             self._history.push(after)
             self._note(before, after)
-        self._tell()
+        # Outside the lock, so that an observer may wait for another thread that edits.
+        self._observers.tell()
 
     def _move(self, step: Callable[[], bool]) -> bool:
         with self._lock:
@@ -359,32 +356,16 @@ class Session:
             if not step():
                 return False
             self._note(before, self._history.present)
-        self._tell()
+        self._observers.tell()
         return True
 
     def _note(self, before: Tuning, after: Tuning) -> None:
         self._version += 1
         if not self._observers:
             return
-        rows = {
-            row
-            for row, pair in enumerate(zip(before.choice, after.choice, strict=True))
-            if pair[0] != pair[1]
-        }
-        self._untold.append(
-            Change(self._version, tuple(sorted(rows | before.locks ^ after.locks)), self._study.totals(after))
-        )
-
-    def _tell(self) -> None:
-        # Outside the session's lock, so that an observer may wait for another thread that edits.
-        with self._telling:
-            while self._untold:
-                change = self._untold.popleft()
-                for observer in list(self._observers):
-                    try:
-                        observer(change)
-                    except Exception as error:  # noqa: BLE001 - an observer cannot undo an edit
-                        warnings.warn(f"An observer failed: {error!r}", ObserverWarning, stacklevel=4)
+        moved = {row for row, place in enumerate(after.choice) if place != before.choice[row]}
+        rows = tuple(sorted(moved | (before.locks ^ after.locks)))
+        self._observers.note(Change(self._version, rows, self._study.totals(after)))
 
 
 def _with_places(now: Tuning, places: Mapping[int, int], made_by: Mapping[str, Any]) -> Tuning:

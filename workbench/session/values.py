@@ -37,10 +37,6 @@ class Change:
     """The totals after the change."""
 
 
-class ObserverWarning(UserWarning):
-    """An observer raised an exception; the edit it was told of stands."""
-
-
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{middle}B": base**power
     for power, letter in enumerate("KMGT", start=1)
