@@ -98,6 +98,19 @@ def test_parity_on_hostile_values(
         assert_same(ours, encode(reference, source, is_half, shape, bits, group, symmetric))
 
 
+def test_codes_are_the_same_without_sums(kernels: Any, kind: str, make: Callable, patterns: Callable) -> None:
+    shape, bits, group = (3, 4500), 5, 64
+    source, is_half = patterns(make(kind, shape, np.dtype(np.float32)))
+    measured = encode(kernels, source, is_half, shape, bits, group, False)
+    codes, scales, zeros = (np.zeros_like(a) for a in (measured.codes, measured.scales, measured.zeros))
+    bad = kernels.affine_encode(
+        source, is_half, *shape, bits, group, False, codes, scales, zeros, np.zeros((0, 3))
+    )
+    assert bad == -1
+    assert codes.tobytes() == measured.codes.tobytes()
+    assert (scales.tobytes(), zeros.tobytes()) == (measured.scales.tobytes(), measured.zeros.tobytes())
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     data=st.binary(min_size=4, max_size=4 * 600),

@@ -235,6 +235,7 @@ def _row(block: Block, checkpoint: Checkpoint, plan: Plan) -> pa.RecordBatch:
             option.scheme == "symmetric",
             tensor.name,
             block.row_start,
+            measured=False,  # what is read back will be
         )
         data = encoded.codes.reshape(-1)
         scales, zero_points = encoded.scales.reshape(-1), encoded.zero_points.reshape(-1)

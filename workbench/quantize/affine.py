@@ -24,7 +24,7 @@ class Encoded:
     zero_points: NDArray[np.float32]
     """[rows, groups]; real numbers, not rounded."""
     sums: NDArray[np.float64]
-    """‖δ‖², ‖w‖² and w·δ: [rows, 3] where asked for by row, or [1, 3]."""
+    """‖δ‖², ‖w‖² and w·δ: [rows, 3] where asked for by row, or [1, 3]; [0, 3] where not measured."""
 
     @property
     def error(self) -> Error:
@@ -40,6 +40,7 @@ def encode_affine(
     tensor: str = "weights",
     row_start: int = 0,
     by_row: bool = False,
+    measured: bool = True,
 ) -> Encoded:
     """Quantize rows between the extremes of each group.
 
@@ -54,6 +55,8 @@ def encode_affine(
         What an error names.
     by_row : bool
         Keep the sums of each row apart, which takes longer where rows are short.
+    measured : bool
+        Without it the sums are not taken, which is quicker.
 
     Raises
     ------
@@ -74,6 +77,8 @@ def encode_affine(
     else:
         kernel_rows, kernel_cols = rows, cols
         sums = np.zeros((rows, 3))
+    if not measured:
+        sums = np.zeros((0, 3))
     if weights.size:
         bad = backend.kernels().affine_encode(
             patterns, is_half, kernel_rows, kernel_cols, bits, group_size, symmetric,

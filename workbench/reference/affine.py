@@ -59,16 +59,19 @@ def affine_encode(
         if bad >= 0:
             return int(r.start * cols + c.start + bad)
         shifted = np.empty_like(values)
-        delta = np.empty_like(values)
         for inside, groups in runs(values.shape[1], group):
             at = slice(c.start // group + groups.start, c.start // group + groups.stop)
-            v, t, d = (grouped(x, inside, groups) for x in (values, shifted, delta))
+            v, t = (grouped(x, inside, groups) for x in (values, shifted))
             scale[r, at], zero[r, at] = _encode_groups(v, levels, symmetric, t)
-            np.subtract(t, MAGIC, out=d)
-            d -= zero[r, at, None]
-            d *= scale[r, at, None]
-        np.subtract(values, delta, out=delta)
-        add_error(values, delta, sums[r])
+        if len(sums):
+            delta = shifted - MAGIC
+            for inside, groups in runs(values.shape[1], group):
+                at = slice(c.start // group + groups.start, c.start // group + groups.stop)
+                d = grouped(delta, inside, groups)
+                d -= zero[r, at, None]
+                d *= scale[r, at, None]
+            np.subtract(values, delta, out=delta)
+            add_error(values, delta, sums[r])
         integers = (shifted.view(np.uint32) & np.uint32(levels)).astype(np.uint8)
         packed[r, byte_range(c, bits)] = pack(integers, bits)
     return -1
