@@ -63,6 +63,15 @@ class MlxTarget:
         encoded = _encode(weights, option, tensor, row_start)
         return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
 
+    def decoded(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+    ) -> NDArray[np.float32]:
+        """What rows of a layer [rows, cols] come back as."""
+        encoded = _encode(weights, option, tensor, row_start)
+        return decode_offset(
+            encoded.codes, encoded.scales, encoded.offsets, weights.shape[1], option.bits, option.group_size
+        )
+
     def writer(self, checkpoint: Checkpoint, plan: Plan) -> SafetensorsWriter:
         """What writes a plan's safetensors files."""
         return SafetensorsWriter(self._scheme, checkpoint, plan)

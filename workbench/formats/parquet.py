@@ -28,7 +28,7 @@ from workbench.formats.parquet_reader import ParquetPayload
 from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
 from workbench.formats.target import BlockCheck, Trial, Unit, kept, smaller
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Error, affine_error, count_codes, encode_affine
+from workbench.quantize import Error, affine_error, count_codes, decode_affine, encode_affine
 
 PART_BYTES = 64 * 2**20
 """Source bytes after which a part is closed."""
@@ -84,6 +84,23 @@ class ParquetTarget:
             weights, option.bits, option.group_size, symmetric, tensor, row_start, by_row=True
         )
         return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
+
+    def decoded(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+    ) -> NDArray[np.float32]:
+        """What rows of a layer [rows, cols] come back as."""
+        symmetric = option.scheme == "symmetric"
+        encoded = encode_affine(
+            weights, option.bits, option.group_size, symmetric, tensor, row_start, measured=False
+        )
+        return decode_affine(
+            encoded.codes,
+            encoded.scales,
+            encoded.zero_points,
+            weights.shape[1],
+            option.bits,
+            option.group_size,
+        )
 
     def writer(self, checkpoint: Checkpoint, plan: Plan) -> ParquetWriter:
         """What writes a plan's part files."""

@@ -130,6 +130,11 @@ class Target(Protocol):
     def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
         """The same row by row, and the codes that rows of a layer are stored as; the option is not to keep it."""
 
+    def decoded(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+    ) -> NDArray[np.float32]:
+        """What rows of a layer [rows, cols] come back as when they are stored as an option that is not to keep it."""
+
     is_exact: bool
     """Whether the predicted size of a payload is exact; an upper bound otherwise."""
 

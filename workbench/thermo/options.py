@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +21,13 @@ from workbench.quantize import entropy_bits
 from workbench.quantize.error import error_of
 from workbench.thermo.cache import Entry
 from workbench.thermo.costs import CostTable
+from workbench.thermo.distortion import Pricing, Stress
 from workbench.thermo.profile import check_sample
-from workbench.thermo.sampling import RowSample, check_finite, draw_rows, ratio, read_blocks
+from workbench.thermo.sampling import RowSample, check_finite, draw_rows, ratio, read_blocks, total
 from workbench.thermo.sweep import Rows, Step, sweep
 from workbench.work import ProgressCallback
 
-VERSION = 1
+VERSION = 2
 """Changes with what the table holds or how it is computed, so that older ones in the cache are not taken."""
 
 SAMPLE_ROWS = 64
@@ -45,6 +47,7 @@ SCHEMA = pa.schema(
         pa.field("nsr", pa.float64(), nullable=False),
         pa.field("nsr_stderr", pa.float64(), nullable=False),
         pa.field("nsr_by_group", pa.list_(pa.float64())),
+        pa.field("weight_nsr", pa.float64(), nullable=False),
         pa.field("cosine", pa.float64(), nullable=False),
         pa.field("code_entropy", pa.float64()),
     ]
@@ -61,6 +64,7 @@ def price(
     exact: bool = False,
     sample_rows: int | None = None,
     seed: int = 0,
+    pricing: Pricing | None = None,
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
@@ -87,6 +91,8 @@ def price(
         Rows to sample of each layer instead, at least 64.
     seed : int
         Which rows.
+    pricing : Pricing, optional
+        What a calibration says of the layers: the NSR is then D, the relative error power of the denoiser's output.
     executor, callback, cancel, cache
         As for `workbench.thermo.profile.profile`.
 
@@ -94,8 +100,10 @@ def price(
     -------
     pyarrow.Table
         A row a layer × option, in the checkpoint's order and fewest bytes first: layer, bits, scheme, group_size,
-        nbytes (exact), nsr, nsr_stderr (0 where all rows were measured), nsr_by_group (null without calibration),
-        cosine, code_entropy (bits per weight; null where the layer is kept).
+        nbytes (exact), nsr (‖W−Ŵ‖²/‖W‖² or, with a pricing, D), nsr_stderr (0 where all rows were measured),
+        nsr_by_group (N_g/E_g, the relative error of the layer's own output in each time group, null where it did not
+        run; null without a pricing), weight_nsr (‖W−Ŵ‖²/‖W‖²), cosine, code_entropy (bits per weight; null where the
+        layer is kept).
 
     Raises
     ------
@@ -123,13 +131,14 @@ def price(
         "options": [[astuple(option) for option in found] for found in options.values()],
         "sample_rows": "all" if exact else sample_rows,
         "seed": None if exact else seed,
+        "pricing": None if pricing is None else pricing.key,
     }
     entry = Entry.of(checkpoint, "options", VERSION, parameters, SCHEMA, cache)
 
     def measure(layer: Layer, step: Step) -> Rows:
         count = sample_rows or max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols))
         sample = None if exact else draw_rows(layer, count, PER_STRATUM, seed)
-        return _measure(checkpoint, target, layer, options[layer.name], sample, step)
+        return _measure(checkpoint, target, layer, options[layer.name], sample, pricing, step)
 
     return sweep(checkpoint, measure, entry, "pricing options", executor, callback, cancel)
 
@@ -205,28 +214,41 @@ def _measure(
     layer: Layer,
     options: Sequence[Option],
     sample: RowSample | None,
+    pricing: Pricing | None,
     step: Step,
 ) -> Rows:
     """The rows of a layer in the table."""
     tried = [option for option in options if not option.is_kept]
     rows = None if sample is None else sample.rows.reshape(-1)
     measured = layer.rows if rows is None else len(rows)
-    sums = np.zeros((len(tried), 1 if rows is None else len(rows), 3))
+    stress = None if pricing is None else pricing.stress(layer)
+    kept_apart = 1 if rows is None else len(rows)
+    sums = np.zeros((len(tried), kept_apart, 3))
+    noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.price)))
     counts = [np.zeros(1 << option.bits, np.int64) for option in tried]
     done = 0
     for some, weights in read_blocks(checkpoint, layer, rows):
         check_finite(weights, some, layer.name)
+        exact = weights.astype(np.float32) if stress else None
+        at = slice(0, 1) if rows is None else slice(done, done + len(some))
         for place, option in enumerate(tried):
             trial = target.measure(weights, option, layer.name, int(some[0]))
-            if rows is None:
-                sums[place] += trial.sums.sum(axis=0)
-            else:
-                sums[place, done : done + len(some)] = trial.sums
+            sums[place, at] += trial.sums.sum(axis=0) if rows is None else trial.sums
             counts[place] += trial.code_counts
+            if stress is not None and exact is not None:
+                delta = exact - target.decoded(weights, option, layer.name, int(some[0]))
+                found = stress.noise(delta, some)
+                noise[place, at] += found.sum(axis=0) if rows is None else found
             step(len(some) / measured / len(tried))
         done += len(some)
-    values = iter([_values(*found, sample) for found in zip(sums, counts, strict=True)])
-    kept = {"nsr": 0.0, "nsr_stderr": 0.0, "cosine": 1.0, "code_entropy": None}
+    values = [_values(*found, sample) for found in zip(sums, counts, strict=True)]
+    if pricing is not None:
+        values = [
+            value | _priced(pricing, stress, value, found, sample)
+            for value, found in zip(values, noise, strict=True)
+        ]
+    remaining = iter(values)
+    kept = {"nsr": 0.0, "nsr_stderr": 0.0, "weight_nsr": 0.0, "cosine": 1.0}
     return [
         {
             "layer": layer.name,
@@ -234,8 +256,9 @@ def _measure(
             "scheme": option.scheme,
             "group_size": option.group_size,
             "nbytes": option.nbytes,
-            "nsr_by_group": None,
-            **(kept if option.is_kept else next(values)),
+            "nsr_by_group": None if stress is None else [0.0] * len(stress.price),
+            "code_entropy": None,
+            **(kept if option.is_kept else next(remaining)),
         }
         for option in options
     ]
@@ -243,7 +266,7 @@ def _measure(
 
 def _values(
     sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], sample: RowSample | None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """NSR, its standard error, cosine and code entropy, of sums [rows drawn or 1, 3] and the counts of codes."""
     if sample is None:
         error = error_of(sums)
@@ -255,6 +278,32 @@ def _values(
     return {
         "nsr": nsr,
         "nsr_stderr": stderr,
+        "weight_nsr": nsr,
         "cosine": error.cosine,
         "code_entropy": entropy_bits(counts),
+    }
+
+
+def _priced(
+    pricing: Pricing,
+    stress: Stress | None,
+    value: dict[str, Any],
+    noise: np.ndarray[Any, Any],
+    sample: RowSample | None,
+) -> dict[str, Any]:
+    """D, its standard error and its parts by group, of the noise of rows [rows drawn or 1, groups]."""
+    if stress is None:  # no record: as much as a relative error in a typical layer
+        return {key: pricing.typical * value[key] for key in ("nsr", "nsr_stderr")}
+    damage = noise @ stress.price
+    if sample is None:
+        nsr, stderr, by_group = float(damage.sum()), 0.0, noise.sum(axis=0)
+    else:
+        nsr, stderr = total(sample, damage.reshape(sample.rows.shape))
+        strata = noise.reshape(*sample.rows.shape, -1).mean(axis=1)
+        by_group = sample.sizes @ strata
+    shares = by_group / stress.energy
+    return {
+        "nsr": nsr,
+        "nsr_stderr": stderr,
+        "nsr_by_group": [share if math.isfinite(share) else None for share in shares.tolist()],
     }

@@ -129,3 +129,23 @@ def ratio(sample: RowSample, numerator: FloatArray, denominator: FloatArray) -> 
     spread = np.var(numerator - estimate * denominator, axis=1, ddof=1)
     variance = float(np.sum(sample.sizes**2 * (1.0 - drawn / sample.sizes) * spread / drawn))
     return estimate, math.sqrt(variance) / total
+
+
+def total(sample: RowSample, values: FloatArray) -> tuple[float, float]:
+    """Estimate of a sum over all rows, and its standard error.
+
+    Parameters
+    ----------
+    sample : RowSample
+    values : float64 [strata, rows a stratum]
+        What each row adds.
+
+    References
+    ----------
+    W. G. Cochran, Sampling Techniques, 3rd ed., 1977, section 5.3: Σ_h N_h·ȳ_h, with variance
+    Σ_h N_h²·(1 − n_h/N_h)·s²_h/n_h.
+    """
+    drawn = values.shape[1]
+    spread = np.var(values, axis=1, ddof=1)
+    variance = float(np.sum(sample.sizes**2 * (1.0 - drawn / sample.sizes) * spread / drawn))
+    return float(sample.sizes @ values.mean(axis=1)), math.sqrt(variance)

@@ -1,0 +1,219 @@
+"""Adding up what single calls of a layer saw, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workbench.calibration.axis import Interval
+from workbench.calibration.layer_record import (
+    FloatArray,
+    LayerRecord,
+    SingleArray,
+    StepStatistics,
+)
+from workbench.plan import Kind
+
+SAMPLE = 4096
+"""Most absolute values kept for the percentiles of a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class CallSummary:
+    """What one call of a layer saw, or a part of it that belongs to one time."""
+
+    vectors: int
+    """Input vectors; of an Embedding, look-ups."""
+    sums: FloatArray
+    """Σx, Σx², least and greatest x of each channel, [4, channels]; of an Embedding its look-ups by row, [1, rows]."""
+    sample: SingleArray
+    """Some of the |x|."""
+    share: float
+    """Part of all values that the sample is."""
+    energy: float
+    """Mean ‖Wx‖² of an output vector, without the bias."""
+
+
+class Sample:
+    """A bounded sample of a stream, in which every value of the stream is there with the same likelihood."""
+
+    def __init__(self) -> None:
+        self.values: SingleArray = np.empty(0, np.float32)
+        self.share = math.inf
+
+    def add(self, values: SingleArray, share: float) -> None:
+        """Add values that are a given share of what they were drawn from."""
+        common = min(self.share, share)
+        self.values = np.concatenate([_thin(self.values, common / self.share), _thin(values, common / share)])
+        self.share = common
+        while self.values.size > SAMPLE:
+            self.values = self.values[::2]
+            self.share /= 2
+
+
+@dataclass(eq=False)
+class StepTally:
+    """Scalars of a layer at one step."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    sample: Sample = field(default_factory=Sample)
+
+    def add(self, summary: CallSummary) -> None:
+        """Count a call."""
+        total, squares, low, high = summary.sums
+        self.count += summary.vectors * total.size
+        self.total += float(total.sum())
+        self.squares += float(squares.sum())
+        self.low = min(self.low, float(low.min()))
+        self.high = max(self.high, float(high.max()))
+        self.sample.add(summary.sample, summary.share)
+
+    def absorb(self, other: StepTally) -> None:
+        """Take in another step."""
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.sample.add(other.sample.values, other.sample.share)
+
+
+@dataclass(eq=False)
+class BucketTally:
+    """Moments of the channels of a layer in one bucket."""
+
+    total: FloatArray
+    squares: FloatArray
+    absmax: FloatArray
+    count: int = 0
+    energy: float = 0.0
+    """Σ over input vectors of the mean energy of the call's outputs."""
+
+    def add(self, summary: CallSummary) -> None:
+        """Count a call."""
+        if len(summary.sums) == 1:
+            self.total += summary.sums[0]
+        else:
+            total, squares, low, high = summary.sums
+            self.total += total
+            self.squares += squares
+            np.maximum(self.absmax, np.maximum(-low, high), out=self.absmax)
+        self.count += summary.vectors
+        self.energy += summary.energy * summary.vectors
+
+    def absorb(self, other: BucketTally) -> None:
+        """Take in another bucket."""
+        self.total += other.total
+        self.squares += other.squares
+        np.maximum(self.absmax, other.absmax, out=self.absmax)
+        self.count += other.count
+        self.energy += other.energy
+
+
+class LayerTally:
+    """All that was seen of one layer.
+
+    Parameters
+    ----------
+    kind : str
+    channels : int
+        Of the input; of an Embedding, its rows.
+    """
+
+    def __init__(self, kind: Kind, channels: int) -> None:
+        self.kind = kind
+        self.channels = channels
+        self.steps: dict[Interval, StepTally] = {}
+        self.buckets: dict[Interval, BucketTally] = {}
+
+    @staticmethod
+    def nbytes(channels: int, steps: int, buckets: int) -> int:
+        """Most memory it takes for so many steps and buckets, in bytes."""
+        return buckets * 3 * 8 * channels + steps * 4 * SAMPLE
+
+    def add(self, step: Interval, bucket: Interval, summary: CallSummary) -> None:
+        """Count a call."""
+        if self.kind != "embedding":
+            self.steps.setdefault(step, StepTally()).add(summary)
+        else:
+            self.steps.setdefault(step, StepTally()).count += summary.vectors
+        if bucket not in self.buckets:
+            self.buckets[bucket] = BucketTally(*np.zeros((3, self.channels)))
+        self.buckets[bucket].add(summary)
+
+    def join_steps(self, stays: Interval, gone: Interval) -> None:
+        """Two steps have become one."""
+        if gone in self.steps:
+            self.steps.setdefault(stays, StepTally()).absorb(self.steps.pop(gone))
+
+    def join_buckets(self, stays: Interval, gone: Interval) -> None:
+        """Two buckets have become one."""
+        if gone in self.buckets:
+            there = self.buckets.setdefault(stays, BucketTally(*np.zeros((3, self.channels))))
+            there.absorb(self.buckets.pop(gone))
+
+    def record(self, steps: Sequence[Interval], buckets: Sequence[Interval]) -> LayerRecord:
+        """The record of what was counted, on the given axes."""
+        found = [self.buckets.get(bucket) for bucket in buckets]
+        empty = BucketTally(*np.zeros((3, self.channels)))
+        tallies = [empty if tally is None else tally for tally in found]
+        count = np.array([tally.count for tally in tallies], np.int64)
+        vectors = np.maximum(count, 1)[:, None]
+        mean = np.array([tally.total for tally in tallies]) / vectors
+        if self.kind == "embedding":
+            second, absmax = mean, (mean > 0).astype(np.float64)
+        else:
+            second = np.array([tally.squares for tally in tallies]) / vectors
+            absmax = np.array([tally.absmax for tally in tallies])
+        return LayerRecord(
+            kind=self.kind,
+            steps=_statistics([self.steps.get(step) for step in steps], self.kind),
+            count=count,
+            mean=mean.astype(np.float32),
+            second_moment=second.astype(np.float32),
+            absmax=absmax.astype(np.float32),
+            output_energy=np.array([tally.energy for tally in tallies]) / vectors[:, 0],
+        )
+
+
+def _statistics(tallies: Sequence[StepTally | None], kind: Kind) -> StepStatistics:
+    rows = [_row(tally, kind) for tally in tallies]
+    columns: Mapping[str, FloatArray] = {
+        name: np.array([row[name] for row in rows], np.float64)
+        for name in StepStatistics.__dataclass_fields__
+        if name != "count"
+    }
+    return StepStatistics(np.array([row["count"] for row in rows], np.int64), *columns.values())
+
+
+def _row(tally: StepTally | None, kind: Kind) -> dict[str, float]:
+    row = dict.fromkeys(StepStatistics.__dataclass_fields__, math.nan)
+    if tally is None:
+        return row | {"count": 0}
+    if kind == "embedding":  # token numbers are no activations
+        return dict.fromkeys(row, 0.0) | {"count": tally.count}
+    mean = tally.total / tally.count
+    p99, p999 = np.quantile(tally.sample.values, [0.99, 0.999]).tolist()
+    return {
+        "count": tally.count,
+        "mean": mean,
+        "variance": max(tally.squares / tally.count - mean**2, 0.0),
+        "minimum": tally.low,
+        "maximum": tally.high,
+        "absmax_p99": p99,
+        "absmax_p999": p999,
+    }
+
+
+def _thin(values: SingleArray, part: float) -> SingleArray:
+    """A part of the values, spread evenly over them."""
+    if part >= 1:
+        return values
+    kept = np.floor(np.arange(math.floor(values.size * part)) / part).astype(np.int64)
+    return values[kept]

@@ -1,0 +1,30 @@
+"""Watching a running torch model: capture what its layers are given, measure how much it feels their errors.
+
+Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
+"""
+
+from workbench.live.capture import Capture, capture
+from workbench.live.clock import Clock, mask_ratio, timestep
+from workbench.live.importance import (
+    directional,
+    importance_by_gradients,
+    importance_by_noise,
+)
+from workbench.live.modules import match_modules
+from workbench.live.pipelines import capture_pipeline
+from workbench.live.probes import categorical, gaussian
+
+__all__ = [
+    "Capture",
+    "Clock",
+    "capture",
+    "capture_pipeline",
+    "categorical",
+    "directional",
+    "gaussian",
+    "importance_by_gradients",
+    "importance_by_noise",
+    "mask_ratio",
+    "match_modules",
+    "timestep",
+]

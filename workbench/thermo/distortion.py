@@ -1,0 +1,192 @@
+"""The price of weight errors by what was calibrated: D_l from moments of the input and importance, by time group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.calibration import Moments, TimeAwareQuantizer, pool
+from workbench.calibration.layer_record import LayerRecord, check_channels
+from workbench.errors import ConfigurationError
+from workbench.plan import Kind, Layer
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+PREFERRED = ("fisher:trajectory", "fisher:step", "noise", "white:trajectory", "white:step")
+"""Estimators of importance, the one that predicted best first (README, "Which estimator?")."""
+
+UNWEIGHTED = "none"
+"""The importance that counts every layer's relative output error alike: κ = 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stress:
+    """What a layer's weight errors meet, by time group.
+
+    N_g(ΔW) = Σ_j var_gj·‖ΔW_:j‖² + ‖ΔW·μ_g‖² for a Linear or a convolution, Σ_v p_gv·‖ΔW_v:‖² for an Embedding whose
+    row v is looked up with probability p_gv: the mean energy that the errors give an output vector, if channels vary
+    independently. D = Σ_g price_g·N_g.
+    """
+
+    kind: Kind
+    mean: NDArray[np.float32]
+    """μ_g of each channel, [groups, channels]; of an Embedding p_g, [groups, rows]. 0 where the layer did not run."""
+    variance: NDArray[np.float32]
+    """var_g of each channel, [groups, channels]; unused for an Embedding."""
+    energy: FloatArray
+    """E_g = E‖Wx‖² of an output vector, [groups]; NaN where the layer did not run or gave nothing but zeros."""
+    price: FloatArray
+    """What a unit of N_g costs in D, [groups]; 0 where the layer did not run."""
+    layer: Layer
+
+    def noise(self, delta: NDArray[np.float32], rows: IntArray) -> FloatArray:
+        """What each row's errors add to N_g.
+
+        Parameters
+        ----------
+        delta : float32 [rows, cols]
+            ΔW of some rows.
+        rows : int64 [rows]
+            Which they are.
+
+        Returns
+        -------
+        float64 [rows, groups]
+        """
+        if self.kind == "embedding":
+            energy = np.square(delta).sum(axis=1, dtype=np.float64)
+            by_row: FloatArray = self.mean[:, rows].T.astype(np.float64) * energy[:, None]
+            return by_row
+        if self.kind == "linear":
+            return _noise(delta, self.mean, self.variance)
+        taps = self.layer.cols // self.layer.shape[1]
+        parts = self.mean.shape[1] // self.layer.shape[1]
+        part_of = (
+            rows * parts // self.layer.rows
+        )  # a grouped convolution's rows see their part of the channels
+        found = np.empty((len(delta), len(self.mean)))
+        for part in np.unique(part_of):
+            channels = slice(part * self.layer.shape[1], (part + 1) * self.layer.shape[1])
+            mean, variance = (
+                np.repeat(values[:, channels], taps, axis=1) for values in (self.mean, self.variance)
+            )
+            found[part_of == part] = _noise(delta[part_of == part], mean, variance)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """How the weight errors of all layers are priced by a calibration."""
+
+    time_aware: TimeAwareQuantizer
+    """The records and their time groups."""
+    estimator: str
+    """The estimator of importance in use, or ``"none"``."""
+    typical: float
+    """Median κ over the layers that have records: what a unit of relative error in one that has none counts."""
+
+    @classmethod
+    def of(
+        cls, time_aware: TimeAwareQuantizer, layers: Iterable[Layer], importance: str | None = None
+    ) -> Pricing:
+        """Pricing by the importance that was measured.
+
+        Parameters
+        ----------
+        time_aware : TimeAwareQuantizer
+        layers : iterable of Layer
+            The checkpoint's.
+        importance : str, optional
+            The estimator; ``"none"`` for κ = 1. By default the best one that was run, `PREFERRED`, or none.
+
+        Raises
+        ------
+        ConfigurationError
+            If the records have no such estimator.
+        ShapeMismatchError
+            If a record does not fit its layer.
+        """
+        known = time_aware.records.estimators
+        if importance is None:
+            importance = next((name for name in PREFERRED if name in known), UNWEIGHTED)
+        if importance != UNWEIGHTED and importance not in known:
+            raise ConfigurationError(
+                f"The calibration has no importance {importance!r}; it has {', '.join((*known, UNWEIGHTED))}. "
+                "workbench.live.importance_by_gradients measures it.",
+                key="importance",
+                value=importance,
+            )
+        unset = cls(time_aware, importance, 1.0)
+        kappas = [
+            float(unset.kappa(layer).sum()) for layer in layers if layer.name in time_aware.records.layers
+        ]
+        typical = float(np.median(kappas)) if kappas else 1.0
+        return cls(time_aware, importance, typical)
+
+    @property
+    def key(self) -> list[Any]:
+        """Plain values that decide what it comes to."""
+        groups = self.time_aware.groups
+        return [self.time_aware.records.digest, list(groups.edges), self.estimator]
+
+    def stress(self, layer: Layer) -> Stress | None:
+        """What a layer's errors meet; None where it has no record."""
+        record = self.time_aware.records.layers.get(layer.name)
+        if record is None:
+            return None
+        check_channels(layer, record.kind, record.channels)
+        moments = self._moments(record)
+        ran = moments.count > 0
+        energy = np.where(moments.output_energy > 0, moments.output_energy, np.nan)
+        return Stress(
+            kind=record.kind,
+            mean=np.nan_to_num(moments.mean).astype(np.float32),
+            variance=np.nan_to_num(moments.variance).astype(np.float32),
+            energy=energy,
+            price=np.where(ran, self._price(layer, record, moments, energy), 0.0),
+            layer=layer,
+        )
+
+    def kappa(self, layer: Layer) -> FloatArray:
+        """ω_g·κ_lg of a layer with a record: what a unit of relative output error in each group counts, [groups]."""
+        record = self.time_aware.records.layer(layer.name)
+        moments = self._moments(record)
+        price = self._price(layer, record, moments, moments.output_energy)
+        return np.nan_to_num(price * moments.output_energy)
+
+    def _moments(self, record: LayerRecord) -> Moments:
+        groups = self.time_aware.groups
+        return pool(record, groups.group_of, len(groups))
+
+    def _price(self, layer: Layer, record: LayerRecord, moments: Moments, energy: FloatArray) -> FloatArray:
+        groups = self.time_aware.groups
+        measured = record.sensitivity.get(self.estimator)
+        if self.estimator == UNWEIGHTED:
+            return np.nan_to_num(groups.shares / energy)
+        if measured is None:  # one that this estimator left out counts as a typical one
+            return np.nan_to_num(groups.shares * self.typical / energy)
+        sensitivity = np.bincount(groups.group_of, np.nan_to_num(measured), len(groups))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.nan_to_num(sensitivity / _white(layer, record.kind, moments), posinf=0.0)
+
+
+def _white(layer: Layer, kind: Kind, moments: Moments) -> FloatArray:
+    """N_g of white weight noise of unit variance, [groups]."""
+    if kind == "embedding":
+        return np.full(len(moments.count), float(layer.cols))
+    power = moments.second_moment.mean(axis=1)  # a row sees as many inputs as it has weights
+    found: FloatArray = layer.rows * layer.cols * power
+    return found
+
+
+def _noise(
+    delta: NDArray[np.float32], mean: NDArray[np.float32], variance: NDArray[np.float32]
+) -> FloatArray:
+    spread = np.square(delta) @ variance.T
+    shift = delta @ mean.T
+    return spread.astype(np.float64) + np.square(shift.astype(np.float64))
