@@ -8,7 +8,7 @@ from workbench.live.clock import Clock, mask_ratio, timestep
 from workbench.live.importance import (
     directional,
     importance_by_gradients,
-    importance_by_noise,
+    importance_by_trial,
 )
 from workbench.live.modules import match_modules
 from workbench.live.pipelines import capture_pipeline
@@ -23,7 +23,7 @@ __all__ = [
     "directional",
     "gaussian",
     "importance_by_gradients",
-    "importance_by_noise",
+    "importance_by_trial",
     "mask_ratio",
     "match_modules",
     "timestep",

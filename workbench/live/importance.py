@@ -169,12 +169,13 @@ def directional(
     return {key: value / count for key, value in squares.along.items()}
 
 
-def importance_by_noise(
+def importance_by_trial(
     module: nn.Module,
     run: Run,
     checkpoint: Checkpoint,
     records: CalibrationRecords,
     *,
+    deltas: Mapping[str, Tensor] | None = None,
     level: float = 0.01,
     runs: int = 1,
     distance: Callable[[Tensor, Tensor], float] | None = None,
@@ -182,14 +183,16 @@ def importance_by_noise(
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> CalibrationRecords:
-    """Measure the sensitivity of every layer by disturbing one after another: no gradients, one run a layer.
+    """Measure the sensitivity of every layer by changing one after another: no gradients, a run for each layer.
 
-    It says nothing of time: what a layer's noise does is shared out evenly over the calls.
+    It says nothing of time: what a layer's change does is shared out evenly over the calls.
 
     Parameters
     ----------
     module, run, checkpoint, records, callback, cancel
         As for `importance_by_gradients`; `run` need not be differentiable, but must be deterministic.
+    deltas : mapping of str to torch.Tensor, optional
+        The change of each layer's weights, such as what quantizing does to them; by default white noise.
     level : float
         Energy of the noise over that of the layer's weights.
     runs : int
@@ -202,28 +205,33 @@ def importance_by_noise(
     Returns
     -------
     CalibrationRecords
-        The same, with the sensitivities as ``"noise"``.
+        The same, with the sensitivities as ``"noise"``, or ``"measured"`` where changes were given.
     """
     modules = {
         name: found for name, found in match_modules(module, checkpoint).items() if name in records.layers
     }
+    if deltas is not None:
+        modules = {name: found for name, found in modules.items() if name in deltas}
     apart = distance or _relative_error
     progress = Progress(runs * len(modules), callback, cancel)
-    progress.message = "disturbing layers"
+    progress.message = "trying layers"
     totals = dict.fromkeys(modules, 0.0)
     with torch.no_grad():
         for number in range(runs):
             undisturbed = run(number)
             for place, (name, layer) in enumerate(modules.items()):
-                chance = torch.Generator().manual_seed(hash((seed, number, place)) & 0x7FFFFFFF)
-                with _disturbed(layer, level, chance) as variance:
-                    if variance > 0:
-                        totals[name] += apart(run(number), undisturbed) / variance / runs
+                chance = torch.Generator().manual_seed(seed + number * len(modules) + place)
+                delta = deltas[name] if deltas is not None else _white_noise(layer.weight, level, chance)
+                power = float(delta.float().square().mean())
+                if power > 0:
+                    with changed(layer, delta):
+                        totals[name] += apart(run(number), undisturbed) / power / runs
                 progress.advance(1)
                 progress.pump()
     progress.pump(finished=True)
+    estimator = "noise" if deltas is None else "measured"
     return with_sensitivity(
-        records, "noise", {name: total * records.shares for name, total in totals.items()}
+        records, estimator, {name: total * records.shares for name, total in totals.items()}
     )
 
 
@@ -372,14 +380,17 @@ def _relative_error(output: Tensor, undisturbed: Tensor) -> float:
     return float((output - undisturbed).float().square().sum() / undisturbed.float().square().sum())
 
 
+def _white_noise(weight: Tensor, level: float, chance: torch.Generator) -> Tensor:
+    noise = torch.randn(weight.shape, generator=chance).to(weight.device)
+    return noise * (level * weight.detach().float().square().mean()).sqrt()
+
+
 @contextmanager
-def _disturbed(layer: Any, level: float, chance: torch.Generator) -> Iterator[float]:
-    """White noise on a layer's weights; yields its variance."""
+def changed(layer: Any, delta: Tensor) -> Iterator[None]:
+    """A layer with ΔW added to its weight, in the weight's dtype; afterwards it is as it was."""
     weight = layer.weight.data
-    variance = level * float(weight.float().square().mean())
-    noise = torch.randn(weight.shape, generator=chance) * variance**0.5
-    layer.weight.data = (weight.float() + noise.to(weight.device)).to(weight.dtype)
+    layer.weight.data = (weight.float() + delta.to(weight.device).reshape(weight.shape)).to(weight.dtype)
     try:
-        yield variance
+        yield
     finally:
         layer.weight.data = weight

@@ -17,7 +17,7 @@ from workbench.plan import Kind, Layer
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-PREFERRED = ("fisher:trajectory", "fisher:step", "noise", "white:trajectory", "white:step")
+PREFERRED = ("measured", "fisher:trajectory", "fisher:step", "noise", "white:trajectory", "white:step")
 """Estimators of importance, the one that predicted best first (README, "Which estimator?")."""
 
 UNWEIGHTED = "none"

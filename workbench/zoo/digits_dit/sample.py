@@ -73,6 +73,21 @@ def sample(
     Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, arXiv:2207.12598 (eq. 6 with guidance = 1 + w).
     Song, Meng and Ermon, Denoising Diffusion Implicit Models, 2020, arXiv:2010.02502.
     """
+    with torch.no_grad():
+        images = denoise(model, scheduler, labels, seed, steps, guidance)
+    drawn: NDArray[np.float32] = images.clamp(-1, 1).numpy()
+    return drawn
+
+
+def denoise(
+    model: DiTTransformer2DModel,
+    scheduler: DDIMScheduler,
+    labels: ArrayLike,
+    seed: int = 0,
+    steps: int = 50,
+    guidance: float = 1.5,
+) -> torch.Tensor:
+    """The loop of `sample`, with its arguments: images before they are clamped, and differentiable."""
     wanted = torch.as_tensor(np.asarray(labels, dtype=np.int64))
     guided = guidance != 1.0
     conditions = torch.cat([wanted, torch.full_like(wanted, NULL_CLASS)]) if guided else wanted
@@ -81,13 +96,11 @@ def sample(
     images = torch.randn(len(wanted), model.config.in_channels, side, side, generator=noise)
     scheduler.set_timesteps(steps)
     # The scheduler works in float32 whatever the model's dtype: small steps would be lost in bfloat16.
-    with torch.no_grad():
-        for step in scheduler.timesteps:
-            given = torch.cat([images, images]) if guided else images
-            predicted = model(given.to(model.dtype), step.expand(len(given)), conditions).sample.float()
-            if guided:
-                conditional, free = predicted.chunk(2)
-                predicted = free + guidance * (conditional - free)
-            images = scheduler.step(predicted, step, images).prev_sample
-    drawn: NDArray[np.float32] = images.clamp(-1, 1).numpy()
-    return drawn
+    for step in scheduler.timesteps:
+        given = torch.cat([images, images]) if guided else images
+        predicted = model(given.to(model.dtype), step.expand(len(given)), conditions).sample.float()
+        if guided:
+            conditional, free = predicted.chunk(2)
+            predicted = free + guidance * (conditional - free)
+        images = scheduler.step(predicted, step, images).prev_sample
+    return images

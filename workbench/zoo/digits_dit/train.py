@@ -32,8 +32,13 @@ LABEL_DROPOUT = 0.1
 EMA_DECAY = 0.999
 
 
-def build() -> tuple[DiTTransformer2DModel, DDIMScheduler]:
+def build(heads: int = 4) -> tuple[DiTTransformer2DModel, DDIMScheduler]:
     """Make the untrained model and the scheduler that it is trained and sampled with.
+
+    Parameters
+    ----------
+    heads : int
+        Attention heads of 64 channels: 4 make the width of 256 of the model that ships.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def build() -> tuple[DiTTransformer2DModel, DDIMScheduler]:
     Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023, arXiv:2305.08891.
     """
     model = DiTTransformer2DModel(
-        num_attention_heads=4,
+        num_attention_heads=heads,
         attention_head_dim=64,
         in_channels=1,
         out_channels=1,
@@ -77,7 +82,7 @@ def build() -> tuple[DiTTransformer2DModel, DDIMScheduler]:
 
 
 def train(
-    steps: int = STEPS, seed: int = 0, batch: int = BATCH
+    steps: int = STEPS, seed: int = 0, batch: int = BATCH, heads: int = 4
 ) -> tuple[DiTTransformer2DModel, DDIMScheduler]:
     """Train on the training digits, printing the loss now and then.
 
@@ -89,6 +94,8 @@ def train(
         Of the initial weights, the batches and the noise.
     batch : int
         Digits a step.
+    heads : int
+        As for `build`.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def train(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, scheduler = build()
+        model, scheduler = build(heads)
     chance = torch.Generator().manual_seed(seed)
     digits, _ = split()
     images, labels = torch.from_numpy(digits.images), torch.from_numpy(digits.labels)

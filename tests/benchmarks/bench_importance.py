@@ -1,0 +1,320 @@
+"""Which estimator of importance predicts best, and whether plans priced by it are better.
+
+    python tests/benchmarks/bench_importance.py [--models digits,small,mdlm] [--seeds N] [--json FILE]
+
+For every model: one layer at a time is quantized to 2 and 3 bits (Parquet, groups of 64), the error of the final
+output is measured over some seeds, and compared with what each estimator predicts over all layers. Then whole plans,
+each of the bytes of a uniform one, are compared on held-out seeds. One thread; seconds are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from scipy.stats import spearmanr
+from subjects import CALIBRATION, Subject, digits, language_model, small_digits
+
+from workbench.calibration import CalibrationRecords, TimeAwareQuantizer
+from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.formats import target_named
+from workbench.live import (
+    capture,
+    directional,
+    importance_by_gradients,
+    importance_by_trial,
+    match_modules,
+)
+from workbench.live.importance import changed
+from workbench.plan import Layer, Option
+from workbench.thermo import cost_table, options_of, price, solve, uniform
+from workbench.thermo.distortion import UNWEIGHTED, Pricing
+
+MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "small": small_digits, "mdlm": language_model}
+GROUP = 64
+WIDTHS = (2, 3)
+ESTIMATORS = (
+    ("fisher", "trajectory"), ("fisher", "step"), ("white", "trajectory"), ("white", "step"),
+)  # fmt: skip
+Deltas = dict[tuple[str, int], torch.Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="digits,small,mdlm")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    results = []
+    for name in given.models.split(","):
+        subject = MODELS[name]()
+        with open_checkpoint(str(subject.folder)) as checkpoint:
+            results.append(study(subject, checkpoint, given.seeds, given.runs))
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1))
+
+
+def study(subject: Subject, checkpoint: Checkpoint, seeds: int, runs: int) -> dict[str, Any]:
+    print(f"\n{subject.name}: {len(checkpoint.layers)} layers, one thread", flush=True)
+    deltas = quantization_errors(checkpoint)
+    with capture(subject.module, checkpoint) as rec, torch.no_grad():
+        subject.run(CALIBRATION)
+    records, seconds = estimate(subject, checkpoint, rec.records, deltas, runs)
+    predicted = predict(subject, checkpoint, records, deltas, runs, seconds)
+    measured = measure(subject, checkpoint, deltas, seeds)
+    table = [judge(name, values, measured, seconds.get(name)) for name, values in predicted.items()]
+    show(table)
+    plans = compare_plans(subject, checkpoint, records, seeds)
+    for rows in plans.values():
+        show(rows)
+    return {"model": subject.name, "estimators": table, "plans": plans}
+
+
+def quantization_errors(checkpoint: Checkpoint) -> Deltas:
+    """Ŵ − W of every layer at each width."""
+    found: Deltas = {}
+    for layer in checkpoint.layers:
+        for bits in WIDTHS:
+            option = next(o for o in options(layer) if o.bits == bits and not o.is_kept)
+            weights, decoded = stored(checkpoint, layer, option)
+            found[layer.name, bits] = torch.from_numpy(decoded - weights).reshape(layer.shape)
+    return found
+
+
+def stored(checkpoint: Checkpoint, layer: Layer, option: Option) -> tuple[Any, Any]:
+    weights = checkpoint.read_rows(layer.name, 0, layer.rows)
+    exact = weights.astype(np.float32)
+    if option.is_kept:
+        return exact, exact
+    return exact, target_named("parquet").decoded(weights, option, layer.name, 0)
+
+
+def options(layer: Layer) -> list[Option]:
+    return [
+        option
+        for option in target_named("parquet").options(layer)
+        if option.is_kept or (option.scheme == "asymmetric" and option.group_size == GROUP)
+    ]
+
+
+def estimate(
+    subject: Subject, checkpoint: Checkpoint, records: CalibrationRecords, deltas: Deltas, runs: int
+) -> tuple[CalibrationRecords, dict[str, float]]:
+    """All estimators of importance, and what each took."""
+    seconds = {}
+
+    def run(number: int) -> torch.Tensor:
+        return subject.run(CALIBRATION + number)
+
+    for method, span in ESTIMATORS:
+        started = time.perf_counter()
+        records = importance_by_gradients(
+            subject.module, run, checkpoint, records, method=method, span=span, probe=subject.probe,
+            runs=runs if span == "trajectory" else max(runs // 4, 1),
+        )  # fmt: skip
+        seconds[f"{method}:{span}"] = time.perf_counter() - started
+    trials: list[tuple[str, Mapping[str, torch.Tensor] | None]] = [
+        ("noise", None),
+        ("measured", {name: delta for (name, bits), delta in deltas.items() if bits == WIDTHS[0]}),
+    ]
+    for name, changes in trials:
+        started = time.perf_counter()
+        records = importance_by_trial(
+            subject.module, run, checkpoint, records, deltas=changes, distance=subject.distance
+        )
+        seconds[name] = time.perf_counter() - started
+    return records, seconds
+
+
+def predict(
+    subject: Subject,
+    checkpoint: Checkpoint,
+    records: CalibrationRecords,
+    deltas: Deltas,
+    runs: int,
+    seconds: dict[str, float],
+) -> dict[str, dict[tuple[str, int], float]]:
+    found: dict[str, dict[tuple[str, int], float]] = {}
+    for importance in ("weight", UNWEIGHTED, *records.estimators):
+        table = priced(checkpoint, records, importance)
+        rows = table.filter(pc.is_in(table["bits"], pa_array(WIDTHS))).to_pylist()
+        found[importance] = {
+            (row["layer"], row["bits"]): row["nsr"] for row in rows if row["scheme"] != "none"
+        }
+    for span in ("trajectory", "step"):
+        started = time.perf_counter()
+        found[f"directional:{span}"] = directional(
+            subject.module, lambda number: subject.run(CALIBRATION + number), checkpoint, records, deltas,
+            span=span, probe=subject.probe, runs=runs if span == "trajectory" else max(runs // 4, 1),
+        )  # fmt: skip
+        seconds[f"directional:{span}"] = time.perf_counter() - started
+    return found
+
+
+def pa_array(values: tuple[int, ...]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, pa.int32())
+
+
+def priced(checkpoint: Checkpoint, records: CalibrationRecords, importance: str) -> Any:
+    pricing = None
+    if importance != "weight":
+        pricing = Pricing.of(TimeAwareQuantizer.of(records, 5), checkpoint.layers, importance)
+    return price(
+        checkpoint,
+        target_named("parquet"),
+        schemes=["asymmetric"],
+        group_sizes=[GROUP],
+        exact=True,
+        pricing=pricing,
+    )
+
+
+def measure(
+    subject: Subject, checkpoint: Checkpoint, deltas: Deltas, seeds: int
+) -> dict[tuple[str, int], float]:
+    """Mean error of the final output with one layer quantized."""
+    modules = match_modules(subject.module, checkpoint)
+    found = dict.fromkeys(deltas, 0.0)
+    with torch.no_grad():
+        for seed in range(seeds):
+            undisturbed = subject.run(seed)
+            for (name, bits), delta in deltas.items():
+                with changed(modules[name], delta):
+                    found[name, bits] += subject.distance(subject.run(seed), undisturbed) / seeds
+    return found
+
+
+def judge(
+    name: str,
+    predicted: Mapping[tuple[str, int], float],
+    measured: Mapping[tuple[str, int], float],
+    seconds: float | None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"estimator": name}
+    for bits in WIDTHS:
+        keys = [key for key in measured if key[1] == bits]
+        ours, true = (np.array([values[key] for key in keys]) for values in (predicted, measured))
+        worst, named = set(np.argsort(-true)[:3].tolist()), set(np.argsort(-ours)[:5].tolist())
+        row |= {
+            f"rank {bits}b": round(float(spearmanr(ours, true).statistic), 3),
+            f"worst 3 in 5, {bits}b": f"{len(worst & named)} of 3",
+            f"Σ ratio {bits}b": round(float(ours.sum() / true.sum()), 3),
+        }
+    return row | {"seconds": None if seconds is None else round(seconds, 1)}
+
+
+def compare_plans(
+    subject: Subject, checkpoint: Checkpoint, records: CalibrationRecords, seeds: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Plans of equal bytes, judged on held-out seeds."""
+    modules = match_modules(subject.module, checkpoint)
+    found = {}
+    for bpw in (3.0, 4.0):
+        weight_only = cost_table(priced(checkpoint, records, "weight"), checkpoint.layers)
+        budget = round(bpw * int(weight_only.params.sum()) / 8)
+        choices = {"uniform": (weight_only, uniform(weight_only, budget))}
+        budget = weight_only.nbytes_of(choices["uniform"][1])
+        for importance in ("weight", UNWEIGHTED, *records.estimators):
+            costs = cost_table(priced(checkpoint, records, importance), checkpoint.layers)
+            choices[importance] = costs, solve(costs, nbytes=budget).choice
+        table_options = options_of(priced(checkpoint, records, "weight"))
+        rows = []
+        for name, (costs, choice) in choices.items():
+            plan = {
+                layer: table_options[layer][place]
+                for layer, place in zip(costs.names, choice.tolist(), strict=True)
+            }
+            with quantized(checkpoint, modules, plan):
+                outputs = [judge_plan(subject, seed) for seed in range(100, 100 + seeds)]
+            apart = [
+                subject.distance(output, true)
+                for (output, _), true in zip(outputs, references(subject, seeds))
+            ]
+            merit = {
+                key: round(float(np.mean([quality[key] for _, quality in outputs])), 4)
+                for key in outputs[0][1]
+            }
+            rows.append(
+                {
+                    "bpw": bpw, "plan": name, "bytes": costs.nbytes_of(choice) / budget,
+                    "predicted": round(costs.distortion_of(choice), 4),
+                    "error power": round(float(np.mean(apart)), 4), **merit,
+                }
+            )  # fmt: skip
+        rows.append(
+            {"bpw": bpw, "plan": "not quantized", "bytes": None, "predicted": 0, "error power": 0.0}
+            | {key: round(float(np.mean([q[key] for q in _qualities(subject, seeds)])), 4) for key in merit}
+        )
+        found[f"{bpw:g} bpw"] = rows
+    return found
+
+
+_KNOWN: dict[tuple[str, str, int], Any] = {}
+
+
+def references(subject: Subject, seeds: int) -> list[torch.Tensor]:
+    key = subject.name, "output", seeds
+    if key not in _KNOWN:
+        with torch.no_grad():
+            _KNOWN[key] = [subject.run(seed) for seed in range(100, 100 + seeds)]
+    return _KNOWN[key]
+
+
+def _qualities(subject: Subject, seeds: int) -> list[Mapping[str, float]]:
+    key = subject.name, "quality", seeds
+    if key not in _KNOWN:
+        _KNOWN[key] = [subject.quality(seed) for seed in range(100, 100 + seeds)]
+    return _KNOWN[key]
+
+
+def judge_plan(subject: Subject, seed: int) -> tuple[torch.Tensor, Mapping[str, float]]:
+    with torch.no_grad():
+        return subject.run(seed), subject.quality(seed)
+
+
+@contextmanager
+def quantized(
+    checkpoint: Checkpoint, modules: Mapping[str, Any], plan: Mapping[str, Option]
+) -> Iterator[None]:
+    layers = {layer.name: layer for layer in checkpoint.layers}
+    before = {name: modules[name].weight.data for name in plan}
+    for name, option in plan.items():
+        _, decoded = stored(checkpoint, layers[name], option)
+        modules[name].weight.data = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(
+            before[name].shape
+        )
+    try:
+        yield
+    finally:
+        for name, weight in before.items():
+            modules[name].weight.data = weight
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    cells = [
+        list(rows[0]),
+        *(
+            [("–" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row.values()]
+            for row in rows
+        ),
+    ]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

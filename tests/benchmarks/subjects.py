@@ -1,0 +1,100 @@
+"""The small trained models that benchmarks of calibration and plans try things on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench import zoo
+from workbench.live import categorical, gaussian
+from workbench.live.probes import Probe
+from workbench.zoo.digits_dit import judge, train
+from workbench.zoo.digits_dit.data import split
+from workbench.zoo.digits_dit.sample import CLASSES, denoise, load
+
+STEPS = 20
+CALIBRATION = 10_000
+"""Seeds of calibration begin here; those that judge a plan are small numbers."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, how it generates, and how good what it generates is."""
+
+    name: str
+    module: nn.Module
+    """In float32."""
+    folder: Path
+    """Its checkpoint."""
+    run: Callable[[int], Tensor]
+    """The final output for a seed, differentiable."""
+    probe: Probe
+    distance: Callable[[Tensor, Tensor], float]
+    """Error power of an output beside the undisturbed one, in the probe's measure."""
+    quality: Callable[[int], Mapping[str, float]]
+    """Figures of merit of what the module generates now, for a seed."""
+
+
+def relative_error(output: Tensor, undisturbed: Tensor) -> float:
+    """‖Δy‖² / ‖y‖²."""
+    return float((output - undisturbed).square().sum() / undisturbed.square().sum())
+
+
+def twice_kl(logits: Tensor, undisturbed: Tensor) -> float:
+    """2·KL(p ‖ p̂) per token, in nats."""
+    true, other = undisturbed.log_softmax(-1), logits.log_softmax(-1)
+    return float(2 * (true.exp() * (true - other)).sum(-1).mean())
+
+
+def digits(folder: Path | None = None, name: str = "digits-dit", batch: int = 32) -> Subject:
+    """A digits DiT: the zoo's, or one in a folder."""
+    folder = folder or zoo.locate("digits-dit")
+    model, scheduler = load(folder, torch.float32)
+    labels = np.arange(batch) % CLASSES
+    wanted = split()[1].labels
+
+    def run(seed: int) -> Tensor:
+        return denoise(model, scheduler, labels, seed, STEPS)
+
+    def quality(seed: int) -> dict[str, float]:
+        with torch.no_grad():
+            images = denoise(model, scheduler, wanted, seed, STEPS).clamp(-1, 1).numpy()
+        return {
+            "Fréchet": judge.frechet_distance(images),
+            "recognised": judge.accuracy(images, wanted),
+        }
+
+    return Subject(name, model, folder, run, gaussian, relative_error, quality)
+
+
+def small_digits(steps: int = 1500, heads: int = 2) -> Subject:
+    """A digits DiT of another width, trained here and now."""
+    folder = Path(tempfile.mkdtemp(prefix="digits-small-"))
+    model, scheduler = train.train(steps, heads=heads)
+    train.save(model, scheduler, folder)
+    return digits(folder, f"digits-dit of width {64 * heads}")
+
+
+def language_model() -> Subject:
+    """The zoo's masked-diffusion language model; its output is the logits at masked places, over several ratios."""
+    from workbench.zoo.stdlib_mdlm import judge as lm_judge
+    from workbench.zoo.stdlib_mdlm.sample import load as load_lm
+
+    folder = zoo.locate("stdlib-mdlm")
+    loaded: Any = load_lm(folder, torch.float32)
+    module = loaded[0]
+
+    def run(seed: int) -> Tensor:
+        return lm_judge.masked_logits(module, seed=seed)
+
+    def quality(seed: int) -> dict[str, float]:
+        return {"masked loss": lm_judge.masked_loss(module, seed=seed)}
+
+    return Subject("stdlib-mdlm", module, folder, run, categorical, twice_kl, quality)
