@@ -240,7 +240,7 @@ def compare_plans(
                 outputs = [judge_plan(subject, seed) for seed in range(100, 100 + seeds)]
             apart = [
                 subject.distance(output, true)
-                for (output, _), true in zip(outputs, references(subject, seeds))
+                for (output, _), true in zip(outputs, references(subject, seeds), strict=True)
             ]
             merit = {
                 key: round(float(np.mean([quality[key] for _, quality in outputs])), 4)
