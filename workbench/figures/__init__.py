@@ -3,6 +3,17 @@
 from workbench.figures.costs import option_costs
 from workbench.figures.depth import entropy_along_depth
 from workbench.figures.front import front
+from workbench.figures.importance import importance
 from workbench.figures.temperature import temperature_sweep
+from workbench.figures.time_groups import activation_levels, damage_over_time, range_over_time
 
-__all__ = ["entropy_along_depth", "front", "option_costs", "temperature_sweep"]
+__all__ = [
+    "activation_levels",
+    "damage_over_time",
+    "entropy_along_depth",
+    "front",
+    "importance",
+    "option_costs",
+    "range_over_time",
+    "temperature_sweep",
+]

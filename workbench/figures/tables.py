@@ -31,11 +31,12 @@ def layer_axis(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "range": [len(layers) - 0.5, -0.5],
         "automargin": True,
         "tickvals": [escape(row["name"]) for row in ticks],
-        "ticktext": [escape(_shortened(row["name"], row["depth"])) for row in ticks],
+        "ticktext": [escape(shortened(row["name"], row["depth"])) for row in ticks],
     }
 
 
-def _shortened(name: str, depth: int | None) -> str:
+def shortened(name: str, depth: int | None) -> str:
+    """A layer's name as it stands beside an axis: within its block, and at most `LENGTH` letters of it."""
     within = name.removesuffix(".weight")
     if depth is not None:
         within = within.split(f".{depth}.", 1)[-1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.calibration import Moments, TimeAwareQuantizer, pool
@@ -22,6 +23,19 @@ PREFERRED = ("measured", "fisher:trajectory", "fisher:step", "noise", "white:tra
 
 UNWEIGHTED = "none"
 """The importance that counts every layer's relative output error alike: κ = 1."""
+
+
+IMPORTANCE_SCHEMA = pa.schema(
+    [
+        pa.field("layer", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("params", pa.int64(), nullable=False),
+        pa.field("kappa", pa.float64(), nullable=False),
+        pa.field("by_group", pa.list_(pa.float64()), nullable=False),
+        pa.field("remark", pa.string(), nullable=False),
+    ]
+)
+"""Columns of `Pricing.table`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +172,37 @@ class Pricing:
         moments = self._moments(record)
         price = self._price(layer, record, moments, moments.output_energy)
         return np.nan_to_num(price * moments.output_energy)
+
+    def table(self, layers: Iterable[Layer]) -> pa.Table:
+        """The importance of every layer that has a record, explained.
+
+        Returns
+        -------
+        pyarrow.Table
+            layer, role, params; kappa: Σ_g ω_g·κ_lg, the relative error power of the output for a unit of relative
+            error power in the layer's output, all steps long; by_group: ω_g·κ_lg; remark: a sentence.
+        """
+        rows = []
+        for layer in layers:
+            if layer.name in self.time_aware.records.layers:
+                by_group = self.kappa(layer).tolist()
+                kappa = sum(by_group)
+                rows.append(
+                    {
+                        "layer": layer.name, "role": layer.role, "params": layer.params, "kappa": kappa,
+                        "by_group": by_group, "remark": self._remark(layer, kappa),
+                    }
+                )  # fmt: skip
+        return pa.Table.from_pylist(rows, IMPORTANCE_SCHEMA)
+
+    def _remark(self, layer: Layer, kappa: float) -> str:
+        times = kappa / self.typical if self.typical > 0 else 1.0
+        size = f"{layer.params:,} weights"
+        if times >= 2:
+            return f"{size}, but an error in their output weighs {times:.1f} times a typical layer's"
+        if times <= 0.5:
+            return f"{size}, and an error in their output weighs {1 / times:.1f} times less than a typical layer's"
+        return f"{size}, whose errors weigh about as much as a typical layer's"
 
     def _moments(self, record: LayerRecord) -> Moments:
         groups = self.time_aware.groups
