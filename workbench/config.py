@@ -277,7 +277,7 @@ class DiffusionQuantConfig(BaseModel):
         if values.get("enable_mixed_precision") and values.get("enable_entropy_adaptation"):
             given = last["enable_entropy_adaptation"]
             problem = (
-                "enable_mixed_precision is on too, and only one of them can choose the bits; turn one off"
+                "allowed: false while enable_mixed_precision is on, as only one of them can choose the bits"
             )
             raise given.error(problem, given.value, allowed="false")
         return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})

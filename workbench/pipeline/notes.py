@@ -61,8 +61,11 @@ def notes_on_plan(config: DiffusionQuantConfig) -> tuple[str, ...]:
 def note_on_solved(plan: Plan) -> str:
     """A sentence on the plan that the solver made: its size and its certificate."""
     nbytes, gap = plan.predicted["nbytes"], plan.predicted["gap"]
-    margin = "nobody can say by how much" if gap is None else f"by {gap:.3%} at most"
-    return f"enable_mixed_precision: a payload of {nbytes:,} bytes; other plans of these bytes are better {margin}."
+    margin = "not known how far" if gap is None else f"at most {gap:.3%}"
+    return (
+        f"enable_mixed_precision: a payload of {nbytes:,} bytes, {margin} from the best plan of these bytes under the "
+        "same limits."
+    )
 
 
 def _widths(layer: Layer, config: DiffusionQuantConfig) -> Sequence[int]:

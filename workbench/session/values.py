@@ -82,6 +82,5 @@ def plain_values(asked: Mapping[str, Any]) -> dict[str, Any]:
                 return float(value) if math.isfinite(value) else str(value)
         return value
 
-    return {
-        key: plain(value) for key, value in asked.items() if value is not None and value not in ({}, (), [])
-    }
+    left_out = {key for key, value in asked.items() if value is None or plain(value) in ({}, [])}
+    return {key: plain(value) for key, value in asked.items() if key not in left_out}
