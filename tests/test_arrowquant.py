@@ -84,6 +84,31 @@ def test_a_configuration_may_be_given_in_several_ways(
     assert {layer["bits"] for layer in result["layers"]} == {8}
 
 
+def test_the_solver_and_the_entropy_rule_are_called_by_the_configuration(
+    make_checkpoint: Make, tmp_path: Path
+) -> None:
+    source = make_checkpoint()
+    solved = wb.ArrowQuantV2().quantize_diffusion_model(
+        source, tmp_path / "solved", {"enable_mixed_precision": True, "target_model_size_mb": 0.3}
+    )
+    assert solved["model_size_mb"] <= 0.3
+    assert wb.load(tmp_path / "solved").plan.made_by["method"] == "mixed precision"
+    settings = wb.DiffusionQuantConfig.from_profile("edge", enable_mixed_precision=True)
+    again = asyncio.run(
+        wb.AsyncArrowQuantV2().quantize_diffusion_model_async(source, tmp_path / "edge", settings)
+    )
+    assert wb.load(tmp_path / "edge").plan.predicted["nbytes"] == again["predicted_bytes"]
+    ruled = wb.ArrowQuantV2(mode="base").quantize_diffusion_model(
+        source, tmp_path / "ruled", {"enable_entropy_adaptation": True, "min_accuracy": 0.0}
+    )
+    assert {layer["bits"] for layer in ruled["layers"]} <= {2, 4, 8, 16, 32}
+    with pytest.raises(wb.ConfigurationError, match="are the least"):
+        wb.ArrowQuantV2().quantize_diffusion_model(
+            source, tmp_path / "out", {"enable_mixed_precision": True, "target_model_size_mb": 0.01}
+        )
+    assert leftovers(tmp_path) == ["edge", "ruled", "solved"]
+
+
 @pytest.mark.parametrize("config", ["edge", 4, [("bit_width", 4)], {"bits": 4}, {"bit_width": 9}])
 def test_a_wrong_configuration_is_an_error_and_writes_nothing(
     config: Any, make_checkpoint: Make, tmp_path: Path

@@ -180,6 +180,34 @@ def test_arguments_count_before_the_environment_the_file_and_the_profile(
     assert bits("--bit-width", "6", "--config", str(config), "--override", "*to_q*=2") == (2, 6)
 
 
+def test_the_solver_and_the_entropy_rule_come_from_file_environment_and_profile(
+    make_checkpoint: Make, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(make_checkpoint())
+    config = tmp_path / "config.yaml"
+    config.write_text("enable_mixed_precision: true\ntarget_model_size_mb: 0.3\nmin_accuracy: 0.0\n")
+
+    def made_by(code: int, *options: str) -> Any:
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        assert run(["quantize", source, str(out), "--json", *options]) == code
+        printed = json.loads(capsys.readouterr().out)
+        return wb.load(out).plan.made_by if code == 0 else printed["error"]
+
+    solved = made_by(0, "--config", str(config), "--profile", "edge")
+    assert solved["method"] == "mixed precision"
+    assert (solved["target_model_size_mb"], solved["deployment_profile"], solved["bit_width"]) == (
+        0.3,
+        "edge",
+        2,
+    )
+    monkeypatch.setenv("ARROW_QUANT_TARGET_MODEL_SIZE_MB", "0.1")
+    error = made_by(2, "--config", str(config))
+    assert "target_model_size_mb is 0.1; allowed: at least 0.2" in error["message"]
+    monkeypatch.setenv("ARROW_QUANT_ENABLE_ENTROPY_ADAPTATION", "true")
+    assert "ARROW_QUANT_ENABLE_ENTROPY_ADAPTATION" in made_by(2, "--config", str(config))["message"]
+    assert made_by(0, "--profile", "cloud")["method"] == "entropy rule"
+
+
 def test_a_plan_is_executed_as_it_is(make_checkpoint: Make, tmp_path: Path, capsys: Capture) -> None:
     source, first, again = str(make_checkpoint()), tmp_path / "first", tmp_path / "again"
     assert run(["quantize", source, str(first), "--bit-width", "3", "--min-accuracy", "0", "--json"]) == 0

@@ -65,6 +65,34 @@ def test_a_plan_is_solved_and_executed(run: Any, tmp_path: Path) -> None:
     assert run("verify", "out", "--source", "zoo:digits-dit").returncode == 0
 
 
+def test_limits_are_kept_and_the_certificate_speaks_of_them(run: Any, tmp_path: Path) -> None:
+    done = run(
+        "plan", "zoo:digits-dit", "--max-nsr", "0.6", "--target", "mlx", "--min-cosine", "0.98",
+        "--floor", "role:modulation=5", "--floor", "*to_q*=3", "--ceiling", "*ff*=4",
+        "--tie", "*0.attn1.to_[qk].weight,*0.attn1.to_v.weight", "-o", "plan.yaml", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    plan = wb.Plan.load(tmp_path / "plan.yaml")
+    assert facts["total_nsr"] <= 0.6
+    assert facts["nsr"] == pytest.approx(facts["total_nsr"] / 33)
+    assert 0 <= facts["gap"] < 0.02, "of the best plan under the same limits"
+    named = {
+        "nbytes": "payload_bytes",
+        "bpw": "bpw",
+        "nsr": "total_nsr",
+        "gap": "gap",
+        "temperature": "temperature",
+    }
+    assert plan.predicted == {key: facts[name] for key, name in named.items()}
+    assert plan.made_by["floors"] == {"role:modulation": 5, "*to_q*": 3}
+    bits = {name: option.bits for name, option in plan.choices.items()}
+    assert min(width for name, width in bits.items() if "norm1.linear" in name) >= 5
+    assert max(width for name, width in bits.items() if ".ff." in name) <= 4
+    tied = {plan.choices[f"transformer_blocks.0.attn1.to_{part}.weight"] for part in "qkv"}
+    assert len(tied) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -75,6 +103,12 @@ def test_a_plan_is_solved_and_executed(run: Any, tmp_path: Path) -> None:
         (["--size", "2MB", "--lock", "*nothing*=4"], 2, "matches no layer"),
         (["--size", "2MB", "--lock", "everything"], 2, "PATTERN=BITS"),
         (["--size", "2MB", "--target", "tape"], 2, "no export target 'tape'"),
+        (["--max-nsr", "0.5", "--bpw", "4"], 2, "one goal"),
+        (["--max-nsr", "-1"], 2, "must not be negative"),
+        (["--size", "2MB", "--floor", "*=8", "--ceiling", "*=4"], 2, "floor and ceiling"),
+        (["--size", "2MB", "--floor", "*=x"], 2, "--floor"),
+        (["--size", "2MB", "--tie", "proj_out_1.weight,nobody"], 2, "'nobody' matches no layer"),
+        (["--size", "2MB", "-o", "missing/plan.yaml"], 2, "missing/plan.yaml: cannot be written"),
     ],
 )
 def test_what_cannot_be_planned_is_said_and_nothing_written(

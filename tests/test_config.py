@@ -520,6 +520,8 @@ _configs = st.builds(
     sensitive_layer_names=st.lists(_names),
     sensitive_layer_patterns=st.lists(_names.map(re.escape)),
     layer_bit_widths=st.dictionaries(_names, st.integers(2, 8)),
+    enable_mixed_precision=st.booleans(),
+    target_model_size_mb=_size,
     num_threads=st.integers(0),
     max_memory_limit_mb=_size,
     enable_streaming=st.booleans(),
@@ -545,10 +547,7 @@ def without_engine() -> list[tuple[str, Any]]:
 
 
 def test_the_engines_missing_at_present() -> None:
-    assert {key for key, _ in without_engine()} == {
-        "target", "effort", "calibration", "enable_spatial", "enable_mixed_precision", "target_model_size_mb",
-        "enable_entropy_adaptation",
-    }  # fmt: skip
+    assert {key for key, _ in without_engine()} == {"target", "effort", "calibration", "enable_spatial"}
 
 
 @pytest.mark.parametrize(("key", "value"), without_engine())
@@ -581,6 +580,33 @@ def test_what_is_on_but_changes_nothing_is_reported() -> None:
     assert DiffusionQuantConfig(enable_time_aware=False, enable_spatial=False).inactive == {}
     named = DiffusionQuantConfig.from_profile("edge", sensitive_layer_names=["a"], enable_time_aware=False)
     assert named.inactive == {"sensitive_layer_names": "skip_sensitive_layers is false"}
+    quiet = {"enable_time_aware": False, "enable_spatial": False}
+    assert DiffusionQuantConfig(target_model_size_mb=100, **quiet).inactive == {
+        "target_model_size_mb": "enable_mixed_precision is false"
+    }
+    assert DiffusionQuantConfig(enable_mixed_precision=True, fail_fast=True, **quiet).inactive == {
+        "fail_fast": "with enable_mixed_precision no layer falls back"
+    }
+    solved = DiffusionQuantConfig(enable_mixed_precision=True, target_model_size_mb=100, **quiet)
+    assert solved.inactive == {}
+
+
+def test_only_one_of_solver_and_entropy_rule_chooses_the_bits(
+    file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both: dict[str, Any] = {"enable_mixed_precision": True, "enable_entropy_adaptation": True}
+    facts: dict[str, Any] = {"key": "enable_entropy_adaptation", "allowed": "false"}
+    message = refused(lambda: DiffusionQuantConfig(**both), value=True, **facts)
+    assert "while enable_mixed_precision is on" in message
+    path = file("enable_entropy_adaptation: true\nenable_mixed_precision: true\n")
+    refused(lambda: DiffusionQuantConfig.from_yaml(path), value=True, path=path, line=1, **facts)
+    assert DiffusionQuantConfig.from_yaml(path, enable_entropy_adaptation=False).enable_mixed_precision
+    variable = "ARROW_QUANT_ENABLE_ENTROPY_ADAPTATION"
+    monkeypatch.setenv(variable, "true")
+    refused(
+        lambda: DiffusionQuantConfig(enable_mixed_precision=True), value="true", variable=variable, **facts
+    )
+    assert DiffusionQuantConfig().enable_entropy_adaptation
 
 
 # Layers
@@ -594,6 +620,8 @@ def test_bits_for_prefers_the_exact_name_then_the_first_glob() -> None:
     assert config.bits_for("head.weight") == 4
     assert config.bits_for("a[0]") == 7
     assert config.bits_for("a0") == 7
+    named = ("blocks.0.to_q.weight", "blocks.0.to_k.weight", "head.weight")
+    assert [config.bits_named(name) for name in named] == [8, 3, None]
 
 
 def test_names_sensitive_matches_names_whole_and_patterns_anywhere() -> None:

@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 RINGS = (
-    ("errors", "config_sources", "config", "reference", "backend", "plan", "work", "zoo"),
+    ("errors", "config_sources", "text_file", "config", "reference", "backend", "plan", "work", "zoo"),
     ("checkpoint", "calibration", "quantize", "formats", "thermo"),
     ("pipeline", "session", "live"),
     ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*"),

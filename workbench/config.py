@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
@@ -26,7 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.config_sources import Given, environment_values, error_at, show, yaml_values
+from workbench.config_sources import Given, environment_values, show, yaml_values
+from workbench.text_file import replace_text
 
 Profile = Literal["edge", "local", "cloud"]
 """Where the quantized model is to run."""
@@ -60,9 +59,6 @@ _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
     "effort": (("fast",), "the search quantizers do not exist yet"),
     "calibration": ((None,), "calibration records cannot be read yet"),
     "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
-    "enable_mixed_precision": ((False,), "the solver does not exist yet"),
-    "target_model_size_mb": ((None,), "the solver does not exist yet"),
-    "enable_entropy_adaptation": ((False,), "the entropy rule does not exist yet"),
 }
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
 
@@ -134,7 +130,9 @@ class DiffusionQuantConfig(BaseModel):
     group_size: Annotated[
         int, AfterValidator(_group_size), Field(description=", ".join(map(str, GROUP_SIZES)))
     ] = 128
-    """Consecutive weights along the input axis that share a scale. 256 on edge, 64 on cloud."""
+    """Consecutive weights along the input axis that share a scale. 256 on edge, 64 on cloud.
+
+    It and ``scheme`` go with every width that is named; ``enable_mixed_precision`` chooses among all there are."""
     scheme: _Scheme = "asymmetric"
     """Whether a group has a zero point (asymmetric) or only a scale (symmetric)."""
     effort: Annotated[Literal["fast", "normal", "best"], Field(description="fast, normal or best")] = "fast"
@@ -182,11 +180,15 @@ class DiffusionQuantConfig(BaseModel):
     ] = {}
     """Bits per weight of layers, by exact name or glob; see `bits_for`."""
     enable_mixed_precision: _Flag = False
-    """Solve for each layer's bits within ``target_model_size_mb``, or the bytes of uniform ``bit_width``."""
+    """Solve for each layer's bits within ``target_model_size_mb``, or the bytes of uniform ``bit_width``.
+
+    Layers of ``layer_bit_widths`` stay at their width, sensitive ones in source precision if
+    ``skip_sensitive_layers`` says so; every other layer reaches ``min_accuracy``. There is no fallback."""
     target_model_size_mb: _Megabytes = None
-    """Budget of the payload in MB (10^6 bytes)."""
+    """Budget of the payload in MB (10^6 bytes); see `inactive`."""
     enable_entropy_adaptation: _Flag = False
-    """Choose bits by the rule on normalised histogram entropy."""
+    """Choose bits by ArrowQuant V2's rule on the normalised histogram entropy, where ``layer_bit_widths`` says
+    nothing else. Excludes ``enable_mixed_precision``."""
     num_threads: Annotated[int, Field(ge=0, description="a whole number from 0, where 0 is all cores")] = 0
     """Worker threads; 0 = all cores."""
     max_memory_limit_mb: _Megabytes = None
@@ -216,16 +218,7 @@ class DiffusionQuantConfig(BaseModel):
             line = yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
             reason = _not_yet(key, value)
             text += f"# {line.rstrip()}  # {reason}\n" if reason else line
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise error_at(f"cannot be written: {error.strerror}; choose another place", path=path) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+        replace_text(path, text)
 
     @property
     def inactive(self) -> dict[str, str]:
@@ -237,6 +230,10 @@ class DiffusionQuantConfig(BaseModel):
             for key in ("sensitive_layer_names", "sensitive_layer_patterns"):
                 if getattr(self, key):
                     reasons[key] = "skip_sensitive_layers is false"
+        if not self.enable_mixed_precision and self.target_model_size_mb is not None:
+            reasons["target_model_size_mb"] = "enable_mixed_precision is false"
+        if self.enable_mixed_precision and self.fail_fast:
+            reasons["fail_fast"] = "with enable_mixed_precision no layer falls back"
         return reasons
 
     def bits_for(self, name: str) -> int:
@@ -245,10 +242,14 @@ class DiffusionQuantConfig(BaseModel):
         Its exact name in ``layer_bit_widths`` decides, else the first glob there that matches (case counts,
         ``*`` crosses dots), else ``bit_width``.
         """
+        bits = self.bits_named(name)
+        return self.bit_width if bits is None else bits
+
+    def bits_named(self, name: str) -> int | None:
+        """Bits per weight of a layer by ``layer_bit_widths``; None where nothing there matches."""
         if name in self.layer_bit_widths:
             return self.layer_bit_widths[name]
-        matches = (bits for glob, bits in self.layer_bit_widths.items() if fnmatchcase(name, glob))
-        return next(matches, self.bit_width)
+        return next((bits for glob, bits in self.layer_bit_widths.items() if fnmatchcase(name, glob)), None)
 
     def names_sensitive(self, name: str) -> bool:
         """Whether the user counts a layer as sensitive, by its name or by a pattern found in it."""
@@ -268,10 +269,17 @@ class DiffusionQuantConfig(BaseModel):
             *(Given(key, value) for key, value in data.items()),
         )
         values = {given.key: _parse(given) for given in sources}
-        for given in {given.key: given for given in sources}.values():
+        last = {given.key: given for given in sources}
+        for given in last.values():
             if reason := _not_yet(given.key, values[given.key]):
                 allowed = " or ".join(map(show, _NOT_YET[given.key][0]))
                 raise given.error(f"{reason}; what works: {allowed}", given.value, allowed=allowed)
+        if values.get("enable_mixed_precision") and values.get("enable_entropy_adaptation"):
+            given = last["enable_entropy_adaptation"]
+            problem = (
+                "allowed: false while enable_mixed_precision is on, as only one of them can choose the bits"
+            )
+            raise given.error(problem, given.value, allowed="false")
         return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
 
 

@@ -8,14 +8,16 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import yaml
 
 from workbench.config_sources import yaml_values
 from workbench.errors import ConfigurationError
+from workbench.text_file import replace_text
 
 Role = Literal[
     "attention.q", "attention.k", "attention.v", "attention.out", "mlp.in", "mlp.out", "conv", "embedding",
@@ -83,6 +85,11 @@ class Option:
         return self.scheme == KEEP
 
 
+TOTALS: Final = ("nbytes", "bpw", "nsr", "gap", "temperature")
+"""What a plan may predict: bytes of the payload, bits per layer weight, Σ D over the layers, by how much another plan
+of the same bytes could be better at most, and the price of a bit."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What an export does with every layer; immutable."""
@@ -97,12 +104,17 @@ class Plan:
     """Layers that a solver must leave as they are."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: plain values, for people to read."""
+    predicted: Mapping[str, float | None] = field(default_factory=dict)
+    """What it was expected to add up to, by the names of `TOTALS`; None where that is not finite, empty where
+    nobody has reckoned it."""
 
     VERSION = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", MappingProxyType(dict(self.choices)))
         object.__setattr__(self, "made_by", MappingProxyType(dict(self.made_by)))
+        predicted = {key: _plain_number(value) for key, value in self.predicted.items()}
+        object.__setattr__(self, "predicted", MappingProxyType(predicted))
 
     @property
     def nbytes(self) -> int:
@@ -117,9 +129,15 @@ class Plan:
             "target": self.target,
             "fingerprint": self.fingerprint,
             "made_by": dict(self.made_by),
+            **({"predicted": dict(self.predicted)} if self.predicted else {}),
             "locks": sorted(self.locks),
             "layers": {name: asdict(option) for name, option in self.choices.items()},
         }
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The plan as a payload states it: plain values without `predicted`, which speaks of the payload itself."""
+        return {key: value for key, value in self.to_dict().items() if key != "predicted"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "plan") -> Self:
@@ -142,8 +160,8 @@ class Plan:
                 key="version",
                 value=data.get("version"),
             )
-        if set(data) != expected:
-            key = sorted(set(data) ^ expected)[0]
+        if set(data) - {"predicted"} != expected:
+            key = sorted((set(data) - {"predicted"}) ^ expected)[0]
             problem = "is missing" if key in expected else "is unknown"
             raise ConfigurationError(f"{where}: the key {key!r} {problem}.", key=key)
         shapes = {"target": str, "fingerprint": str, "made_by": Mapping, "locks": list, "layers": Mapping}
@@ -166,21 +184,26 @@ class Plan:
             fingerprint=data["fingerprint"],
             locks=frozenset(data["locks"]),
             made_by=data["made_by"],
+            predicted=_predicted(data.get("predicted", {}), where),
         )
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the target and the choices: what decides the payload's bytes."""
-        decisive = self.to_dict()
-        decisive = {key: decisive[key] for key in ("target", "fingerprint", "layers")}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        """SHA-256, in hexadecimal, of the `recipe`: with the checkpoint it decides the payload's bytes."""
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as YAML, one line a layer."""
+        """Write the plan as YAML, one line a layer, in one step.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file cannot be written; what was there stays.
+        """
         text = yaml.safe_dump(
-            self.to_dict(), sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
+            self.to_dict(), sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=None
         )
-        Path(path).write_text(text, encoding="utf-8")
+        replace_text(path, text)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -204,3 +227,22 @@ def _option(fields: object, where: str) -> Option:
                 f"{where}: {key} must be a {kind.__name__}, not {fields[key]!r}.", key=key, value=fields[key]
             )
     return Option(**fields)
+
+
+def _plain_number(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _predicted(totals: object, where: str) -> Mapping[str, float | None]:
+    if not isinstance(totals, Mapping) or not set(totals) <= set(TOTALS):
+        raise ConfigurationError(
+            f"{where}: 'predicted' must be a mapping of {', '.join(TOTALS)}, not {totals!r}.", key="predicted"
+        )
+    for key, value in totals.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ConfigurationError(
+                f"{where}: the predicted {key} must be a number, not {value!r}.", key=key, value=value
+            )
+    return totals

@@ -75,6 +75,20 @@ class Progress:
         with self._lock:
             self._done += amount
 
+    def follow(self, amount: int) -> ProgressCallback:
+        """A callback for other work that this thread waits for; all of it counts as so much of this."""
+        done = 0
+
+        def hear(fraction: float, message: str) -> None:
+            nonlocal done
+            self.message = message
+            now = round(fraction * amount)
+            self.advance(now - done)
+            done = now
+            self.pump()
+
+        return hear
+
     def stop(self) -> None:
         """Make workers stop at their next `advance`."""
         self._stop.set()

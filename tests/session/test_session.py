@@ -325,6 +325,65 @@ def test_names_of_a_checkpoint_are_escaped(make_checkpoint: Callable[..., Path],
     with_markup.close()
 
 
+def test_the_table_of_the_present_plan(session: Session) -> None:
+    session.lock("proj_out_2.weight", bits=8)
+    session.solve(bpw=4.0)
+    session.set_option("pos_embed.proj.weight", session.plan.choices["pos_embed.proj.weight"])
+    rows = session.thermodynamics.to_pylist()
+    priced = {
+        (row["layer"], row["bits"], row["scheme"], row["group_size"]): row
+        for row in session.options.to_pylist()
+    }
+    params = dict(zip(session.layers["name"].to_pylist(), session.layers["params"].to_pylist(), strict=True))
+    for row, (name, option) in zip(rows, session.plan.choices.items(), strict=True):
+        assert row["name"] == name
+        assert wb.Option(*(row[key] for key in ("bits", "scheme", "group_size", "nbytes"))) == option
+        found = priced[name, option.bits, option.scheme, option.group_size]
+        assert [row[key] for key in ("nsr", "cosine", "code_entropy")] == [
+            found[key] for key in ("nsr", "cosine", "code_entropy")
+        ]
+        assert row["distortion"] == found["nsr"], "weights only: D is the NSR"
+        assert row["bpw"] == pytest.approx(8 * option.nbytes / params[name])
+        assert (row["code_entropy"] is None) == option.is_kept
+        if not option.is_kept:
+            assert 0 < row["code_entropy"] <= option.bits
+    assert sum(row["distortion"] for row in rows) == pytest.approx(session.totals.nsr)
+
+
+def test_a_plan_carries_what_it_adds_up_to(session: Session, tmp_path: Path) -> None:
+    session.solve("2.2MB", floors={"role:modulation": 4}, ties=["*0.attn1.to_[qkv].weight"])
+    plan, totals = session.plan, session.totals
+    keys = ("nbytes", "bpw", "nsr", "gap", "temperature")
+    assert plan.predicted == {key: getattr(totals, key) for key in keys}
+    assert plan.made_by == {
+        "method": "solver", "size": "2.2MB", "floors": {"role:modulation": 4}, "ties": ["*0.attn1.to_[qkv].weight"],
+    }  # fmt: skip
+    report = session.export(tmp_path / "out").result(120)
+    assert report.actual_bytes == plan.predicted["nbytes"]
+    assert wb.load(tmp_path / "out").plan == plan
+
+
+def test_the_gap_is_that_under_the_limits_of_the_solve(session: Session) -> None:
+    limited = session.solve(bpw=4.5, ceilings={"*ff*": 3})
+    assert limited.gap < 0.02
+    session.lock("*attn1*")
+    assert session.totals.gap < 0.02, "a lock alone changes no option"
+    session.undo()
+    session.set_bits("proj_out_2.weight", session.plan.choices["proj_out_2.weight"].bits)
+    assert session.totals.gap > 2 * limited.gap + 0.02, "a plan by hand is under no limit"
+    session.undo()
+    assert session.totals == limited
+
+
+def test_goals_that_are_no_plain_numbers_can_be_written(session: Session, tmp_path: Path) -> None:
+    session.solve(temperature=np.inf, min_cosine=np.float64(0.9))
+    assert session.plan.made_by == {"method": "solver", "temperature": "inf", "min_cosine": 0.9}
+    session.plan.save(tmp_path / "plan.yaml")
+    assert wb.Plan.load(tmp_path / "plan.yaml") == session.plan
+    session.export(tmp_path / "out").result(120)
+    assert wb.load(tmp_path / "out").plan == session.plan
+
+
 def test_thermodynamics_of_the_present_plan(session: Session) -> None:
     session.solve(bpw=4.0)
     table = session.thermodynamics

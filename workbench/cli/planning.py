@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,13 +62,34 @@ def plan(
         float | None, typer.Option(help="Distortion that a bit is worth.", metavar="T")
     ] = None,
     min_cosine: Annotated[
-        float | None, typer.Option(help="Least cosine of every layer, in the fewest bytes.", metavar="COSINE")
+        float | None,
+        typer.Option(
+            help="Least cosine of every layer: alone in the fewest bytes, else a limit.", metavar="COSINE"
+        ),
+    ] = None,
+    max_nsr: Annotated[
+        float | None,
+        typer.Option(
+            help="Sum of the layers' noise-to-signal ratios at most, in the fewest bytes.", metavar="NSR"
+        ),
     ] = None,
     lock: Annotated[
         list[str] | None,
         typer.Option(
             help="Bits of the layers that a name, a glob or role:GLOB matches, which stay. Repeatable.",
             metavar="PATTERN=BITS",
+        ),
+    ] = None,
+    floor: Annotated[
+        list[str] | None, typer.Option(help="Least bits of such layers. Repeatable.", metavar="PATTERN=BITS")
+    ] = None,
+    ceiling: Annotated[
+        list[str] | None, typer.Option(help="Most bits of such layers. Repeatable.", metavar="PATTERN=BITS")
+    ] = None,
+    tie: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Layers that share one width, scheme and group size. Repeatable.", metavar="PATTERN,…"
         ),
     ] = None,
     target: Target = "parquet",
@@ -79,24 +99,31 @@ def plan(
 ) -> None:
     """Find the bits of every layer that lose least within a size, and write them as a plan.
 
-    The gap is by how much another plan of the same bytes could be better at most: it is certified, not guessed.
+    There is one goal: --size, --bpw, --temperature, --max-nsr or --min-cosine.
+
+    The gap is by how much another plan of the same bytes and limits could be better at most: certified, not guessed.
 
     Example: workbench plan zoo:digits-dit --size 2MB -o plan.yaml; then workbench quantize --plan plan.yaml
     """
     if output.exists():
         raise ValidationError(f"{output} exists already. Choose another name, or move it away.", path=output)
     locks = parse_widths(lock or [], "--lock")
+    floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
     with _session(model, target, component, exact, shown=not as_json) as session:
         for pattern, bits in locks.items():
             session.lock(pattern, bits)
-        totals = session.solve(size, bpw=bpw, temperature=temperature, min_cosine=min_cosine)
+        totals = session.solve(
+            size,
+            bpw=bpw,
+            temperature=temperature,
+            max_nsr=max_nsr,
+            min_cosine=min_cosine,
+            floors=floors,
+            ceilings=ceilings,
+            ties=[patterns.split(",") for patterns in tie or []],
+        )
         found = session.plan
-        try:
-            found.save(output)
-        except OSError as error:
-            with suppress(OSError):
-                output.unlink()
-            raise ValidationError(f"{output} cannot be written: {error}.", path=output) from error
+        found.save(output)
     widths: dict[int, list[str]] = {}
     for name, option in found.choices.items():
         widths.setdefault(option.bits, []).append(name)
@@ -106,8 +133,9 @@ def plan(
         "ratio": totals.ratio,
         "bpw": totals.bpw,
         "nsr": totals.nsr / max(len(found.choices), 1),
-        "gap": totals.gap,
-        "temperature": totals.temperature,
+        "total_nsr": totals.nsr,
+        "gap": found.predicted["gap"],
+        "temperature": found.predicted["temperature"],
         "layers_by_bits": {str(bits): len(names) for bits, names in sorted(widths.items())},
     }
     if as_json:

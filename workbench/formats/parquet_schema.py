@@ -62,7 +62,7 @@ def file_metadata(plan: Plan, part: int, parts: int) -> dict[str, str]:
         _PREFIX + "fingerprint": plan.fingerprint,
         _PREFIX + "part": str(part),
         _PREFIX + "parts": str(parts),
-        _PREFIX + "plan": json.dumps(plan.to_dict(), separators=(",", ":"), ensure_ascii=False),
+        _PREFIX + "plan": json.dumps(plan.recipe, separators=(",", ":"), ensure_ascii=False),
     }
 
 

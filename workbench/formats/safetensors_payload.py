@@ -111,7 +111,7 @@ class SafetensorsWriter:
             for name, option in plan.choices.items()
             if not option.is_kept
         }
-        metadata = {PLAN_KEY: _compact(plan.to_dict()), SOURCE_KEY: _compact(sources)}
+        metadata = {PLAN_KEY: _compact(plan.recipe), SOURCE_KEY: _compact(sources)}
         self._pieces = {
             name: stored_pieces(scheme, tensor, plan.choices.get(name))
             for name, tensor in checkpoint.tensors.items()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import Target
+from workbench.pipeline.survey import at_width
+from workbench.plan import Layer, Plan
 
 NAMED = 3
 """How many layers a note names."""
@@ -36,7 +38,7 @@ def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Targe
     whole = [
         layer.name
         for layer in checkpoint.layers
-        if target.quantized(layer, config.bits_for(layer.name), config.scheme, config.group_size).is_kept
+        if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config))
     ]
     if whole:
         more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
@@ -45,3 +47,29 @@ def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Targe
             "such a shape."
         )
     return tuple(notes)
+
+
+def notes_on_plan(config: DiffusionQuantConfig) -> tuple[str, ...]:
+    """Sentences on settings that would choose widths, in a run that was given a plan."""
+    return tuple(
+        f"{key} is off: a plan is executed as it is."
+        for key in ("enable_mixed_precision", "enable_entropy_adaptation")
+        if getattr(config, key)
+    )
+
+
+def note_on_solved(plan: Plan) -> str:
+    """A sentence on the plan that the solver made: its size and its certificate."""
+    nbytes, gap = plan.predicted["nbytes"], plan.predicted["gap"]
+    margin = "not known how far" if gap is None else f"at most {gap:.3%}"
+    return (
+        f"enable_mixed_precision: a payload of {nbytes:,} bytes, {margin} from the best plan of these bytes under the "
+        "same limits."
+    )
+
+
+def _widths(layer: Layer, config: DiffusionQuantConfig) -> Sequence[int]:
+    """The widths that the layer may be given before any fallback."""
+    named = config.bits_named(layer.name)
+    is_chosen = config.enable_mixed_precision or config.enable_entropy_adaptation
+    return range(2, 9) if is_chosen and named is None else [config.bits_for(layer.name)]

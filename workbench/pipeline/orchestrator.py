@@ -14,6 +14,8 @@ from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError, QuantizationError, ValidationError
 from workbench.formats import target_named
+from workbench.pipeline.mixed_precision import solve_plan
+from workbench.pipeline.notes import note_on_solved, notes_on_plan
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
@@ -68,7 +70,8 @@ class DiffusionOrchestrator:
         output_path : path-like
             A folder that does not exist; it appears when all is done.
         plan : Plan, optional
-            Executed as it is; without one the configuration decides, with fallback.
+            Executed as it is; without one the configuration decides: the solver where it says
+            ``enable_mixed_precision``, else its widths, with fallback.
         component : str, optional
             The component of a diffusers folder; its denoiser by default.
         resume : bool
@@ -97,16 +100,26 @@ class DiffusionOrchestrator:
             target = target_named(plan.target if plan else self.config.target)
             if plan is not None:
                 check_fit(plan, checkpoint)
-            progress = Progress(_work_ahead(checkpoint), callback, cancel)
-            with (
-                _write_errors_explained(output, progress),
-                PartialOutput(output, resume) as place,
-                self._workers() as (executor, in_flight),
-            ):
-                run = Run(self.config, checkpoint, target, place.folder, executor, in_flight, progress)
-                report = run.export(Journal(place.folder, output), plan, started, notes)
-                progress.pump(finished=True)
-                place.commit()
+                notes = (*notes, *notes_on_plan(self.config))
+            layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
+            is_solved = plan is None and self.config.enable_mixed_precision
+            work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes
+            progress = Progress(work, callback, cancel)
+            with self._workers() as (executor, in_flight):
+                if is_solved:
+                    plan = solve_plan(
+                        self.config, checkpoint, target,
+                        executor=executor, callback=progress.follow(layers), cancel=cancel,
+                    )  # fmt: skip
+                    notes = (*notes, note_on_solved(plan))
+                with (
+                    _write_errors_explained(output, progress),
+                    PartialOutput(output, resume) as place,
+                ):
+                    run = Run(self.config, checkpoint, target, place.folder, executor, in_flight, progress)
+                    report = run.export(Journal(place.folder, output), plan, started, notes)
+                    progress.pump(finished=True)
+                    place.commit()
         return report
 
     @contextmanager
@@ -163,11 +176,6 @@ def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
                 tensor=name,
                 option=option,
             )
-
-
-def _work_ahead(checkpoint: Checkpoint) -> int:
-    layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
-    return layers + 2 * checkpoint.nbytes
 
 
 @contextmanager

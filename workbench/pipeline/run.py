@@ -20,9 +20,10 @@ from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import BlockCheck, Target, Unit, Writer
 from workbench.pipeline.export import RECORD, write_record
 from workbench.pipeline.notes import notes_on
+from workbench.pipeline.origin import made_by
 from workbench.pipeline.partial import Journal
 from workbench.pipeline.report import Report, layer_report, summarise
-from workbench.pipeline.survey import Survey, fallbacks, survey_layer, wished_option
+from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
 from workbench.pipeline.whole import read_whole_tensors
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Error
@@ -91,7 +92,8 @@ class Run:
 
         def look(layer: Layer) -> Survey:
             if plan is None:
-                wish = wished_option(layer, self.config, self.target)
+                entropy = partial(entropy_of, layer, self.streamed, self.target, self.progress.advance)
+                wish = wished_option(layer, self.config, self.target, entropy)
                 wishes = fallbacks(layer, wish, self.config, self.target)
             else:
                 wishes = [plan.choices[layer.name]]
@@ -110,20 +112,12 @@ class Run:
         return surveys
 
     def _plan(self, surveys: Mapping[str, Survey]) -> Plan:
-        modality = self.config.modality or self.checkpoint.modality.value
+        method = "entropy rule" if self.config.enable_entropy_adaptation else "configuration"
         return Plan(
             target=self.target.name,
             choices={layer.name: surveys[layer.name].option for layer in self.layers},
             fingerprint=self.checkpoint.fingerprint,
-            made_by={
-                "method": "configuration",
-                "deployment_profile": self.config.deployment_profile,
-                "bit_width": self.config.bit_width,
-                "group_size": self.config.group_size,
-                "scheme": self.config.scheme,
-                "min_accuracy": self.config.min_accuracy,
-                "modality": modality,
-            },
+            made_by=made_by(method, self.config, self.checkpoint),
         )
 
     def _write(self, journal: Journal, writer: Writer) -> dict[str, Measured]:

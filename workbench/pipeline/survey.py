@@ -17,6 +17,7 @@ from workbench.formats import Target
 from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
 from workbench.quantize import Error, count_weights, entropy_bits, find_range
+from workbench.thermo import entropy_widths
 
 BINS = 256
 """Bins of the histogram whose entropy is the normalised histogram entropy."""
@@ -39,11 +40,28 @@ class Survey:
     """The widths that were not accurate enough, each with its cosine, such as ``"int2 (0.81)"``."""
 
 
-def wished_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option:
-    """The option that the configuration asks for, before any fallback."""
+def wished_option(
+    layer: Layer, config: DiffusionQuantConfig, target: Target, entropy: Callable[[], float]
+) -> Option:
+    """The option that the configuration asks for, before any fallback; `entropy` measures the layer's Ĥ."""
+    option = settled_option(layer, config, target)
+    if option is not None:
+        return option
+    bits = int(entropy_widths(entropy())) if config.enable_entropy_adaptation else config.bit_width
+    return at_width(layer, bits, config, target)
+
+
+def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option | None:
+    """The option of a layer that the configuration speaks of, as sensitive or by its width; None of any other."""
     if is_sensitive(layer, config):
         return _kept(layer, target)
-    return target.quantized(layer, config.bits_for(layer.name), config.scheme, config.group_size)
+    bits = config.bits_named(layer.name)
+    return None if bits is None else at_width(layer, bits, config, target)
+
+
+def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Target) -> Option:
+    """The option of a width in the configured scheme and group size."""
+    return target.quantized(layer, bits, config.scheme, config.group_size)
 
 
 def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
@@ -51,6 +69,17 @@ def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
     return config.skip_sensitive_layers and (
         layer.role in SENSITIVE_ROLES or config.names_sensitive(layer.name)
     )
+
+
+def entropy_of(layer: Layer, checkpoint: Checkpoint, target: Target, advance: Callable[[int], None]) -> float:
+    """Normalised histogram entropy of a layer, without counting as work done.
+
+    Raises
+    ------
+    ValidationError
+        If it has a NaN or Inf.
+    """
+    return _look(layer, checkpoint, target, None, lambda _: advance(0))[0]
 
 
 def survey_layer(
@@ -117,9 +146,7 @@ def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: 
     """The option wished for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
     if wish.is_kept or config.min_accuracy <= 0.0:
         return [wish]
-    wider = [
-        target.quantized(layer, bits, config.scheme, config.group_size) for bits in (4, 8) if bits > wish.bits
-    ]
+    wider = [at_width(layer, bits, config, target) for bits in (4, 8) if bits > wish.bits]
     return [
         wish,
         *(option for option in wider if wish.bits < option.bits and not option.is_kept),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.thermo import Constraints
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -17,6 +19,8 @@ class Tuning:
     """Layers, by index, that a solver leaves as they are."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """How it came about, in plain values."""
+    limits: Constraints = field(default_factory=Constraints)
+    """What it was solved under besides locks; without any where it was edited by hand."""
 
 
 class History:

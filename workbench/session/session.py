@@ -21,10 +21,11 @@ from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
 from workbench.session.job import Job
 from workbench.session.observers import Observers
+from workbench.session.present import present_table
 from workbench.session.study import Patterns, Study
 from workbench.session.table import html_table, text_table
-from workbench.session.values import Change, Totals, parse_size
-from workbench.thermo import Constraints, compare, gibbs, local_temperatures, solve
+from workbench.session.values import Change, Totals, parse_size, plain_values
+from workbench.thermo import Constraints, compare, solve
 from workbench.work import ProgressCallback
 
 
@@ -90,20 +91,10 @@ class Session:
 
     @property
     def thermodynamics(self) -> pa.Table:
-        """Local temperatures, thermodynamic entropy S (nats) and heat capacity of each layer at the present plan."""
+        """What follows from the present plan for each layer, see `workbench.session.present.present_table`."""
         with self._lock:
             tuning = self._history.present
-        up, down = local_temperatures(self._study.costs, np.array(tuning.choice))
-        ensemble = gibbs(self._study.costs, self._study.totals(tuning).temperature)
-        return pa.table(
-            {
-                "name": [layer.name for layer in self._study.layers],
-                "temperature_up": up,
-                "temperature_down": down,
-                "entropy": ensemble.entropy,
-                "heat_capacity": ensemble.heat_capacity,
-            }
-        )
+        return present_table(self._study, tuning)
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
         """Names of the layers that match.
@@ -157,7 +148,12 @@ class Session:
         """Make a solver leave layers as they are; give them a width first, if one is named."""
         rows = self._study.rows(patterns)
         places = {} if bits is None else {row: self._study.place(row, bits) for row in rows}
-        self._edit(lambda now: replace(_with_places(now, places, now.made_by), locks=now.locks | set(rows)))
+
+        def locked(now: Tuning) -> Tuning:
+            placed = _with_places(now, places, now.made_by) if places else now
+            return replace(placed, locks=now.locks | set(rows))
+
+        self._edit(locked)
 
     def unlock(self, patterns: Patterns = "*") -> None:
         """Let a solver change layers again."""
@@ -204,32 +200,31 @@ class Session:
         ConfigurationError
             If there is not one goal, or it cannot be met: the message names what costs most and the floor.
         """
-        asked = {
-            "size": size,
-            "bpw": bpw,
-            "temperature": temperature,
-            "max_nsr": max_nsr,
-            "min_cosine": min_cosine,
-        }
-        made_by = {"method": "solver", **{key: value for key, value in asked.items() if value is not None}}
+        goals = {"size": size, "bpw": bpw, "temperature": temperature, "max_nsr": max_nsr}
+        asked = {**goals, "min_cosine": min_cosine, "floors": floors, "ceilings": ceilings, "ties": ties}
+        made_by = {"method": "solver", **plain_values(asked)}
 
         def solved(now: Tuning) -> Tuning:
             limits = Constraints(
-                locks=self._study.locks(now),
                 floors=self._study.limits(floors, 0),
                 ceilings=self._study.limits(ceilings, 64),
                 min_cosine=min_cosine,
                 ties=[self._study.rows(tie) for tie in ties],
             )
+            ahead = replace(now, made_by=made_by, limits=limits)
             if size is None:
                 found = solve(
-                    self._study.costs, limits, bpw=bpw, temperature=temperature, max_distortion=max_nsr
+                    self._study.costs,
+                    self._study.limits_of(ahead),
+                    bpw=bpw,
+                    temperature=temperature,
+                    max_distortion=max_nsr,
                 ).choice
             elif bpw is temperature is max_nsr is None:
-                found = self._study.within(parse_size(size), limits, now)
+                found = self._study.within(parse_size(size), ahead)
             else:
                 raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
-            return replace(now, choice=tuple(found.tolist()), made_by=made_by)
+            return replace(ahead, choice=tuple(found.tolist()))
 
         self._edit(solved)
         return self.totals
@@ -255,36 +250,9 @@ class Session:
         ConfigurationError
             If the plan is for another target or other layers, or has an option that a layer here has not.
         """
-        plan = Plan.load(path)
-        notes = []
-        if plan.target != self.target.name:
-            raise ConfigurationError(
-                f"{path}: the plan is for {plan.target}, this session for {self.target.name}; open the checkpoint "
-                f"with target={plan.target!r}.",
-                key="target",
-            )
-        unlike = sorted(set(plan.choices) ^ set(self._study.index))
-        if unlike:
-            where = "the plan" if unlike[0] in self._study.index else "the checkpoint"
-            raise ConfigurationError(
-                f"{path}: {len(unlike)} layers do not match; {unlike[0]!r} is not in {where}.", key="layers"
-            )
-        for name, option in plan.choices.items():
-            if option not in self._study.options[self._study.index[name]]:
-                raise ConfigurationError(
-                    f"{path}: {name!r} cannot be stored as {option}; its shape here is "
-                    f"{self._study.layers[self._study.index[name]].shape}.",
-                    key=name,
-                )
-        if plan.fingerprint != self.checkpoint.fingerprint:
-            notes.append("The plan was made for a checkpoint with the same layers and other contents.")
-        choice = tuple(
-            self._study.options[row].index(plan.choices[layer.name])
-            for row, layer in enumerate(self._study.layers)
-        )
-        locks = frozenset(self._study.index[name] for name in plan.locks)
-        self._edit(lambda _: Tuning(choice, locks, plan.made_by))
-        return tuple(notes)
+        tuning, notes = self._study.adopt(Plan.load(path), os.fspath(path))
+        self._edit(lambda _: tuning)
+        return notes
 
     # ---- comparing and exporting --------------------------------------------------------------------------
 
@@ -370,4 +338,4 @@ class Session:
 
 def _with_places(now: Tuning, places: Mapping[int, int], made_by: Mapping[str, Any]) -> Tuning:
     choice = tuple(places.get(row, place) for row, place in enumerate(now.choice))
-    return replace(now, choice=choice, made_by=made_by)
+    return replace(now, choice=choice, made_by=made_by, limits=Constraints())

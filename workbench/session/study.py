@@ -15,12 +15,8 @@ from workbench.formats import Target
 from workbench.plan import Layer, Plan
 from workbench.session.history import Tuning
 from workbench.session.values import Totals
-from workbench.thermo import Constraints, CostTable, certify, solve
+from workbench.thermo import Constraints, CostTable, PricedCheckpoint
 from workbench.thermo.costs import IntArray
-from workbench.thermo.options import cost_table, options_of
-
-ROUNDS = 3
-"""How often a size is solved for, as what the file adds to the layers' data depends a little on the plan."""
 
 Patterns = str | Iterable[str]
 """Layer names, globs (``"*attn*"``) or roles (``"role:attention.*"``); one or several."""
@@ -54,11 +50,11 @@ class Study:
         self.target = target
         self.profile = layers
         self.prices = options
-        self.layers: tuple[Layer, ...] = tuple(layer for layer in checkpoint.layers if layer.params)
+        self.priced = PricedCheckpoint(checkpoint, target, options)
+        self.layers: tuple[Layer, ...] = self.priced.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
-        found = options_of(options)
-        self.options = tuple(found[layer.name] for layer in self.layers)
-        self.costs: CostTable = cost_table(options, self.layers)
+        self.options = self.priced.options
+        self.costs: CostTable = self.priced.costs
         self._wish = scheme, group_size
 
     def uniform(self, bits: int) -> Tuning:
@@ -95,62 +91,73 @@ class Study:
                 values[row] = bits
         return values
 
-    def within(self, size: int, limits: Constraints, now: Tuning) -> IntArray:
-        """The best choice whose payload is within a size."""
-        tuning = now
-        for _ in range(ROUNDS):
-            beside = self.predict(tuning) - self.layer_bytes(tuning)
-            try:
-                found = solve(self.costs, limits, nbytes=max(size - beside, 0)).choice
-            except ConfigurationError as error:
-                if "floor" not in error.context:
-                    raise
-                floor = beside + error.context["floor"]
+    def adopt(self, plan: Plan, where: str) -> tuple[Tuning, tuple[str, ...]]:
+        """The tuning of a plan that was made elsewhere, and what does not match but does not matter.
+
+        Raises
+        ------
+        ConfigurationError
+            If the plan is for another target or other layers, or has an option that a layer here has not; `where`
+            begins the message.
+        """
+        if plan.target != self.target.name:
+            raise ConfigurationError(
+                f"{where}: the plan is for {plan.target}, this session for {self.target.name}; open the checkpoint "
+                f"with target={plan.target!r}.",
+                key="target",
+            )
+        unlike = sorted(set(plan.choices) ^ set(self.index))
+        if unlike:
+            lacking = "the plan" if unlike[0] in self.index else "the checkpoint"
+            raise ConfigurationError(
+                f"{where}: {len(unlike)} layers do not match; {unlike[0]!r} is not in {lacking}.",
+                key="layers",
+            )
+        for name, option in plan.choices.items():
+            row = self.index[name]
+            if option not in self.options[row]:
                 raise ConfigurationError(
-                    f"No payload of {size:,} bytes can be made: {floor:,} are the least, {beside:,} of them for "
-                    f"headers and the tensors that are no layers. {error}",
-                    key="size",
-                    value=size,
-                    floor=floor,
-                ) from error
-            tuning = replace(now, choice=tuple(found.tolist()))
-            if self.predict(tuning) <= size:
-                return found
-        raise ConfigurationError(
-            f"No plan found whose payload is within {size:,} bytes; the nearest has {self.predict(tuning):,}.",
-            key="size",
-            value=size,
+                    f"{where}: {name!r} cannot be stored as {option}; its shape here is {self.layers[row].shape}.",
+                    key=name,
+                )
+        choice = tuple(
+            self.options[row].index(plan.choices[layer.name]) for row, layer in enumerate(self.layers)
         )
+        notes = (
+            ("The plan was made for a checkpoint with the same layers and other contents.",)
+            if plan.fingerprint != self.checkpoint.fingerprint
+            else ()
+        )
+        return Tuning(choice, frozenset(self.index[name] for name in plan.locks), plan.made_by), notes
 
     def locks(self, tuning: Tuning) -> list[int]:
         """Place of each locked layer's option; −1 for the others."""
         return [place if row in tuning.locks else -1 for row, place in enumerate(tuning.choice)]
 
-    def layer_bytes(self, tuning: Tuning) -> int:
-        return self.costs.nbytes_of(np.array(tuning.choice))
+    def limits_of(self, tuning: Tuning) -> Constraints:
+        """The limits that the tuning was solved under, and its locks."""
+        return replace(tuning.limits, locks=self.locks(tuning))
 
-    def predict(self, tuning: Tuning) -> int:
-        return self.target.writer(self.checkpoint, self.plan(tuning)).predicted_bytes
+    def within(self, size: int, tuning: Tuning) -> IntArray:
+        """The best choice whose payload is within a size, under the tuning's locks and limits."""
+        return self.priced.within(size, self.limits_of(tuning), self._draft(tuning))
 
     def plan(self, tuning: Tuning) -> Plan:
-        return Plan(
-            target=self.target.name,
-            choices={
-                layer.name: self.options[row][tuning.choice[row]] for row, layer in enumerate(self.layers)
-            },
-            fingerprint=self.checkpoint.fingerprint,
-            locks=frozenset(self.layers[row].name for row in tuning.locks),
-            made_by=tuning.made_by,
-        )
+        return replace(self._draft(tuning), predicted=self._totals(tuning))
 
     def totals(self, tuning: Tuning) -> Totals:
-        found = certify(self.costs, np.array(tuning.choice), Constraints(locks=self.locks(tuning)))
-        nbytes = self.predict(tuning)
+        found = self._totals(tuning)
         return Totals(
-            nbytes=nbytes,
-            ratio=self.checkpoint.nbytes / max(nbytes, 1),
-            bpw=found.bpw,
-            nsr=found.distortion,
-            gap=found.gap,
-            temperature=found.temperature,
+            nbytes=int(found["nbytes"]),
+            ratio=self.checkpoint.nbytes / max(found["nbytes"], 1),
+            bpw=found["bpw"],
+            nsr=found["nsr"],
+            gap=found["gap"],
+            temperature=found["temperature"],
         )
+
+    def _draft(self, tuning: Tuning) -> Plan:
+        return self.priced.plan(tuning.choice, tuning.locks, tuning.made_by)
+
+    def _totals(self, tuning: Tuning) -> dict[str, float]:
+        return self.priced.totals(np.array(tuning.choice), self._draft(tuning), self.limits_of(tuning))

@@ -1,8 +1,11 @@
-"""What a session tells: totals, changes; and sizes as people write them."""
+"""What a session tells: totals, changes; and what it is asked, sizes among it, as people write it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.errors import ConfigurationError
 
@@ -20,7 +23,8 @@ class Totals:
     nsr: float
     """Σ D over the layers."""
     gap: float
-    """By how much another plan of the same bytes and locks could be better, at most."""
+    """By how much another plan of the same bytes could be better, at most: under the locks, and under the floors,
+    ceilings, ties and least cosine of the solve that made it, if one did."""
     temperature: float
     """Price of a bit at these bytes: distortion saved per bit more."""
 
@@ -63,3 +67,20 @@ def parse_size(size: int | str) -> int:
         raise ConfigurationError(
             f"{size!r} is not a size; write it as 2.5GB, 900MiB or a number of bytes.", key="size", value=size
         ) from None
+
+
+def plain_values(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody asked for, without what was left out, as values that any file can hold."""
+
+    def plain(value: Any) -> Any:
+        match value:
+            case Mapping():
+                return {key: plain(item) for key, item in value.items()}
+            case list() | tuple():
+                return [plain(item) for item in value]
+            case float():
+                return float(value) if math.isfinite(value) else str(value)
+        return value
+
+    left_out = {key for key, value in asked.items() if value is None or plain(value) in ({}, [])}
+    return {key: plain(value) for key, value in asked.items() if key not in left_out}

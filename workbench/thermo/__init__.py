@@ -7,7 +7,16 @@ from workbench.thermo.front import Front, trace
 from workbench.thermo.gibbs import Ensemble, gibbs, local_temperatures
 from workbench.thermo.hull import hull, hulls
 from workbench.thermo.options import cost_table, options_of, price
-from workbench.thermo.policies import annealing, compare, entropy_rule, sorted_greedy, threshold, uniform
+from workbench.thermo.policies import (
+    annealing,
+    compare,
+    entropy_rule,
+    entropy_widths,
+    sorted_greedy,
+    threshold,
+    uniform,
+)
+from workbench.thermo.priced import PricedCheckpoint
 from workbench.thermo.profile import ThermodynamicMetrics, metrics, profile
 from workbench.thermo.solver import Solution, certify, solve
 
@@ -17,6 +26,7 @@ __all__ = [
     "CostTable",
     "Ensemble",
     "Front",
+    "PricedCheckpoint",
     "Restricted",
     "Solution",
     "ThermodynamicMetrics",
@@ -26,6 +36,7 @@ __all__ = [
     "compare",
     "cost_table",
     "entropy_rule",
+    "entropy_widths",
     "gibbs",
     "hull",
     "hulls",

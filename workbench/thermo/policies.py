@@ -34,13 +34,16 @@ def uniform(costs: CostTable, nbytes: int) -> IntArray:
     return min(fitting, key=costs.distortion_of)
 
 
-def entropy_rule(costs: CostTable, entropy: ArrayLike) -> IntArray:
-    """ArrowQuant V2's rule: 8 bits where the normalised entropy Ĥ is below 0.5, 4 where below 0.7, else 2.
-
-    Of the options of that width the finest is taken. Parameter `entropy`: Ĥ, [layers].
-    """
+def entropy_widths(entropy: ArrayLike) -> IntArray:
+    """ArrowQuant V2's rule: 8 bits where the normalised entropy Ĥ is below 0.5, 4 where below 0.7, else 2."""
     entropy = np.asarray(entropy, np.float64)
-    return _at_width(costs, np.where(entropy < 0.5, 8, np.where(entropy < 0.7, 4, 2)), finest=True)
+    widths: IntArray = np.where(entropy < 0.5, 8, np.where(entropy < 0.7, 4, 2))
+    return widths
+
+
+def entropy_rule(costs: CostTable, entropy: ArrayLike) -> IntArray:
+    """The widths of `entropy_widths`; of the options of each the finest. Parameter `entropy`: Ĥ, [layers]."""
+    return _at_width(costs, entropy_widths(entropy), finest=True)
 
 
 def threshold(costs: CostTable, max_nsr: float) -> IntArray:

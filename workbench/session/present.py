@@ -1,0 +1,47 @@
+"""What follows from the present plan, layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from workbench.session.history import Tuning
+from workbench.session.study import Study
+from workbench.thermo import gibbs, local_temperatures
+
+
+def present_table(study: Study, tuning: Tuning) -> pa.Table:
+    """The option of each layer, what it costs, and how settled it is.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row a layer: name; bits, scheme, group_size and nbytes of its option, bpw (bits per weight, scales
+        included), nsr and cosine as they were priced, distortion (D), code_entropy (H(q) in bits per weight, null
+        where the layer is kept); temperature_up and temperature_down (what a bit more would save and a bit less
+        cost, `workbench.thermo.local_temperatures`); entropy (the thermodynamic S in nats) and heat_capacity at the
+        plan's price of a bit.
+    """
+    choice = np.array(tuning.choice, np.int64)
+    rows = np.arange(len(choice))
+    counts = [len(options) for options in study.options]
+    # Prices stand layer by layer in the order of the options.
+    present = study.prices.take(np.cumsum([0, *counts])[:-1] + choice)
+    up, down = local_temperatures(study.costs, choice)
+    ensemble = gibbs(study.costs, study.totals(tuning).temperature)
+    nbytes = study.costs.nbytes[rows, choice]
+    return pa.table(
+        {
+            "name": [layer.name for layer in study.layers],
+            **{column: present[column] for column in ("bits", "scheme", "group_size", "nbytes")},
+            "bpw": 8 * nbytes / study.costs.params,
+            "nsr": present["nsr"],
+            "distortion": study.costs.distortion[rows, choice],
+            "cosine": present["cosine"],
+            "code_entropy": present["code_entropy"],
+            "temperature_up": up,
+            "temperature_down": down,
+            "entropy": ensemble.entropy,
+            "heat_capacity": ensemble.heat_capacity,
+        }
+    )
