@@ -547,7 +547,7 @@ def without_engine() -> list[tuple[str, Any]]:
 
 
 def test_the_engines_missing_at_present() -> None:
-    assert {key for key, _ in without_engine()} == {"target", "effort", "calibration", "enable_spatial"}
+    assert {key for key, _ in without_engine()} == {"target", "effort", "enable_spatial"}
 
 
 @pytest.mark.parametrize(("key", "value"), without_engine())

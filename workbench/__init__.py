@@ -9,6 +9,7 @@ from typing import Any
 _HOMES = {
     "workbench.arrowquant": ["ArrowQuantV2", "AsyncArrowQuantV2"],
     "workbench.backend": ["KernelWarning"],
+    "workbench.calibration": ["CalibrationRecords", "TimeAwareQuantizer"],
     "workbench.checkpoint": [
         "Checkpoint",
         "SafeTensorsAdapter",
@@ -42,11 +43,14 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _AT_HOME = {"open": "open_session"}
+_PARTS = ("figures", "live")
 
-__all__ = sorted(_HOME_OF)
+__all__ = sorted([*_HOME_OF, *_PARTS])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"workbench.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), _AT_HOME.get(name, name))

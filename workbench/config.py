@@ -57,7 +57,6 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
 _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
     "target": (("parquet", "mlx"), "this format cannot be written yet"),
     "effort": (("fast",), "the search quantizers do not exist yet"),
-    "calibration": ((None,), "calibration records cannot be read yet"),
     "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
@@ -155,9 +154,9 @@ class DiffusionQuantConfig(BaseModel):
         BeforeValidator(_path_text),
         Field(description="the path of calibration records, or none"),
     ] = None
-    """Path of calibration records."""
+    """Path of calibration records, or ``zoo:NAME`` for those that ship with a model of the zoo."""
     calibration_samples: Annotated[int, Field(ge=1, description="a whole number from 1")] = 128
-    """Samples to use of the calibration. 32 on edge, 512 on cloud."""
+    """Samples that a calibration is to be made with; the records themselves hold moments. 32 on edge, 512 on cloud."""
     enable_time_aware: _Flag = True
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
@@ -226,6 +225,8 @@ class DiffusionQuantConfig(BaseModel):
         reasons = {key: reason for key in _NOT_YET if (reason := _not_yet(key, getattr(self, key)))}
         if self.enable_time_aware and self.calibration is None:
             reasons["enable_time_aware"] = "there is no calibration"
+        if self.calibration is not None and not self.enable_time_aware:
+            reasons["calibration"] = "enable_time_aware is false"
         if not self.skip_sensitive_layers:
             for key in ("sensitive_layer_names", "sensitive_layer_patterns"):
                 if getattr(self, key):

@@ -220,6 +220,7 @@ def compare_plans(
 ) -> dict[str, list[dict[str, Any]]]:
     """Plans of equal bytes, judged on held-out seeds."""
     modules = match_modules(subject.module, checkpoint)
+    true = judged(subject, seeds)
     found = {}
     for bpw in (3.0, 4.0):
         weight_only = cost_table(priced(checkpoint, records, "weight"), checkpoint.layers)
@@ -237,15 +238,9 @@ def compare_plans(
                 for layer, place in zip(costs.names, choice.tolist(), strict=True)
             }
             with quantized(checkpoint, modules, plan):
-                outputs = [judge_plan(subject, seed) for seed in range(100, 100 + seeds)]
-            apart = [
-                subject.distance(output, true)
-                for (output, _), true in zip(outputs, references(subject, seeds), strict=True)
-            ]
-            merit = {
-                key: round(float(np.mean([quality[key] for _, quality in outputs])), 4)
-                for key in outputs[0][1]
-            }
+                outputs = judged(subject, seeds)
+            apart = [subject.distance(*pair) for pair in zip(outputs, true, strict=True)]
+            merit = {key: round(value, 4) for key, value in subject.quality(outputs).items()}
             rows.append(
                 {
                     "bpw": bpw, "plan": name, "bytes": costs.nbytes_of(choice) / budget,
@@ -253,35 +248,18 @@ def compare_plans(
                     "error power": round(float(np.mean(apart)), 4), **merit,
                 }
             )  # fmt: skip
+        merit = {key: round(value, 4) for key, value in subject.quality(true).items()}
         rows.append(
-            {"bpw": bpw, "plan": "not quantized", "bytes": None, "predicted": 0, "error power": 0.0}
-            | {key: round(float(np.mean([q[key] for q in _qualities(subject, seeds)])), 4) for key in merit}
+            {"bpw": bpw, "plan": "not quantized", "bytes": None, "predicted": 0, "error power": 0.0, **merit}
         )
         found[f"{bpw:g} bpw"] = rows
     return found
 
 
-_KNOWN: dict[tuple[str, str, int], Any] = {}
-
-
-def references(subject: Subject, seeds: int) -> list[torch.Tensor]:
-    key = subject.name, "output", seeds
-    if key not in _KNOWN:
-        with torch.no_grad():
-            _KNOWN[key] = [subject.run(seed) for seed in range(100, 100 + seeds)]
-    return _KNOWN[key]
-
-
-def _qualities(subject: Subject, seeds: int) -> list[Mapping[str, float]]:
-    key = subject.name, "quality", seeds
-    if key not in _KNOWN:
-        _KNOWN[key] = [subject.quality(seed) for seed in range(100, 100 + seeds)]
-    return _KNOWN[key]
-
-
-def judge_plan(subject: Subject, seed: int) -> tuple[torch.Tensor, Mapping[str, float]]:
+def judged(subject: Subject, seeds: int) -> list[torch.Tensor]:
+    """The outputs of held-out seeds."""
     with torch.no_grad():
-        return subject.run(seed), subject.quality(seed)
+        return [subject.judged(seed) for seed in range(100, 100 + seeds)]
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from workbench import zoo
 from workbench.live import categorical, gaussian
 from workbench.live.probes import Probe
 from workbench.zoo.digits_dit import judge, train
-from workbench.zoo.digits_dit.data import split
 from workbench.zoo.digits_dit.sample import CLASSES, denoise, load
 
-STEPS = 20
+STEPS = 10
+FEW, MANY = 16, 80
+"""Digits a run: to measure layers and importance, and to judge plans."""
 CALIBRATION = 10_000
 """Seeds of calibration begin here; those that judge a plan are small numbers."""
 
@@ -35,11 +36,13 @@ class Subject:
     """Its checkpoint."""
     run: Callable[[int], Tensor]
     """The final output for a seed, differentiable."""
+    judged: Callable[[int], Tensor]
+    """The same on a larger scale, for judging plans."""
     probe: Probe
     distance: Callable[[Tensor, Tensor], float]
     """Error power of an output beside the undisturbed one, in the probe's measure."""
-    quality: Callable[[int], Mapping[str, float]]
-    """Figures of merit of what the module generates now, for a seed."""
+    quality: Callable[[list[Tensor]], Mapping[str, float]]
+    """Figures of merit of the judged outputs of several seeds."""
 
 
 def relative_error(output: Tensor, undisturbed: Tensor) -> float:
@@ -53,25 +56,23 @@ def twice_kl(logits: Tensor, undisturbed: Tensor) -> float:
     return float(2 * (true.exp() * (true - other)).sum(-1).mean())
 
 
-def digits(folder: Path | None = None, name: str = "digits-dit", batch: int = 32) -> Subject:
+def digits(folder: Path | None = None, name: str = "digits-dit") -> Subject:
     """A digits DiT: the zoo's, or one in a folder."""
     folder = folder or zoo.locate("digits-dit")
     model, scheduler = load(folder, torch.float32)
-    labels = np.arange(batch) % CLASSES
-    wanted = split()[1].labels
+    few, many = (np.arange(batch) % CLASSES for batch in (FEW, MANY))
 
-    def run(seed: int) -> Tensor:
-        return denoise(model, scheduler, labels, seed, STEPS)
+    def quality(outputs: list[Tensor]) -> dict[str, float]:
+        images = torch.cat(outputs).clamp(-1, 1).numpy()
+        wanted = np.tile(many, len(outputs))
+        return {"Fréchet": judge.frechet_distance(images), "recognised": judge.accuracy(images, wanted)}
 
-    def quality(seed: int) -> dict[str, float]:
-        with torch.no_grad():
-            images = denoise(model, scheduler, wanted, seed, STEPS).clamp(-1, 1).numpy()
-        return {
-            "Fréchet": judge.frechet_distance(images),
-            "recognised": judge.accuracy(images, wanted),
-        }
-
-    return Subject(name, model, folder, run, gaussian, relative_error, quality)
+    return Subject(
+        name, model, folder,
+        run=lambda seed: denoise(model, scheduler, few, seed, STEPS),
+        judged=lambda seed: denoise(model, scheduler, many, seed, STEPS),
+        probe=gaussian, distance=relative_error, quality=quality,
+    )  # fmt: skip
 
 
 def small_digits(steps: int = 1500, heads: int = 2) -> Subject:

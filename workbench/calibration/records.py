@@ -15,6 +15,10 @@ from workbench.calibration.file import read_file, write_file
 from workbench.calibration.layer_record import FloatArray, LayerRecord, SingleArray, check_channels
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError, ValidationError
+from workbench.zoo import locate
+
+SHIPPED = "calibration.parquet"
+"""The file of records in the folder of a model of the zoo."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,11 @@ class CalibrationRecords:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read records that `save` wrote.
 
+        Parameters
+        ----------
+        path : path-like
+            The file, or a model of the zoo such as ``"zoo:digits-dit"`` for the records that ship with it.
+
         Raises
         ------
         ModelNotFoundError
@@ -113,7 +122,8 @@ class CalibrationRecords:
         ValidationError
             If a value in it is NaN or Inf, or negative where that cannot be.
         """
-        return cls(**read_file(path))
+        shipped = isinstance(path, str) and path.startswith("zoo:")
+        return cls(**read_file(locate(str(path)) / SHIPPED if shipped else path))
 
     @property
     def digest(self) -> str:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 Target = Annotated[str, typer.Option(help="Export format: parquet or mlx.", metavar="NAME")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
+        metavar="FILE",
+    ),
+]
+Groups = Annotated[
+    int, typer.Option("--time-groups", help="Groups into which denoising steps are taken.", metavar="N")
+]
 Exact = Annotated[bool, typer.Option("--exact", help="Measure every row instead of a sample.")]
 
 
@@ -29,17 +39,21 @@ def analyze(
     model: Model,
     target: Target = "parquet",
     component: Component = None,
+    calibration: Calibration = None,
+    time_groups: Groups = 10,
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Show how the weights of every layer are distributed, and what each width would cost it.
 
     Ĥ is the normalised entropy of the histogram, crest the peak over σ, H exp the entropy of the exponent bits;
-    under each width stands the noise-to-signal ratio of the best option. Measurements are remembered.
+    under each width stands the noise-to-signal ratio of the best option. With a calibration that is the predicted
+    error of the model's output, and κ says how strongly the output feels the layer, V how unlike the time groups'
+    activations are. Measurements are remembered.
 
     Example: workbench analyze zoo:digits-dit
     """
-    with _session(model, target, component, exact, shown=not as_json) as session:
+    with _session(model, target, component, exact, calibration, time_groups, shown=not as_json) as session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
     if as_json:
@@ -94,6 +108,8 @@ def plan(
     ] = None,
     target: Target = "parquet",
     component: Component = None,
+    calibration: Calibration = None,
+    time_groups: Groups = 10,
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
@@ -109,7 +125,7 @@ def plan(
         raise ValidationError(f"{output} exists already. Choose another name, or move it away.", path=output)
     locks = parse_widths(lock or [], "--lock")
     floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
-    with _session(model, target, component, exact, shown=not as_json) as session:
+    with _session(model, target, component, exact, calibration, time_groups, shown=not as_json) as session:
         for pattern, bits in locks.items():
             session.lock(pattern, bits)
         totals = session.solve(
@@ -155,14 +171,26 @@ def plan(
     print(f"Next: workbench quantize {model} OUT --plan {output}")
 
 
-def _session(model: str, target: str, component: str | None, exact: bool, *, shown: bool) -> Session:
+def _session(
+    model: str,
+    target: str,
+    component: str | None,
+    exact: bool,
+    calibration: str | None,
+    time_groups: int,
+    *,
+    shown: bool,
+) -> Session:
     from workbench.checkpoint import open_checkpoint
     from workbench.session import open_session
 
     with open_checkpoint(model, component) as checkpoint:
         nbytes = checkpoint.nbytes
     with terminal.ctrl_c() as cancel, terminal.progress_bar(model, nbytes, shown) as callback:
-        return open_session(model, target, component=component, exact=exact, callback=callback, cancel=cancel)
+        return open_session(
+            model, target, component=component, exact=exact, calibration=calibration,
+            num_time_groups=time_groups, callback=callback, cancel=cancel,
+        )  # fmt: skip
 
 
 def _analysis(layers: Sequence[dict[str, Any]], options: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -181,10 +209,18 @@ def _analysis(layers: Sequence[dict[str, Any]], options: Sequence[dict[str, Any]
             "crest": _digits(layer["crest"], 1),
             "kurtosis": _digits(layer["kurtosis"], 2),
             "H exp": _digits(layer["exponent_entropy"], 2),
+            **_over_time(layer),
             **{f"NSR {bits}": terminal.number(best.get((layer["name"], bits))) for bits in widths},
         }
         for layer in layers
     ]
+
+
+def _over_time(layer: dict[str, Any]) -> dict[str, str]:
+    """The columns that a calibration adds."""
+    if "importance" not in layer:
+        return {}
+    return {"κ": terminal.number(layer["importance"]), "V": _digits(layer["heterogeneity"], 2)}
 
 
 def _digits(value: float | None, digits: int) -> str:

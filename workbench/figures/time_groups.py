@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import TimeAwareQuantizer, second_moments
 from workbench.figures.tables import escape, shortened
+from workbench.session import Session
 
 MOST_ROWS = 1600
 """Height of a heat map in pixels, at most."""
@@ -44,30 +45,29 @@ def activation_levels(time_aware: TimeAwareQuantizer, *, template: str = "simple
     )  # fmt: skip
 
 
-def damage_over_time(
-    time_aware: TimeAwareQuantizer,
-    names: Sequence[str],
-    damage: NDArray[np.float64],
-    *,
-    template: str = "simple_white",
-) -> go.Figure:
-    """Where in denoising time a plan does its damage.
+def damage_over_time(session: Session, *, template: str = "simple_white") -> go.Figure:
+    """Where in denoising time the present plan does its damage.
 
     Parameters
     ----------
-    time_aware : TimeAwareQuantizer
-    names : sequence of str
-        The layers.
-    damage : float64 [layers, groups]
-        What each time group adds to a layer's D, `workbench.session.Session.damage_by_group`.
+    session : Session
+        With a calibration.
     template : str
         Of plotly.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        A heat map, layers × time groups, of the decimal logarithm.
+        A heat map, layers × time groups, of the decimal logarithm of what a group adds to the layer's D.
+
+    Raises
+    ------
+    ConfigurationError
+        If the session has no calibration.
     """
+    damage, time_aware = session.damage_by_group, session.time_aware
+    assert time_aware is not None  # else there would be no damage by group
+    names = session.layers["name"].to_pylist()
     with np.errstate(divide="ignore"):
         logs = np.log10(damage)
     logs[~np.isfinite(logs)] = np.nan

@@ -33,7 +33,13 @@ class Record:
     """What was measured."""
 
 
-def write_record(folder: Path, plan: Plan, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def write_record(
+    folder: Path,
+    plan: Plan,
+    config: Mapping[str, Any],
+    report: Mapping[str, Any],
+    activation_tables: Mapping[str, Any] | None,
+) -> None:
     """Write workbench.json."""
     document = {
         "format": "arrowquant-export",
@@ -43,7 +49,7 @@ def write_record(folder: Path, plan: Plan, config: Mapping[str, Any], report: Ma
         "fingerprint": plan.fingerprint,
         "config": config,
         "plan": plan.to_dict(),
-        "activation_tables": None,
+        "activation_tables": activation_tables,
         "report": report,
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)

@@ -16,15 +16,29 @@ from workbench.formats import Target
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.survey import at_width, settled_option
 from workbench.plan import Plan
-from workbench.thermo import Constraints, PricedCheckpoint, price
+from workbench.thermo import Constraints, PricedCheckpoint, Pricing, price
 from workbench.thermo.costs import IntArray
 from workbench.work import ProgressCallback
+
+
+def pricing_of(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> Pricing | None:
+    """What the configuration's calibration says of the layers; None without one, or where it is not to be used.
+
+    Raises
+    ------
+    ArrowQuantError
+        If the records cannot be read or are of another checkpoint.
+    """
+    if config.calibration is None or not config.enable_time_aware:
+        return None
+    return Pricing.read(config.calibration, checkpoint, num_time_groups=config.num_time_groups)
 
 
 def solve_plan(
     config: DiffusionQuantConfig,
     checkpoint: Checkpoint,
     target: Target,
+    pricing: Pricing | None = None,
     *,
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,
@@ -40,6 +54,8 @@ def solve_plan(
     config : DiffusionQuantConfig
     checkpoint : Checkpoint
     target : Target
+    pricing : Pricing, optional
+        What a calibration says of the layers.
     executor, callback, cancel
         As for `workbench.thermo.options.price`.
 
@@ -52,7 +68,7 @@ def solve_plan(
     CancelledError
         If the work was cancelled; what was measured is not measured again.
     """
-    prices = price(checkpoint, target, executor=executor, callback=callback, cancel=cancel)
+    prices = price(checkpoint, target, pricing=pricing, executor=executor, callback=callback, cancel=cancel)
     priced = PricedCheckpoint(checkpoint, target, prices)
     settled = [settled_option(layer, config, target) for layer in priced.layers]
     locks = np.array(

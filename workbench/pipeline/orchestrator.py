@@ -10,11 +10,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError, QuantizationError, ValidationError
 from workbench.formats import target_named
-from workbench.pipeline.mixed_precision import solve_plan
+from workbench.pipeline.mixed_precision import pricing_of, solve_plan
 from workbench.pipeline.notes import note_on_solved, notes_on_plan
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
@@ -55,6 +56,7 @@ class DiffusionOrchestrator:
         output_path: str | os.PathLike[str],
         *,
         plan: Plan | None = None,
+        time_aware: TimeAwareQuantizer | None = None,
         component: str | None = None,
         resume: bool = False,
         callback: ProgressCallback | None = None,
@@ -72,6 +74,8 @@ class DiffusionOrchestrator:
         plan : Plan, optional
             Executed as it is; without one the configuration decides: the solver where it says
             ``enable_mixed_precision``, else its widths, with fallback.
+        time_aware : TimeAwareQuantizer, optional
+            Gives the export its activation tables; by default that of the configuration's calibration.
         component : str, optional
             The component of a diffusers folder; its denoiser by default.
         resume : bool
@@ -101,6 +105,9 @@ class DiffusionOrchestrator:
             if plan is not None:
                 check_fit(plan, checkpoint)
                 notes = (*notes, *notes_on_plan(self.config))
+            pricing = pricing_of(self.config, checkpoint)
+            if pricing is not None:
+                time_aware = time_aware or pricing.time_aware
             layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
             is_solved = plan is None and self.config.enable_mixed_precision
             work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes
@@ -108,7 +115,7 @@ class DiffusionOrchestrator:
             with self._workers() as (executor, in_flight):
                 if is_solved:
                     plan = solve_plan(
-                        self.config, checkpoint, target,
+                        self.config, checkpoint, target, pricing,
                         executor=executor, callback=progress.follow(layers), cancel=cancel,
                     )  # fmt: skip
                     notes = (*notes, note_on_solved(plan))
@@ -116,7 +123,16 @@ class DiffusionOrchestrator:
                     _write_errors_explained(output, progress),
                     PartialOutput(output, resume) as place,
                 ):
-                    run = Run(self.config, checkpoint, target, place.folder, executor, in_flight, progress)
+                    run = Run(
+                        self.config,
+                        checkpoint,
+                        target,
+                        place.folder,
+                        executor,
+                        in_flight,
+                        progress,
+                        time_aware,
+                    )
                     report = run.export(Journal(place.folder, output), plan, started, notes)
                     progress.pump(finished=True)
                     place.commit()

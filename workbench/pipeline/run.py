@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench import backend
+from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError
@@ -42,8 +43,10 @@ class Run:
         executor: Executor,
         in_flight: int,
         progress: Progress,
+        time_aware: TimeAwareQuantizer | None = None,
     ) -> None:
         self.config = config
+        self.time_aware = time_aware
         self.checkpoint = checkpoint
         self.streamed = checkpoint if config.enable_streaming else read_whole_tensors(checkpoint)
         self.target = target
@@ -67,7 +70,8 @@ class Run:
         self._copy_side_files(writer.documents)
         self.checkpoint.check_unchanged()
         report = self._report(plan, surveys, checks, predicted, started, notes)
-        write_record(self.folder, plan, self.config.model_dump(mode="json"), report.to_dict())
+        tables = None if self.time_aware is None else self.time_aware.to_dict()
+        write_record(self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables)
         return report
 
     def _header(self, plan: Plan | None) -> dict[str, Any]:

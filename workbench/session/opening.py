@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
 from workbench.session.session import Session
 from workbench.session.study import Study
+from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
@@ -22,6 +24,10 @@ def open_session(
     exact: bool = False,
     group_size: int = 128,
     scheme: str = "asymmetric",
+    calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
+    num_time_groups: int = 10,
+    grouping: str = "optimal",
+    importance: str | None = None,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -40,6 +46,15 @@ def open_session(
         Measure every row instead of a sample.
     group_size, scheme
         Of the options that `Session.set_bits` takes; a solver chooses among all.
+    calibration : CalibrationRecords or path-like, optional
+        What was captured of the layers' inputs, or its file; ``"zoo:digits-dit"`` for what ships with that model. The
+        options are then priced by it: their NSR is D, the relative error power of the denoiser's output.
+    num_time_groups : int
+        Denoising steps are taken together in so many groups.
+    grouping : str
+        ``"optimal"`` or ``"uniform"``.
+    importance : str, optional
+        The estimator of importance, of those in the records; ``"none"`` counts every layer alike. By default the best.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -60,9 +75,17 @@ def open_session(
     found = target_named(target)
     checkpoint = open_checkpoint(os.fspath(path), component)
     try:
+        pricing = None
+        if calibration is not None:
+            pricing = Pricing.read(
+                calibration, checkpoint,
+                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+            )  # fmt: skip
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
-        options = price(checkpoint, found, exact=exact, callback=callback, cancel=cancel, cache=cache)
-        return Session(Study(checkpoint, found, layers, options, scheme, group_size))
+        options = price(
+            checkpoint, found, exact=exact, pricing=pricing, callback=callback, cancel=cancel, cache=cache
+        )
+        return Session(Study(checkpoint, found, layers, options, scheme, group_size, pricing))
     except BaseException:
         checkpoint.close()
         raise

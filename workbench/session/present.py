@@ -17,7 +17,8 @@ def present_table(study: Study, tuning: Tuning) -> pa.Table:
     -------
     pyarrow.Table
         A row a layer: name; bits, scheme, group_size and nbytes of its option, bpw (bits per weight, scales
-        included), nsr and cosine as they were priced, distortion (D), code_entropy (H(q) in bits per weight, null
+        included), nsr, weight_nsr,
+        nsr_by_group and cosine as they were priced, distortion (D), code_entropy (H(q) in bits per weight, null
         where the layer is kept); temperature_up and temperature_down (what a bit more would save and a bit less
         cost, `workbench.thermo.local_temperatures`); entropy (the thermodynamic S in nats) and heat_capacity at the
         plan's price of a bit.
@@ -36,6 +37,8 @@ def present_table(study: Study, tuning: Tuning) -> pa.Table:
             **{column: present[column] for column in ("bits", "scheme", "group_size", "nbytes")},
             "bpw": 8 * nbytes / study.costs.params,
             "nsr": present["nsr"],
+            "weight_nsr": present["weight_nsr"],
+            "nsr_by_group": present["nsr_by_group"],
             "distortion": study.costs.distortion[rows, choice],
             "cosine": present["cosine"],
             "code_entropy": present["code_entropy"],

@@ -11,7 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
@@ -21,11 +23,12 @@ from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
 from workbench.session.job import Job
 from workbench.session.observers import Observers
+from workbench.session.over_time import damage_by_group
 from workbench.session.present import present_table
 from workbench.session.study import Patterns, Study
 from workbench.session.table import html_table, text_table
 from workbench.session.values import Change, Totals, parse_size, plain_values
-from workbench.thermo import Constraints, compare, solve
+from workbench.thermo import Constraints, Pricing, compare, solve
 from workbench.work import ProgressCallback
 
 
@@ -95,6 +98,35 @@ class Session:
         with self._lock:
             tuning = self._history.present
         return present_table(self._study, tuning)
+
+    @property
+    def time_aware(self) -> TimeAwareQuantizer | None:
+        """The calibration records and their time groups; None without a calibration."""
+        return None if self._study.pricing is None else self._study.pricing.time_aware
+
+    @property
+    def importance(self) -> pa.Table:
+        """How much the output feels each layer, see `workbench.thermo.Pricing.table`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the session has no calibration.
+        """
+        return self._pricing.table(self._study.layers)
+
+    @property
+    def damage_by_group(self) -> NDArray[np.float64]:
+        """What each time group adds to the D of each layer under the present plan, [layers, groups].
+
+        NaN for layers without a record.
+
+        Raises
+        ------
+        ConfigurationError
+            If the session has no calibration.
+        """
+        return damage_by_group(self.thermodynamics, self._pricing, self.checkpoint)
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
         """Names of the layers that match.
@@ -278,8 +310,8 @@ class Session:
 
         def work(callback: ProgressCallback, cancel: threading.Event) -> Report:
             return DiffusionOrchestrator(settings).run(
-                self.checkpoint.path, output, plan=plan, component=self.checkpoint.component,
-                resume=resume, callback=callback, cancel=cancel,
+                self.checkpoint.path, output, plan=plan, time_aware=self.time_aware,
+                component=self.checkpoint.component, resume=resume, callback=callback, cancel=cancel,
             )  # fmt: skip
 
         return Job(f"export to {Path(output).name}", work)
@@ -308,6 +340,16 @@ class Session:
         return {"text/plain": text_table(*shown), "text/html": html_table(*shown)}
 
     # ---- behind it ----------------------------------------------------------------------------------------
+
+    @property
+    def _pricing(self) -> Pricing:
+        if self._study.pricing is None:
+            raise ConfigurationError(
+                "The session has no calibration. Open it with one: wb.open(…, calibration=…); "
+                "workbench.live.capture makes it.",
+                key="calibration",
+            )
+        return self._study.pricing
 
     def _edit(self, change: Callable[[Tuning], Tuning]) -> None:
         with self._lock:

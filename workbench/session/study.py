@@ -14,8 +14,9 @@ from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.plan import Layer, Plan
 from workbench.session.history import Tuning
+from workbench.session.over_time import with_time
 from workbench.session.values import Totals
-from workbench.thermo import Constraints, CostTable, PricedCheckpoint
+from workbench.thermo import Constraints, CostTable, PricedCheckpoint, Pricing
 from workbench.thermo.costs import IntArray
 
 Patterns = str | Iterable[str]
@@ -35,6 +36,8 @@ class Study:
         Of `workbench.thermo.options.price`.
     scheme, group_size
         Of the option that stands for a width.
+    pricing : Pricing, optional
+        What the options were priced by.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class Study:
         options: pa.Table,
         scheme: str,
         group_size: int,
+        pricing: Pricing | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.target = target
-        self.profile = layers
+        self.pricing = pricing
+        self.profile = layers if pricing is None else with_time(layers, pricing, checkpoint)
         self.prices = options
         self.priced = PricedCheckpoint(checkpoint, target, options)
         self.layers: tuple[Layer, ...] = self.priced.layers

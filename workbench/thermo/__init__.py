@@ -3,6 +3,7 @@
 from workbench.thermo.cache import CacheWarning, cache_folder
 from workbench.thermo.constraints import Constraints, Restricted, restrict
 from workbench.thermo.costs import CostTable
+from workbench.thermo.distortion import Pricing
 from workbench.thermo.front import Front, trace
 from workbench.thermo.gibbs import Ensemble, gibbs, local_temperatures
 from workbench.thermo.hull import hull, hulls
@@ -27,6 +28,7 @@ __all__ = [
     "Ensemble",
     "Front",
     "PricedCheckpoint",
+    "Pricing",
     "Restricted",
     "Solution",
     "ThermodynamicMetrics",

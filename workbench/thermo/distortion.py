@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from workbench.calibration import Moments, TimeAwareQuantizer, pool
+from workbench.calibration import CalibrationRecords, Moments, TimeAwareQuantizer, pool
 from workbench.calibration.layer_record import LayerRecord, check_channels
+from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
 from workbench.plan import Kind, Layer
 
@@ -107,7 +109,7 @@ class Pricing:
     @classmethod
     def of(
         cls, time_aware: TimeAwareQuantizer, layers: Iterable[Layer], importance: str | None = None
-    ) -> Pricing:
+    ) -> Self:
         """Pricing by the importance that was measured.
 
         Parameters
@@ -141,6 +143,32 @@ class Pricing:
         ]
         typical = float(np.median(kappas)) if kappas else 1.0
         return cls(time_aware, importance, typical)
+
+    @classmethod
+    def read(
+        cls,
+        calibration: CalibrationRecords | str | os.PathLike[str],
+        checkpoint: Checkpoint,
+        *,
+        num_time_groups: int = 10,
+        grouping: str = "optimal",
+        importance: str | None = None,
+    ) -> Self:
+        """Pricing by calibration records of a checkpoint, or by the file they are in.
+
+        Raises
+        ------
+        ArrowQuantError
+            If the file cannot be used, is of another checkpoint, or has no such importance.
+        """
+        records = (
+            calibration
+            if isinstance(calibration, CalibrationRecords)
+            else CalibrationRecords.load(calibration)
+        )
+        records.check_fit(checkpoint)
+        time_aware = TimeAwareQuantizer.of(records, num_time_groups, grouping)
+        return cls.of(time_aware, checkpoint.layers, importance)
 
     @property
     def key(self) -> list[Any]:
