@@ -105,7 +105,7 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_table_of_settings_is_that_of_the_profiles() -> None:
     profiles = {name: wb.DiffusionQuantConfig.from_profile(name) for name in ("edge", "local", "cloud")}
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|", README, re.MULTILINE)
-    assert len(rows) == 7
+    assert len(rows) == 10
     for key, *shown in rows:
         values = [getattr(config, key) for config in profiles.values()]
         assert shown == [json.dumps(value) for value in values]
