@@ -122,11 +122,11 @@ HOSTILE = {
     "": "cannot be read",
     "True": "True",
     "None": "None",
-    "...": "Ellipsis|cannot be read|\\.\\.\\.",
+    "...": "'...'",
     "(" * 300 + "bits" + ")" * 300: "cannot be read|too large",
     "-" * 500 + "bits": "too large",
     "+".join(["bits"] * 150): "too large",
-    "bits+" * 2500 + "bits": "10,004 characters",
+    "bits+" * 2500 + "bits": "12,504 characters",
 }
 
 
