@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_moments.py [--models digits,unet,mdlm] [--json FILE]
 
 Every input of every layer is kept, and E‖ΔWx‖² / E‖Wx‖² computed from it by time group for 2, 3, 4 and 8 bits
-(Parquet, groups of 64). Beside it stands what the calibration records predict from means and variances of single channels, as if
-channels were independent. One thread.
+(Parquet, groups of 64). Beside it stands what the calibration records predict from means and variances of single
+channels, as if channels were independent. One thread.
 """
 
 from __future__ import annotations
