@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -138,9 +137,7 @@ def _tensor_of(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     for name in ("sample", "logits"):
-        if isinstance(found := inspect.getattr_static(output, name, None), Tensor) or isinstance(
-            found := getattr(output, name, None), Tensor
-        ):
+        if isinstance(found := getattr(output, name, None), Tensor):
             return found
     if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
         return output[0]
