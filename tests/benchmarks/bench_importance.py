@@ -33,9 +33,9 @@ from workbench.live import (
     importance_by_trial,
     match_modules,
 )
-from workbench.live.importance import changed
+from workbench.live.trials import changed
 from workbench.plan import Layer, Option
-from workbench.thermo import cost_table, options_of, price, solve, uniform
+from workbench.thermo import cost_table, options_of, price, solve
 from workbench.thermo.distortion import UNWEIGHTED, Pricing
 
 MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "small": small_digits, "mdlm": language_model}
@@ -75,8 +75,6 @@ def study(subject: Subject, checkpoint: Checkpoint, seeds: int, runs: int) -> di
     table = [judge(name, values, measured, seconds.get(name)) for name, values in predicted.items()]
     show(table)
     plans = compare_plans(subject, checkpoint, records, seeds)
-    for rows in plans.values():
-        show(rows)
     return {"model": subject.name, "estimators": table, "plans": plans}
 
 
@@ -222,15 +220,22 @@ def compare_plans(
     modules = match_modules(subject.module, checkpoint)
     true = judged(subject, seeds)
     found = {}
-    for bpw in (3.0, 4.0):
-        weight_only = cost_table(priced(checkpoint, records, "weight"), checkpoint.layers)
-        budget = round(bpw * int(weight_only.params.sum()) / 8)
-        choices = {"uniform": (weight_only, uniform(weight_only, budget))}
+    table = priced(checkpoint, records, "weight")
+    table_options = options_of(table)
+    weight_only = cost_table(table, checkpoint.layers)
+    for width in WIDTHS:  # with a scale and a zero point in float32 for 64 weights: 3 and 4 bits a weight
+        same = [
+            table_options[layer.name].index(
+                target_named("parquet").quantized(layer, width, "asymmetric", GROUP)
+            )
+            for layer in checkpoint.layers
+        ]
+        choices = {"uniform": (weight_only, np.array(same))}
         budget = weight_only.nbytes_of(choices["uniform"][1])
+        bpw = weight_only.bpw(budget)
         for importance in ("weight", UNWEIGHTED, *records.estimators):
             costs = cost_table(priced(checkpoint, records, importance), checkpoint.layers)
             choices[importance] = costs, solve(costs, nbytes=budget).choice
-        table_options = options_of(priced(checkpoint, records, "weight"))
         rows = []
         for name, (costs, choice) in choices.items():
             plan = {
@@ -243,16 +248,24 @@ def compare_plans(
             merit = {key: round(value, 4) for key, value in subject.quality(outputs).items()}
             rows.append(
                 {
-                    "bpw": bpw, "plan": name, "bytes": costs.nbytes_of(choice) / budget,
+                    "bpw": round(bpw, 3), "plan": name, "bytes": costs.nbytes_of(choice) / budget,
                     "predicted": round(costs.distortion_of(choice), 4),
                     "error power": round(float(np.mean(apart)), 4), **merit,
                 }
             )  # fmt: skip
         merit = {key: round(value, 4) for key, value in subject.quality(true).items()}
         rows.append(
-            {"bpw": bpw, "plan": "not quantized", "bytes": None, "predicted": 0, "error power": 0.0, **merit}
+            {
+                "bpw": round(bpw, 3),
+                "plan": "not quantized",
+                "bytes": None,
+                "predicted": 0,
+                "error power": 0.0,
+                **merit,
+            }
         )
-        found[f"{bpw:g} bpw"] = rows
+        show(rows)
+        found[f"{width + 1} bpw"] = rows
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from workbench import zoo
@@ -81,6 +82,32 @@ def small_digits(steps: int = 1500, heads: int = 2) -> Subject:
     model, scheduler = train.train(steps, heads=heads)
     train.save(model, scheduler, folder)
     return digits(folder, f"digits-dit of width {64 * heads}")
+
+
+def random_unet() -> Subject:
+    """A random UNet2DModel with convolutions, attention and skips, sampled by DDPM."""
+    folder = Path(tempfile.mkdtemp(prefix="unet-"))
+    torch.manual_seed(0)
+    model = UNet2DModel(
+        sample_size=16, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+    ).eval()  # fmt: skip
+    model.save_pretrained(folder)
+    scheduler = DDPMScheduler(num_train_timesteps=100)
+
+    def run(seed: int) -> Tensor:
+        chance = torch.Generator().manual_seed(seed)
+        images = torch.randn(FEW, 3, 16, 16, generator=chance)
+        scheduler.set_timesteps(STEPS)
+        for step in scheduler.timesteps:
+            predicted = model(images, step).sample
+            images = scheduler.step(predicted, step, images, generator=chance).prev_sample
+        return images
+
+    return Subject(
+        "random UNet2DModel", model, folder, run, run, gaussian, relative_error, lambda outputs: {}
+    )
 
 
 def language_model() -> Subject:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from workbench.checkpoint import open_checkpoint
+from workbench.thermo import entropy_widths, profile
 
 Make = Callable[..., Path]
 
@@ -45,6 +47,15 @@ def test_the_width_follows_from_the_entropy_in_the_report(
         assert layer.bits == (8 if layer.entropy < 0.5 else 4 if layer.entropy < 0.7 else 2)
     assert [layer.bits for layer in sorted(report.layers, key=lambda layer: -layer.entropy)] == [2, 2, 4, 8]
     assert wb.load(tmp_path / "out").plan.made_by["method"] == "entropy rule"
+
+
+def test_on_a_trained_model_it_is_the_policy_of_that_name(tmp_path: Path) -> None:
+    report = run("zoo:digits-dit", tmp_path / "out")
+    with open_checkpoint("zoo:digits-dit") as checkpoint:
+        entropy = profile(checkpoint)["entropy"].to_numpy()
+    assert [layer.entropy for layer in report.layers] == pytest.approx(entropy, rel=1e-9)
+    widths = {layer.bits: width for layer, width in zip(report.layers, entropy_widths(entropy), strict=True)}
+    assert widths == {2: 2, 16: 2}, "no layer of this model is below 0.7; one of 4 columns is kept"
 
 
 def test_named_and_sensitive_layers_come_first(make_checkpoint: Make, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +123,25 @@ def test_what_cannot_be_reached_names_the_floor_and_changes_nothing(session: Ses
         session.solve("2MB", bpw=4)
     assert (session.plan, session.version) == (before, version)
     assert session.solve(floor + 1000).nbytes <= floor + 1000
+    with pytest.raises(wb.ConfigurationError) as caught:
+        session.solve(1_000_000)
+    assert session.solve(caught.value.floor).nbytes == caught.value.floor
+    with pytest.raises(wb.ConfigurationError, match=r"are the least.*is 1 short|1 short.*are the least"):
+        session.solve(caught.value.floor - 1)
+
+
+@pytest.mark.parametrize("target", ["mlx", "parquet"])
+def test_no_room_is_left_of_a_size(target: str, cache: Path) -> None:
+    with wb.open("zoo:digits-dit", target=target, cache=cache) as session:
+        smallest = min(
+            abs(one["nbytes"] - other["nbytes"])
+            for one, other in itertools.pairwise(session.options.to_pylist())
+            if one["layer"] == other["layer"] and one["nbytes"] != other["nbytes"]
+        )
+        for size in range(1_700_000, 4_000_000, 300_000):
+            session.set_bits("*", 8)  # where it begins must not matter
+            totals = session.solve(size)
+            assert size - max(0.002 * size, 4 * smallest) < totals.nbytes <= size
 
 
 def test_the_solver_is_no_worse_than_any_policy_at_equal_bytes(session: Session) -> None:

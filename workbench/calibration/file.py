@@ -54,6 +54,9 @@ SCHEMA = pa.schema(
 
 KINDS = ("linear", "conv", "embedding")
 
+NOT_NEGATIVE = ("variance", "absmax_p99", "absmax_p999")
+"""Scalars of a step that are never negative."""
+
 
 Axes = dict[str, FloatArray]
 """``steps`` and ``buckets``, [n, 2], ``step_calls`` and ``bucket_calls``, [n]."""
@@ -174,12 +177,13 @@ def _read_metadata(path: Path, schema: pa.Schema) -> tuple[dict[str, Any], Axes]
         ranges, counts = _numbers(path, text, axis), _numbers(path, text, calls)
         if counts.ndim != 1 or ranges.shape != (len(counts), 2) or not 1 <= len(counts) <= most:
             raise _wrong(path, f"the axis {axis!r} has the shape {ranges.shape} with {counts.shape} counts")
-        if (np.diff(ranges.reshape(-1)) < 0).any() or (counts <= 0).any():
+        low, high = ranges.T
+        if (low > high).any() or (low[1:] <= high[:-1]).any() or (counts <= 0).any():
             raise _wrong(path, f"the axis {axis!r} does not ascend, or has an interval without calls")
         axes |= {axis: ranges, calls: counts}
     try:
         made_by = json.loads(text.get("made_by", "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(path, "its made_by is not JSON") from error
     if not isinstance(made_by, dict):
         raise _wrong(path, "its made_by is not a mapping")
@@ -190,7 +194,7 @@ def _read_metadata(path: Path, schema: pa.Schema) -> tuple[dict[str, Any], Axes]
 def _numbers(path: Path, metadata: Mapping[str, str], key: str) -> FloatArray:
     try:
         array = np.array(json.loads(metadata[key]), np.float64)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _wrong(path, f"its {key!r} is not a list of numbers") from error
     if not np.isfinite(array).all():
         raise _wrong(path, f"its {key!r} has a value that is NaN or Inf")
@@ -228,9 +232,14 @@ def _record(path: Path, name: str, rows: list[dict[str, Any]], steps: int, bucke
     }
     for index, row in scalars.items():
         for field in STEP_FIELDS:
-            found[field][index] = _finite(path, name, field, row[field])
+            least = 0.0 if field in NOT_NEGATIVE else -math.inf
+            found[field][index] = _finite(path, name, field, row[field], least)
+        if row["minimum"] > row["maximum"]:
+            raise ValidationError(
+                f"{path}: minimum of {name!r} is above its maximum.", path=path, tensor=name
+            )
     sizes = {len(row[f"channel_{field}"]) for row in vectors.values() for field in CHANNEL_FIELDS}
-    if len(sizes) != 1:
+    if len(sizes) != 1 or 0 in sizes:
         raise _wrong(path, f"the layer {name!r} has channels of several numbers, {sorted(sizes)}", name)
     channels = {field: np.zeros((buckets, *sizes), np.float32) for field in CHANNEL_FIELDS}
     count, energy = np.zeros(buckets, np.int64), np.zeros(buckets)

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.calibration.axis import Interval
 from workbench.calibration.layer_record import (
+    MAX_BUCKETS,
     FloatArray,
     LayerRecord,
     SingleArray,
@@ -19,6 +20,9 @@ from workbench.plan import Kind
 
 SAMPLE = 4096
 """Most absolute values kept for the percentiles of a step."""
+
+SAMPLES = MAX_BUCKETS * SAMPLE
+"""Most kept for all the steps of a layer; where there are many, each keeps fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +48,18 @@ class Sample:
         self.values: SingleArray = np.empty(0, np.float32)
         self.share = math.inf
 
-    def add(self, values: SingleArray, share: float) -> None:
-        """Add values that are a given share of what they were drawn from."""
-        common = min(self.share, share)
-        self.values = np.concatenate([_thin(self.values, common / self.share), _thin(values, common / share)])
-        self.share = common
-        while self.values.size > SAMPLE:
+    def add(self, values: SingleArray, share: float, most: int = SAMPLE) -> None:
+        """Add values that are a given share of what they were drawn from, and keep at most so many."""
+        if values.size:
+            common = min(self.share, share)
+            kept = _thin(self.values, common / self.share)
+            self.values = np.concatenate([kept, _thin(values, common / share)])
+            self.share = common
+        self.shrink(most)
+
+    def shrink(self, most: int) -> None:
+        """Keep at most so many values."""
+        while self.values.size > most:
             self.values = self.values[::2]
             self.share /= 2
 
@@ -65,23 +75,23 @@ class StepTally:
     high: float = -math.inf
     sample: Sample = field(default_factory=Sample)
 
-    def add(self, summary: CallSummary) -> None:
-        """Count a call."""
+    def add(self, summary: CallSummary, most: int) -> None:
+        """Count a call, and keep at most so many values for percentiles."""
         total, squares, low, high = summary.sums
         self.count += summary.vectors * total.size
         self.total += float(total.sum())
         self.squares += float(squares.sum())
         self.low = min(self.low, float(low.min()))
         self.high = max(self.high, float(high.max()))
-        self.sample.add(summary.sample, summary.share)
+        self.sample.add(summary.sample, summary.share, most)
 
-    def absorb(self, other: StepTally) -> None:
-        """Take in another step."""
+    def absorb(self, other: StepTally, most: int) -> None:
+        """Take in another step, and keep at most so many values for percentiles."""
         self.count += other.count
         self.total += other.total
         self.squares += other.squares
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.sample.add(other.sample.values, other.sample.share)
+        self.sample.add(other.sample.values, other.sample.share, most)
 
 
 @dataclass(eq=False)
@@ -133,16 +143,20 @@ class LayerTally:
         self.buckets: dict[Interval, BucketTally] = {}
 
     @staticmethod
-    def nbytes(channels: int, steps: int, buckets: int) -> int:
-        """Most memory it takes for so many steps and buckets, in bytes."""
-        return buckets * 3 * 8 * channels + steps * 4 * SAMPLE
+    def nbytes(channels: int, buckets: int) -> int:
+        """Most memory it takes for so many buckets, whatever the number of steps, in bytes."""
+        return buckets * 3 * 8 * channels + 4 * SAMPLES
 
     def add(self, step: Interval, bucket: Interval, summary: CallSummary) -> None:
         """Count a call."""
+        if step not in self.steps:
+            self.steps[step] = StepTally()
+            for tally in self.steps.values():
+                tally.sample.shrink(self._most)
         if self.kind != "embedding":
-            self.steps.setdefault(step, StepTally()).add(summary)
+            self.steps[step].add(summary, self._most)
         else:
-            self.steps.setdefault(step, StepTally()).count += summary.vectors
+            self.steps[step].count += summary.vectors
         if bucket not in self.buckets:
             self.buckets[bucket] = BucketTally(*np.zeros((3, self.channels)))
         self.buckets[bucket].add(summary)
@@ -150,13 +164,19 @@ class LayerTally:
     def join_steps(self, stays: Interval, gone: Interval) -> None:
         """Two steps have become one."""
         if gone in self.steps:
-            self.steps.setdefault(stays, StepTally()).absorb(self.steps.pop(gone))
+            self.steps.setdefault(stays, StepTally()).absorb(self.steps.pop(gone), self._most)
 
     def join_buckets(self, stays: Interval, gone: Interval) -> None:
         """Two buckets have become one."""
         if gone in self.buckets:
             there = self.buckets.setdefault(stays, BucketTally(*np.zeros((3, self.channels))))
             there.absorb(self.buckets.pop(gone))
+
+    @property
+    def _most(self) -> int:
+        """Values kept for each step; changes when the number of steps passes a power of 2."""
+        steps = 1 << (len(self.steps) - 1).bit_length()
+        return SAMPLES // max(steps, MAX_BUCKETS)
 
     def record(self, steps: Sequence[Interval], buckets: Sequence[Interval]) -> LayerRecord:
         """The record of what was counted, on the given axes."""

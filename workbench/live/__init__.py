@@ -5,14 +5,11 @@ Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
 
 from workbench.live.capture import Capture, capture
 from workbench.live.clock import Clock, mask_ratio, timestep
-from workbench.live.importance import (
-    directional,
-    importance_by_gradients,
-    importance_by_trial,
-)
+from workbench.live.importance import directional, importance_by_gradients
 from workbench.live.modules import match_modules
 from workbench.live.pipelines import capture_pipeline
 from workbench.live.probes import categorical, gaussian
+from workbench.live.trials import importance_by_trial
 
 __all__ = [
     "Capture",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from workbench.calibration import CalibrationRecords, TimeAxis
 from workbench.calibration.axis import Interval
 from workbench.calibration.layer_record import MAX_BUCKETS, MAX_STEPS
-from workbench.calibration.tally import LayerTally
+from workbench.calibration.tally import CallSummary, LayerTally
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.live.clock import Clock, Read, clock_for
@@ -111,7 +111,7 @@ class Capture:
             layer.name for layer in checkpoint.layers if layer.params and layer.name not in self._modules
         )
         self.planned_bytes = sum(
-            LayerTally.nbytes(tally.channels, MAX_BUCKETS, buckets) for tally in self._tallies.values()
+            LayerTally.nbytes(tally.channels, buckets) for tally in self._tallies.values()
         )
 
     def __enter__(self) -> Self:
@@ -204,6 +204,8 @@ class Capture:
         started = stopwatch.perf_counter()
         tally = self._tallies[name]
         given = args[0] if args else kwargs["input"]
+        if not given.numel():
+            return
         parts = [part for _, _, part in self._now]
         try:
             summaries = self._observer.summarise(module, tally.kind, given, output, parts, self._samples)
@@ -214,7 +216,7 @@ class Capture:
                 tensor=name,
             ) from error
         for (step, bucket, _), summary in zip(self._now, summaries, strict=True):
-            _require_finite(name, summary.sums)
+            _require_finite(name, summary)
             tally.add(step, bucket, summary)
         self._inside += stopwatch.perf_counter() - started
 
@@ -232,10 +234,11 @@ class Capture:
         )
 
 
-def _require_finite(name: str, sums: Any) -> None:
-    if not np.isfinite(sums).all():
+def _require_finite(name: str, summary: CallSummary) -> None:
+    given = bool(np.isfinite(summary.sums).all())
+    if not (given and np.isfinite(summary.energy)):
         raise ValidationError(
-            f"The input of {name!r} has a value that is NaN or Inf. Look for the step that overflows; float16 often "
-            "does where bfloat16 does not.",
+            f"The {'output' if given else 'input'} of {name!r} has a value that is NaN or Inf. Look for the step that "
+            "overflows; float16 often does where bfloat16 does not.",
             tensor=name,
         )

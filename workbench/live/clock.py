@@ -122,11 +122,11 @@ def _argument(model: nn.Module, names: Sequence[str]) -> Read:
 
 def _bound(model: nn.Module, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     for name in names:
-        if name in kwargs:
+        if kwargs.get(name) is not None:
             return kwargs[name]
     given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
     for name in names:
-        if name in given:
+        if given.get(name) is not None:
             return given[name]
     raise ConfigurationError(
         f"{type(model).__name__} was called without {' or '.join(names)}, which is its time.", key="time"

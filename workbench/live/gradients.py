@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from workbench.live.modules import kind_of
 
@@ -107,35 +108,31 @@ class OutputGradients:
     def watching(self, model: nn.Module, now: Now) -> Iterator[None]:
         """Watch the outputs of all layers."""
 
-        def see(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
-            if not output.requires_grad:
-                return
-            power, bucket = _input_power(module, args[0]), now()
+        def see(name: str, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
+            if not torch.is_grad_enabled():
+                return None
+            # The first layers have no graph behind them: a zero that asks for a gradient begins it.
+            started = output if output.requires_grad else output + output.new_zeros(()).requires_grad_()
+            power, bucket = _input_power(module, args[0] if args else kwargs["input"]), now()
 
             def take(gradient: Tensor) -> None:
                 self.by_call[name][bucket] += power * float(gradient.float().square().sum())
 
-            output.register_hook(take)
+            started.register_hook(take)
+            return started
 
-        handles = [module.register_forward_hook(partial(see, name)) for name, module in self._modules.items()]
-        # Without a weight that asks for a gradient, the first layers would have no graph behind them.
-        weights = [module.weight for module in self._modules.values()]
-        asked = [weight.requires_grad for weight in weights]
-        for weight in weights:
-            weight.requires_grad_(True)
+        handles = [
+            module.register_forward_hook(partial(see, name), with_kwargs=True)
+            for name, module in self._modules.items()
+        ]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            for weight, before in zip(weights, asked, strict=True):
-                weight.requires_grad_(before)
-                weight.grad = None
 
     def end_run(self) -> None:
         """Nothing is kept of a run."""
-        for module in self._modules.values():
-            module.weight.grad = None
 
 
 def _input_power(module: Any, given: Tensor) -> float:
@@ -167,12 +164,17 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def checkpointed(model: nn.Module) -> Iterator[None]:
     """Keep only the inputs of each call of the model, and compute it again on the way back."""
     original = model.forward
+    own = "forward" in vars(model)
 
+    @wraps(original)  # the clock reads the arguments' names
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return torch.utils.checkpoint.checkpoint(original, *args, use_reentrant=False, **kwargs)
+        return checkpoint(original, *args, use_reentrant=False, **kwargs)
 
     model.forward = forward
     try:
         yield
     finally:
-        del model.forward
+        if own:
+            model.forward = original
+        else:
+            del model.forward

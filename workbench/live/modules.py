@@ -69,7 +69,7 @@ def match_modules(model: nn.Module, checkpoint: Checkpoint) -> dict[str, nn.Modu
     found = {}
     for layer in checkpoint.layers:
         name = theirs + layer.name.removesuffix(WEIGHT).removeprefix(ours)
-        if name not in modules:
+        if name not in modules or not layer.name.startswith(ours):
             continue
         shape = tuple(modules[name].weight.shape)
         if math.prod(shape) != layer.params or shape[0] != layer.rows:

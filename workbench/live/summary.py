@@ -32,7 +32,7 @@ class Observer:
     """Summarises calls; inputs that several layers share, as those of q, k and v, once."""
 
     def __init__(self) -> None:
-        self._last: tuple[Tensor, int, list[Inputs]] | None = None
+        self._last: tuple[Tensor, tuple[Any, ...], list[Inputs]] | None = None
 
     def forget(self) -> None:
         """Let go of the input that was seen last."""
@@ -77,14 +77,18 @@ class Observer:
     def _inputs(
         self, kind: Kind, given: Tensor, parts: list[Tensor | None], samples: int, module: Any
     ) -> list[Inputs]:
-        version = -1 if given.is_inference() else given._version
         if kind == "embedding":
             return [_lookups(_select(given, part, samples), module.num_embeddings) for part in parts]
+        # Tensors of the inference mode do not tell whether they were changed in place, so they are measured anew.
+        state = (
+            None if given.is_inference() else (given._version, kind, kind == "conv" and module.weight.dim())
+        )
+        if state and self._last and self._last[0] is given and self._last[1] == state:
+            return self._last[2]
+        found = [_channels(_select(given, part, samples), kind, module) for part in parts]
         # The reference keeps the tensor alive, so that it cannot be mistaken for a new one in the same memory.
-        if self._last is None or self._last[0] is not given or self._last[1] != version:
-            found = [_channels(_select(given, part, samples), kind, module) for part in parts]
-            self._last = given, version, found
-        return self._last[2]
+        self._last = (given, state, found) if state else None
+        return found
 
 
 def _select(values: Tensor, part: Tensor | None, samples: int) -> Tensor:

@@ -110,7 +110,8 @@ def _within(
     except ConfigurationError as error:
         if "floor" not in error.context:
             raise
-        allowed = f"at least {math.ceil(error.floor / 1e4) / 100:.2f}"
+        # With room for the digits of another budget, which the payload states.
+        allowed = f"at least {math.ceil((error.floor + 100) / 1e4) / 100:.2f}"
         raise ConfigurationError(
             f"{problem}; allowed: {allowed}. {error} (A lock is by layer_bit_widths or skip_sensitive_layers, a "
             "min_cosine is min_accuracy.)",

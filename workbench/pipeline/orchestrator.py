@@ -108,6 +108,7 @@ class DiffusionOrchestrator:
             pricing = pricing_of(self.config, checkpoint)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware
+                notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
             layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
             is_solved = plan is None and self.config.enable_mixed_precision
             work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes

@@ -18,9 +18,7 @@ from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
 from workbench.quantize import Error, count_weights, entropy_bits, find_range
 from workbench.thermo import entropy_widths
-
-BINS = 256
-"""Bins of the histogram whose entropy is the normalised histogram entropy."""
+from workbench.thermo.statistics import BINS
 
 SENSITIVE_ROLES = frozenset({"embedding", "norm", "head", "time_embed", "modulation"})
 """Roles that count as sensitive besides the layers that the user names."""

@@ -139,7 +139,10 @@ class Pricing:
             )
         unset = cls(time_aware, importance, 1.0)
         kappas = [
-            float(unset.kappa(layer).sum()) for layer in layers if layer.name in time_aware.records.layers
+            float(unset.kappa(layer).sum())
+            for layer in layers
+            if (record := time_aware.records.layers.get(layer.name))
+            and (importance == UNWEIGHTED or importance in record.sensitivity)
         ]
         typical = float(np.median(kappas)) if kappas else 1.0
         return cls(time_aware, importance, typical)
@@ -239,12 +242,12 @@ class Pricing:
     def _price(self, layer: Layer, record: LayerRecord, moments: Moments, energy: FloatArray) -> FloatArray:
         groups = self.time_aware.groups
         measured = record.sensitivity.get(self.estimator)
-        if self.estimator == UNWEIGHTED:
-            return np.nan_to_num(groups.shares / energy)
-        if measured is None:  # one that this estimator left out counts as a typical one
-            return np.nan_to_num(groups.shares * self.typical / energy)
-        sensitivity = np.bincount(groups.group_of, np.nan_to_num(measured), len(groups))
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):  # a layer may give nothing but zeros
+            if self.estimator == UNWEIGHTED:
+                return np.nan_to_num(groups.shares / energy, posinf=0.0)
+            if measured is None:  # one that this estimator left out counts as a typical one
+                return np.nan_to_num(groups.shares * self.typical / energy, posinf=0.0)
+            sensitivity = np.bincount(groups.group_of, np.nan_to_num(measured), len(groups))
             return np.nan_to_num(sensitivity / _white(layer, record.kind, moments), posinf=0.0)
 
 

@@ -248,6 +248,7 @@ def _measure(
             for value, found in zip(values, noise, strict=True)
         ]
     remaining = iter(values)
+    nothing = None if stress is None else [None if math.isnan(part) else 0.0 for part in stress.energy]
     kept = {"nsr": 0.0, "nsr_stderr": 0.0, "weight_nsr": 0.0, "cosine": 1.0}
     return [
         {
@@ -256,7 +257,7 @@ def _measure(
             "scheme": option.scheme,
             "group_size": option.group_size,
             "nbytes": option.nbytes,
-            "nsr_by_group": None if stress is None else [0.0] * len(stress.price),
+            "nsr_by_group": nothing,
             "code_entropy": None,
             **(kept if option.is_kept else next(remaining)),
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from workbench.thermo.options import cost_table, options_of
 from workbench.thermo.solver import certify, solve
 
 ROUNDS = 3
-"""How often a size is solved for, as what the file adds to the layers' data depends a little on the plan."""
+"""How often a size is solved for, as what a payload holds beside the layers' data depends a little on the plan."""
 
 
 class PricedCheckpoint:
@@ -94,34 +95,54 @@ class PricedCheckpoint:
             Bytes of the payload, headers and kept tensors included.
         constraints : Constraints
         draft : Plan
-            A plan of this checkpoint with the locks and the `made_by` of the one to be, which the payload states.
+            Any plan of this checkpoint with the locks and the `made_by` of the one to be, which the payload states.
 
         Raises
         ------
         ConfigurationError
             If there is none; carries the ``floor`` in bytes, and names what costs most.
         """
-        plan = draft
+        cheapest = self._payload(solve(self.costs, constraints, temperature=math.inf).choice, draft)
+        if cheapest.nbytes > size:
+            raise self._too_small(size, constraints, cheapest)
+        best, beside = cheapest, cheapest.beside
         for _ in range(ROUNDS):
-            beside = self.payload_bytes(plan) - plan.nbytes
-            try:
-                found = solve(self.costs, constraints, nbytes=max(size - beside, 0)).choice
-            except ConfigurationError as error:
-                if "floor" not in error.context:
-                    raise
-                floor = beside + error.context["floor"]
-                raise ConfigurationError(
-                    f"No payload of {size:,} bytes can be made: {floor:,} are the least, {beside:,} of them for "
-                    f"headers and the tensors that are no layers. {error}",
-                    key="size",
-                    value=size,
-                    floor=floor,
-                ) from error
-            plan = replace(draft, choices=self.choices(found.tolist()))
-            if self.payload_bytes(plan) <= size:
-                return found
-        raise ConfigurationError(
-            f"No plan found whose payload is within {size:,} bytes; the nearest has {self.payload_bytes(plan):,}.",
+            if size - beside < cheapest.nbytes - cheapest.beside:
+                break
+            found = self._payload(solve(self.costs, constraints, nbytes=size - beside).choice, draft)
+            if found.nbytes <= size:
+                best = min(best, found, key=lambda payload: self.costs.distortion_of(payload.choice))
+            if found.beside == beside:
+                break
+            beside = found.beside
+        return best.choice
+
+    def _payload(self, choice: IntArray, draft: Plan) -> _Payload:
+        plan = replace(draft, choices=self.choices(choice.tolist()))
+        nbytes = self.payload_bytes(plan)
+        return _Payload(choice, nbytes, nbytes - plan.nbytes)
+
+    def _too_small(self, size: int, constraints: Constraints, cheapest: _Payload) -> ConfigurationError:
+        floor, beside = cheapest.nbytes, cheapest.beside
+        try:
+            solve(self.costs, constraints, nbytes=max(size - beside, 0))
+            cause = ""
+        except ConfigurationError as error:
+            cause = f" {error}"
+        return ConfigurationError(
+            f"No payload of {size:,} bytes can be made: {floor:,} are the least, {beside:,} of them for headers and "
+            f"the tensors that are no layers.{cause}",
             key="size",
             value=size,
+            floor=floor,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Payload:
+    """What a choice would be written as."""
+
+    choice: IntArray
+    nbytes: int
+    beside: int
+    """Those of its bytes that are not the layers' data."""

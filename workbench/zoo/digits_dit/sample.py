@@ -32,7 +32,9 @@ def load(
         In evaluation mode.
     scheduler : DDIMScheduler
     """
-    model = DiTTransformer2DModel.from_pretrained(folder, subfolder="transformer", torch_dtype=dtype)
+    model = DiTTransformer2DModel.from_pretrained(
+        folder, subfolder="transformer", torch_dtype=dtype, low_cpu_mem_usage=False
+    )
     scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
     return model.eval(), scheduler
 
