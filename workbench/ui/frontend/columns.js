@@ -22,8 +22,9 @@ const number = (key, title, hint, width, value, format) => ({
 export function columnsOf(plan) {
   const { fixed: still } = plan;
   const text = (key, title, hint, width, value, extra = {}) => ({
-    key, title, hint, width, value, ...extra,
-    draw: (cell, _, row) => { cell.textContent = cell.title = value(plan, row); },
+    key, title, hint, width, value,
+    draw: (cell, _, row) => { cell.textContent = value(plan, row); },
+    ...extra,
   });
   const time = still.importance
     ? [
@@ -36,7 +37,7 @@ export function columnsOf(plan) {
   return [
     { key: "locked", title: "", label: "lock", hint: "locked: a solver leaves the layer as it is", width: 30,
       value: (p, row) => p.shown.locked[row], draw: drawLock },
-    text("name", "layer", "name", 270, (p, row) => p.names[row], { sticky: true }),
+    text("name", "layer", "name", 270, (p, row) => p.names[row], { sticky: true, draw: drawName }),
     text("role", "role", "role: what the layer is for", 104, (p, row) => p.roles[still.role[row]]),
     { ...text("shape", "shape", "rows, cols: the tensor's shape", 104, (p, row) => p.shapes[row]),
       right: true, value: (_, row) => still.params[row] },
@@ -64,6 +65,10 @@ export function columnsOf(plan) {
       custom: true,
     })),
   ];
+}
+
+function drawName(cell, plan, row) {
+  cell.textContent = cell.title = plan.names[row];
 }
 
 function drawLock(cell, plan, row) {

@@ -127,7 +127,7 @@ class Table {
     else if (found.act === "menu") this.openMenu(this.selection.current);
     else if (found.act === "move" || found.act === "page") {
       const by = found.act === "page" ? found.by * this.grid.page : found.by;
-      const to = at < 0 ? 0 : Math.max(0, Math.min(order.length - 1, at + by));
+      const to = Math.max(0, Math.min(order.length - 1, at + by));
       this.choose(() => this.selection.take(order, to, { extend: event.shiftKey }));
       this.grid.reveal(to);
     } else if (found.act === "toggle") {
