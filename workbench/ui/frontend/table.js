@@ -85,7 +85,7 @@ class Table {
     this.root.addEventListener("keydown", (event) => staysInside(event) && event.stopPropagation());
     this.grid.root.addEventListener("keydown", (event) => this.key(event));
     this.grid.root.addEventListener("copy", (event) => {
-      const names = this.selection.subject.map((row) => this.plan.names[row]);
+      const names = this.subject.map((row) => this.plan.names[row]);
       event.clipboardData.setData("text/plain", names.join("\n"));
       event.preventDefault();
     });
@@ -172,7 +172,7 @@ class Table {
     const button = event.target.closest("button");
     if (!button) return;
     const row = Number(button.closest(".aq-row").dataset.row);
-    const rows = this.selection.rows.has(row) ? this.selection.subject : [row];
+    const rows = this.selection.rows.has(row) ? this.subject : [row];
     if (button.classList.contains("aq-lock")) {
       this.edit(this.plan.shown.locked[row] ? "unlock" : "lock", undefined, rows);
       this.grid.root.focus({ preventScroll: true });
@@ -185,12 +185,17 @@ class Table {
     if (!this.selection.rows.has(row)) this.choose(() => this.selection.take(this.grid.order, position));
     this.grid.reveal(position);
     const anchor = this.grid.elementOf(row).querySelector(".aq-bits");
-    this.menu.show(this.plan, row, this.selection.subject, anchor);
+    this.menu.show(this.plan, row, this.subject, anchor);
+  }
+
+  // What an edit is about: chosen layers in sight of the filter, or that under the cursor.
+  get subject() {
+    return this.selection.subject.filter((row) => this.visible[row]);
   }
 
   // ---- the kernel ---------------------------------------------------------------------------------------------
 
-  edit(action, bits, rows = this.selection.subject) {
+  edit(action, bits, rows = this.subject) {
     if (this.connection.dead) return;
     const moves = action === "undo" || action === "redo";
     if (!moves && !rows.length) return;
@@ -292,7 +297,10 @@ class Table {
     const column = this.columns.find((one) => one.key === key);
     this.stale = false;
     this.grid.showSort(key, sort.startsWith("-"));
-    this.grid.setOrder(ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-")));
+    const order = ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-"));
+    this.visible = new Uint8Array(this.plan.count);
+    for (const row of order) this.visible[row] = 1;
+    this.grid.setOrder(order);
     this.refresh();
   }
 
@@ -316,8 +324,9 @@ class Table {
     const minCosine = this.model.get("min_cosine");
     const totals = plan.totals(minCosine);
     this.totals.update(totals, minCosine, this.grid.order.length, plan.count, connection.slow ? plan.pending.size : 0);
+    const subject = this.subject.length;
     this.bar.update({
-      chosen: selection.rows.size, subject: selection.subject.length, stale: this.stale, dead: connection.dead,
+      chosen: selection.rows.size, hidden: selection.rows.size && selection.rows.size - subject, subject, stale: this.stale, dead: connection.dead,
       canUndo: plan.canUndo || plan.pending.size, canRedo: plan.canRedo,
     });
     const current = this.grid.elementOf(selection.current);
