@@ -14,6 +14,7 @@ import { Selection } from "./selection.js";
 import { followTheme } from "./theme.js";
 
 const QUIET = 120; // ms until a selection that keeps moving is told to the kernel
+const PAUSE = 250; // ms without typing until a filter is
 
 class Table {
   constructor(model, host) {
@@ -72,7 +73,7 @@ class Table {
       current: () => this.point(this.model.get("current")),
       filter: () => {
         if (this.bar.filter.value === this.model.get("filter")) return;
-        this.bar.filter.value = this.model.get("filter");
+        this.bar.filter.value = this.asked = this.model.get("filter");
         this.refilter();
       },
       sort: () => this.refilter(),
@@ -97,7 +98,7 @@ class Table {
     this.bar.filter.addEventListener("input", () => this.refilter());
     this.bar.filter.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === "ArrowDown") this.grid.root.focus();
-      if (event.key === "Enter") this.refilter(true);
+      if (event.key === "Enter") this.ask();
       if (event.key !== "Escape") return;
       this.bar.filter.value = "";
       this.refilter();
@@ -260,7 +261,7 @@ class Table {
       this.bar.toggleForm(false);
     }
     this.showColumns();
-    this.refilter();
+    this.reorder();
   }
 
   // ---- what is shown ------------------------------------------------------------------------------------------
@@ -270,16 +271,23 @@ class Table {
     this.grid.setColumns(this.columns, this.model.get("widths"));
   }
 
-  refilter(now = false) {
+  refilter() {
     const text = this.bar.filter.value;
     this.bar.complain("");
     clearTimeout(this.asking);
+    this.asking = setTimeout(() => this.ask(), PAUSE);
     if (!text.startsWith("=")) this.mask = null;
-    this.asking = setTimeout(() => {
-      if (text !== this.model.get("filter")) this.connection.save("filter", text);
-      else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
-    }, now ? 0 : 250);
-    if (!text.startsWith("=") || !this.mask) this.reorder();
+    if (!this.mask) this.reorder();
+  }
+
+  // Tells the kernel of the filter, which answers if it is an expression; once for the same text.
+  ask() {
+    clearTimeout(this.asking);
+    const text = this.bar.filter.value;
+    if (text === this.asked) return;
+    this.asked = text;
+    if (text !== this.model.get("filter")) this.connection.save("filter", text);
+    else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
   }
 
   again() {
