@@ -38,7 +38,7 @@ export function columnsOf(plan) {
     { key: "locked", title: "", label: "lock", hint: "locked: a solver leaves the layer as it is", width: 30,
       value: (p, row) => p.shown.locked[row], draw: drawLock },
     text("name", "layer", "name", 236, (p, row) => p.names[row], { sticky: true, draw: drawName }),
-    text("role", "role", "role: what the layer is for", 94, (p, row) => p.roles[still.role[row]]),
+    text("role", "role", "role: what the layer is for", 100, (p, row) => p.roles[still.role[row]]),
     { ...text("shape", "shape", "rows, cols: the tensor's shape", 92, (p, row) => p.shapes[row]),
       right: true, value: (_, row) => still.params[row] },
     number("params", "params", "params: number of weights", 84, (_, row) => still.params[row], whole),
@@ -67,10 +67,12 @@ export function columnsOf(plan) {
   ];
 }
 
-// What is too long loses its beginning: the end tells layers apart.
+// Where a name is too long, what stands before the block's number shrinks first, the last part of the name never.
 function drawName(cell, plan, row) {
-  const text = cell.firstChild ?? cell.appendChild(element("bdi"));
-  text.textContent = plan.names[row].replace(/\.weight$/, "");
+  if (!cell.firstChild) cell.append(element("span", "aq-stem"), element("span"), element("span", "aq-leaf"));
+  const name = plan.names[row].replace(/\.weight$/, "");
+  const [, ...parts] = name.match(/^(.*?)(\.\d+\..*?)(\.[^.]*)?$/) ?? [name, name];
+  for (const [place, part] of [...cell.children].entries()) part.textContent = parts[place] ?? "";
   cell.title = plan.names[row];
 }
 
