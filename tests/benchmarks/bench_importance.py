@@ -21,10 +21,11 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from scipy.stats import spearmanr
-from subjects import CALIBRATION, Subject, digits, language_model, small_digits
+from subjects import CALIBRATION, JUDGED, Subject, digits, language_model, small_digits
 
 from workbench.calibration import CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.config import GROUP_SIZES
 from workbench.formats import target_named
 from workbench.live import (
     capture,
@@ -165,7 +166,9 @@ def pa_array(values: tuple[int, ...]) -> Any:
     return pa.array(values, pa.int32())
 
 
-def priced(checkpoint: Checkpoint, records: CalibrationRecords, importance: str) -> Any:
+def priced(
+    checkpoint: Checkpoint, records: CalibrationRecords, importance: str, groups: tuple[int, ...] = (GROUP,)
+) -> Any:
     pricing = None
     if importance != "weight":
         pricing = Pricing.of(TimeAwareQuantizer.of(records, 5), checkpoint.layers, importance)
@@ -173,7 +176,7 @@ def priced(checkpoint: Checkpoint, records: CalibrationRecords, importance: str)
         checkpoint,
         target_named("parquet"),
         schemes=["asymmetric"],
-        group_sizes=[GROUP],
+        group_sizes=groups,
         exact=True,
         pricing=pricing,
     )
@@ -216,11 +219,11 @@ def judge(
 def compare_plans(
     subject: Subject, checkpoint: Checkpoint, records: CalibrationRecords, seeds: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Plans of equal bytes, judged on held-out seeds."""
+    """Plans of the bytes of uniform ones in groups of 64, out of all group sizes, judged on held-out seeds."""
     modules = match_modules(subject.module, checkpoint)
     true = judged(subject, seeds)
     found = {}
-    table = priced(checkpoint, records, "weight")
+    table = priced(checkpoint, records, "weight", GROUP_SIZES)
     table_options = options_of(table)
     weight_only = cost_table(table, checkpoint.layers)
     for width in WIDTHS:  # with a scale and a zero point in float32 for 64 weights: 3 and 4 bits a weight
@@ -234,7 +237,7 @@ def compare_plans(
         budget = weight_only.nbytes_of(choices["uniform"][1])
         bpw = weight_only.bpw(budget)
         for importance in ("weight", UNWEIGHTED, *records.estimators):
-            costs = cost_table(priced(checkpoint, records, importance), checkpoint.layers)
+            costs = cost_table(priced(checkpoint, records, importance, GROUP_SIZES), checkpoint.layers)
             choices[importance] = costs, solve(costs, nbytes=budget).choice
         rows = []
         for name, (costs, choice) in choices.items():
@@ -272,7 +275,7 @@ def compare_plans(
 def judged(subject: Subject, seeds: int) -> list[torch.Tensor]:
     """The outputs of held-out seeds."""
     with torch.no_grad():
-        return [subject.judged(seed) for seed in range(100, 100 + seeds)]
+        return [subject.judged(seed) for seed in range(JUDGED, JUDGED + seeds)]
 
 
 @contextmanager

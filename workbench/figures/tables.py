@@ -40,7 +40,11 @@ def shortened(name: str, depth: int | None) -> str:
     within = name.removesuffix(".weight")
     if depth is not None:
         within = within.split(f".{depth}.", 1)[-1]
-    tail = within if len(within) <= LENGTH else f"…{within[1 - LENGTH :].lstrip('.')}"
+    tail = within
+    while len(tail) >= LENGTH and "." in tail:  # whole parts go, from the front
+        tail = tail.partition(".")[2]
+    if tail != within:
+        tail = f"…{tail}"
     return tail if depth is None else f"{depth}: {tail}"
 
 
