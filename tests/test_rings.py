@@ -16,12 +16,15 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 RINGS = (
-    ("errors", "config_sources", "text_file", "config", "reference", "backend", "plan", "work", "zoo"),
+    (
+        "errors", "config_sources", "text_file", "config", "reference", "backend", "plan", "work", "expressions",
+        "zoo",
+    ),
     ("checkpoint", "calibration", "quantize", "formats", "thermo"),
     ("pipeline", "session", "live"),
     ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*"),
     ("__init__",),
-)
+)  # fmt: skip
 """Modules and folders of workbench, each free to import what stands before it. ``zoo`` is only its own
 ``__init__``; ``__init__`` is the package's."""
 

@@ -429,3 +429,45 @@ def test_sizes_as_people_write_them(text: int | str, nbytes: int) -> None:
 def test_sizes_that_mean_nothing(text: str) -> None:
     with pytest.raises(wb.ConfigurationError, match="not a size"):
         parse_size(text)
+
+
+def test_a_snapshot_is_of_one_version(session: Session) -> None:
+    session.lock("proj_out_2.weight", bits=8)
+    session.set_bits("*attn1*", 6)
+    now = session.snapshot
+    assert session.snapshot is now, "remembered until the next edit"
+    assert (now.version, now.totals, now.can_undo, now.can_redo) == (2, session.totals, True, False)
+    assert now.present.equals(session.thermodynamics)
+    names = session.layers["name"].to_pylist()
+    assert [name for name, locked in zip(names, now.locked, strict=True) if locked] == ["proj_out_2.weight"]
+    chosen = session.options.take(now.rows).select(["layer", "bits", "scheme", "group_size", "nbytes"])
+    assert {row.pop("layer"): wb.Option(**row) for row in chosen.to_pylist()} == session.plan.choices
+    session.undo()
+    assert (session.snapshot.version, session.snapshot.can_redo) == (3, True)
+
+
+def test_the_menu_is_what_edits_do(session: Session) -> None:
+    menu = session.menu
+    names = session.layers["name"].to_pylist()
+    for column, edit in enumerate([*(lambda b=b: session.set_bits("*", b) for b in range(2, 9)), None]):
+        session.keep("*") if edit is None else edit()
+        assert menu[:, column].tolist() == session.snapshot.rows.tolist()
+    assert all(option.is_kept for option in session.plan.choices.values())
+    assert session.undo(), "keeping is one step"
+    assert session.options.take(menu[:, -1])["layer"].to_pylist() == names
+
+
+def test_expressions_speak_of_the_layers_and_the_present_plan(session: Session) -> None:
+    session.lock("*to_v*")
+    session.set_bits("*attn1*", 6)
+    assert session.where('bits == 6 and "to_v" in name') == session.select("*attn1.to_v.weight")
+    assert session.where("locked") == session.locked
+    assert session.where("role == 'modulation'") == session.select("role:modulation")
+    assert session.evaluate("nsr").sum() == pytest.approx(session.totals.nsr)
+    assert session.evaluate("8 * nbytes / params").tolist() == pytest.approx(
+        session.thermodynamics["bpw"].to_pylist()
+    )
+    assert session.evaluate("rows * cols").tolist() == session.layers["params"].to_pylist()
+    assert np.isnan(session.evaluate("depth")).sum() == session.layers["depth"].null_count
+    with pytest.raises(wb.ConfigurationError, match="did you mean cosine"):
+        session.where("cosin > 0.99")

@@ -4,6 +4,6 @@ from workbench.session.job import Job
 from workbench.session.observers import ObserverWarning
 from workbench.session.opening import open_session
 from workbench.session.session import Session
-from workbench.session.values import Change, Totals
+from workbench.session.values import Change, Snapshot, Totals
 
-__all__ = ["Change", "Job", "ObserverWarning", "Session", "Totals", "open_session"]
+__all__ = ["Change", "Job", "ObserverWarning", "Session", "Snapshot", "Totals", "open_session"]

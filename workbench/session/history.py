@@ -37,6 +37,16 @@ class History:
         self._past: list[Tuning] = []
         self._future: list[Tuning] = []
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to go back from."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone edit."""
+        return bool(self._future)
+
     def push(self, tuning: Tuning) -> None:
         """Make an edit; what was undone before is forgotten."""
         self._past.append(self.present)

@@ -10,8 +10,15 @@ from workbench.session.study import Study
 from workbench.thermo import gibbs, local_temperatures
 
 
-def present_table(study: Study, tuning: Tuning) -> pa.Table:
+def present_table(study: Study, tuning: Tuning, temperature: float) -> pa.Table:
     """The option of each layer, what it costs, and how settled it is.
+
+    Parameters
+    ----------
+    study : Study
+    tuning : Tuning
+    temperature : float
+        The plan's price of a bit, of its totals.
 
     Returns
     -------
@@ -25,11 +32,9 @@ def present_table(study: Study, tuning: Tuning) -> pa.Table:
     """
     choice = np.array(tuning.choice, np.int64)
     rows = np.arange(len(choice))
-    counts = [len(options) for options in study.options]
-    # Prices stand layer by layer in the order of the options.
-    present = study.prices.take(np.cumsum([0, *counts])[:-1] + choice)
+    present = study.prices.take(study.starts + choice)
     up, down = local_temperatures(study.costs, choice)
-    ensemble = gibbs(study.costs, study.totals(tuning).temperature)
+    ensemble = gibbs(study.costs, temperature)
     nbytes = study.costs.nbytes[rows, choice]
     return pa.table(
         {

@@ -11,137 +11,26 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from workbench.calibration import TimeAwareQuantizer
-from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
-from workbench.formats import Target
 from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
-from workbench.session.history import History, Tuning
+from workbench.session.history import Tuning
 from workbench.session.job import Job
-from workbench.session.observers import Observers
-from workbench.session.over_time import damage_by_group
-from workbench.session.present import present_table
-from workbench.session.study import Patterns, Study
+from workbench.session.outlook import Outlook
+from workbench.session.study import Patterns
 from workbench.session.table import html_table, text_table
-from workbench.session.values import Change, Totals, parse_size, plain_values
-from workbench.thermo import Constraints, Pricing, compare, solve
+from workbench.session.values import Change, Totals, parse_size
+from workbench.thermo import Constraints, compare
 from workbench.work import ProgressCallback
 
 
-class Session:
+class Session(Outlook):
     """A checkpoint, what was measured of it, and the plan being tuned; safe to use from several threads.
 
     Made by `workbench.open`. Every edit is one step of undo, and tells the observers which rows changed.
     """
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._lock = threading.RLock()
-        self._observers = Observers()
-        self._history = History(study.uniform(4))
-        self._version = 0
-
-    # ---- looking ------------------------------------------------------------------------------------------
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """What is studied."""
-        return self._study.checkpoint
-
-    @property
-    def target(self) -> Target:
-        """The export format."""
-        return self._study.target
-
-    @property
-    def layers(self) -> pa.Table:
-        """A row a layer, see `workbench.thermo.profile.profile`."""
-        return self._study.profile
-
-    @property
-    def options(self) -> pa.Table:
-        """A row a layer × option, see `workbench.thermo.options.price`."""
-        return self._study.prices
-
-    @property
-    def version(self) -> int:
-        """Number of changes so far; it only grows."""
-        return self._version
-
-    @property
-    def plan(self) -> Plan:
-        """The present plan."""
-        with self._lock:
-            tuning = self._history.present
-        return self._study.plan(tuning)
-
-    @property
-    def totals(self) -> Totals:
-        """What the present plan adds up to."""
-        with self._lock:
-            tuning = self._history.present
-        return self._study.totals(tuning)
-
-    @property
-    def locked(self) -> tuple[str, ...]:
-        """Names of the layers that a solver leaves as they are."""
-        with self._lock:
-            return tuple(self._study.layers[row].name for row in sorted(self._history.present.locks))
-
-    @property
-    def thermodynamics(self) -> pa.Table:
-        """What follows from the present plan for each layer, see `workbench.session.present.present_table`."""
-        with self._lock:
-            tuning = self._history.present
-        return present_table(self._study, tuning)
-
-    @property
-    def time_aware(self) -> TimeAwareQuantizer | None:
-        """The calibration records and their time groups; None without a calibration."""
-        return None if self._study.pricing is None else self._study.pricing.time_aware
-
-    @property
-    def importance(self) -> pa.Table:
-        """How much the output feels each layer, see `workbench.thermo.Pricing.table`.
-
-        Raises
-        ------
-        ConfigurationError
-            If the session has no calibration.
-        """
-        return self._pricing.table(self._study.layers)
-
-    @property
-    def damage_by_group(self) -> NDArray[np.float64]:
-        """What each time group adds to the D of each layer under the present plan, [layers, groups].
-
-        NaN for layers without a record.
-
-        Raises
-        ------
-        ConfigurationError
-            If the session has no calibration.
-        """
-        return damage_by_group(self.thermodynamics, self._pricing, self.checkpoint)
-
-    def select(self, patterns: Patterns) -> tuple[str, ...]:
-        """Names of the layers that match.
-
-        Parameters
-        ----------
-        patterns : str or iterable of str
-            Layer names, globs on names (case counts, ``*`` crosses dots), or globs on roles after ``role:``.
-
-        Raises
-        ------
-        ConfigurationError
-            If one of them matches no layer.
-        """
-        return tuple(self._study.layers[row].name for row in self._study.rows(patterns))
 
     # ---- editing ------------------------------------------------------------------------------------------
 
@@ -174,6 +63,17 @@ class Session:
                 f"{layer!r} cannot be stored as {option} in {self.target.name}.", key="option", value=option
             )
         places = {row: self._study.options[row].index(option)}
+        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
+
+    def keep(self, patterns: Patterns) -> None:
+        """Leave layers in their source dtype.
+
+        Raises
+        ------
+        ConfigurationError
+            If a pattern matches nothing.
+        """
+        places = {row: self._study.place_kept(row) for row in self._study.rows(patterns)}
         self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
 
     def lock(self, patterns: Patterns, bits: int | None = None) -> None:
@@ -232,33 +132,11 @@ class Session:
         ConfigurationError
             If there is not one goal, or it cannot be met: the message names what costs most and the floor.
         """
-        goals = {"size": size, "bpw": bpw, "temperature": temperature, "max_nsr": max_nsr}
-        asked = {**goals, "min_cosine": min_cosine, "floors": floors, "ceilings": ceilings, "ties": ties}
-        made_by = {"method": "solver", **plain_values(asked)}
-
-        def solved(now: Tuning) -> Tuning:
-            limits = Constraints(
-                floors=self._study.limits(floors, 0),
-                ceilings=self._study.limits(ceilings, 64),
-                min_cosine=min_cosine,
-                ties=[self._study.rows(tie) for tie in ties],
+        self._edit(
+            lambda now: self._study.solved(
+                now, size, bpw, temperature, max_nsr, min_cosine, floors, ceilings, ties
             )
-            ahead = replace(now, made_by=made_by, limits=limits)
-            if size is None:
-                found = solve(
-                    self._study.costs,
-                    self._study.limits_of(ahead),
-                    bpw=bpw,
-                    temperature=temperature,
-                    max_distortion=max_nsr,
-                ).choice
-            elif bpw is temperature is max_nsr is None:
-                found = self._study.within(parse_size(size), ahead)
-            else:
-                raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
-            return replace(ahead, choice=tuple(found.tolist()))
-
-        self._edit(solved)
+        )
         return self.totals
 
     def undo(self) -> bool:
@@ -341,16 +219,6 @@ class Session:
 
     # ---- behind it ----------------------------------------------------------------------------------------
 
-    @property
-    def _pricing(self) -> Pricing:
-        if self._study.pricing is None:
-            raise ConfigurationError(
-                "The session has no calibration. Open it with one: wb.open(…, calibration=…); "
-                "workbench.live.capture makes it.",
-                key="calibration",
-            )
-        return self._study.pricing
-
     def _edit(self, change: Callable[[Tuning], Tuning]) -> None:
         with self._lock:
             before = self._history.present
@@ -375,7 +243,7 @@ class Session:
             return
         moved = {row for row, place in enumerate(after.choice) if place != before.choice[row]}
         rows = tuple(sorted(moved | (before.locks ^ after.locks)))
-        self._observers.note(Change(self._version, rows, self._study.totals(after)))
+        self._observers.note(Change(self._version, rows, self._totals(after)))
 
 
 def _with_places(now: Tuning, places: Mapping[int, int], made_by: Mapping[str, Any]) -> Tuning:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -15,8 +15,8 @@ from workbench.formats import Target
 from workbench.plan import Layer, Plan
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
-from workbench.session.values import Totals
-from workbench.thermo import Constraints, CostTable, PricedCheckpoint, Pricing
+from workbench.session.values import Totals, parse_size, plain_values
+from workbench.thermo import Constraints, CostTable, PricedCheckpoint, Pricing, solve
 from workbench.thermo.costs import IntArray
 
 Patterns = str | Iterable[str]
@@ -60,6 +60,8 @@ class Study:
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
         self.options = self.priced.options
         self.costs: CostTable = self.priced.costs
+        # Prices stand layer by layer in the order of the options.
+        self.starts: IntArray = np.cumsum([0, *(len(options) for options in self.options)])[:-1]
         self._wish = scheme, group_size
 
     def uniform(self, bits: int) -> Tuning:
@@ -86,6 +88,50 @@ class Study:
         """Place of a layer's option of a width in the session's scheme and group size."""
         option = self.target.quantized(self.layers[row], bits, *self._wish)
         return self.options[row].index(option)
+
+    def place_kept(self, row: int) -> int:
+        """Place of the option that leaves a layer in its source dtype."""
+        return next(place for place, option in enumerate(self.options[row]) if option.is_kept)
+
+    def menu(self) -> IntArray:
+        """Rows of the prices: what every layer gets at 2 … 8 bits, and what keeps it, [layers, 8]."""
+        places = [
+            [*(self.place(row, bits) for bits in range(2, 9)), self.place_kept(row)]
+            for row in range(len(self.layers))
+        ]
+        return self.starts[:, None] + np.array(places, np.int64).reshape(-1, 8)
+
+    def solved(
+        self,
+        now: Tuning,
+        size: int | str | None = None,
+        bpw: float | None = None,
+        temperature: float | None = None,
+        max_nsr: float | None = None,
+        min_cosine: float | None = None,
+        floors: Mapping[str, int] | None = None,
+        ceilings: Mapping[str, int] | None = None,
+        ties: Sequence[Patterns] = (),
+    ) -> Tuning:
+        """The best tuning for one goal, see `Session.solve`; the locks stay."""
+        goals = {"size": size, "bpw": bpw, "temperature": temperature, "max_nsr": max_nsr}
+        asked = {**goals, "min_cosine": min_cosine, "floors": floors, "ceilings": ceilings, "ties": ties}
+        limits = Constraints(
+            floors=self.limits(floors, 0),
+            ceilings=self.limits(ceilings, 64),
+            min_cosine=min_cosine,
+            ties=[self.rows(tie) for tie in ties],
+        )
+        ahead = replace(now, made_by={"method": "solver", **plain_values(asked)}, limits=limits)
+        if size is None:
+            found = solve(
+                self.costs, self.limits_of(ahead), bpw=bpw, temperature=temperature, max_distortion=max_nsr
+            ).choice
+        elif bpw is temperature is max_nsr is None:
+            found = self.within(parse_size(size), ahead)
+        else:
+            raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
+        return replace(ahead, choice=tuple(found.tolist()))
 
     def limits(self, limits: Mapping[str, int] | None, otherwise: int) -> list[int] | None:
         if not limits:

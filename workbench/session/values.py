@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from workbench.errors import ConfigurationError
 
 
@@ -39,6 +43,26 @@ class Change:
     """Layers, by index, whose option or lock is another."""
     totals: Totals
     """The totals after the change."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The plan at one version of a session, and what follows from it, layer by layer."""
+
+    version: int
+    """Version of the session."""
+    rows: NDArray[np.int64]
+    """Row of each layer's option in `Session.options`, [layers]."""
+    locked: NDArray[np.bool_]
+    """Whether a solver leaves the layer as it is, [layers]."""
+    totals: Totals
+    """What it adds up to."""
+    present: pa.Table
+    """A row a layer, see `workbench.session.present.present_table`."""
+    can_undo: bool
+    """Whether there is an edit to take back."""
+    can_redo: bool
+    """Whether there is one to make again."""
 
 
 _UNITS = {"": 1, "B": 1} | {

@@ -66,8 +66,9 @@ def gibbs(costs: CostTable, temperature: float, tau: float | None = None) -> Ens
     far = np.where(p > 0, excess, 0.0) / tau
     mean = (p * far).sum(axis=1, keepdims=True)
     widths, column = np.unique(costs.bits[costs.legal], return_inverse=True)
-    by_width = np.zeros((len(costs), len(widths)))
-    np.add.at(by_width, (np.nonzero(costs.legal)[0], column), p[costs.legal])
+    cells = np.nonzero(costs.legal)[0] * len(widths) + column
+    summed: FloatArray = np.bincount(cells, p[costs.legal], len(costs) * len(widths)).astype(np.float64)
+    by_width = summed.reshape(len(costs), len(widths))
     np.minimum(by_width, 1.0, out=by_width)
     logs = np.log(by_width, out=np.zeros(by_width.shape), where=by_width > 0)
     return Ensemble(

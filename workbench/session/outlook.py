@@ -1,0 +1,214 @@
+"""`Outlook`: everything about a session that can be looked at."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from workbench.calibration import TimeAwareQuantizer
+from workbench.checkpoint import Checkpoint
+from workbench.errors import ConfigurationError
+from workbench.expressions import evaluate, mask
+from workbench.formats import Target
+from workbench.plan import Plan
+from workbench.session.columns import layer_columns
+from workbench.session.history import History, Tuning
+from workbench.session.observers import Observers
+from workbench.session.over_time import damage_by_group
+from workbench.session.present import present_table
+from workbench.session.study import Patterns, Study
+from workbench.session.values import Snapshot, Totals
+from workbench.thermo import Pricing
+
+
+class Outlook:
+    """The half of a `Session` that changes nothing.
+
+    Parameters
+    ----------
+    study : Study
+        What was measured; the plan begins with 4 bits for every layer.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._lock = threading.RLock()
+        self._observers = Observers()
+        self._history = History(study.uniform(4))
+        self._version = 0
+        self._known: tuple[Tuning, Totals] | None = None
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is studied."""
+        return self._study.checkpoint
+
+    @property
+    def target(self) -> Target:
+        """The export format."""
+        return self._study.target
+
+    @property
+    def layers(self) -> pa.Table:
+        """A row a layer, see `workbench.thermo.profile.profile`."""
+        return self._study.profile
+
+    @property
+    def options(self) -> pa.Table:
+        """A row a layer × option, see `workbench.thermo.options.price`."""
+        return self._study.prices
+
+    @property
+    def version(self) -> int:
+        """Number of changes so far; it only grows."""
+        return self._version
+
+    @property
+    def plan(self) -> Plan:
+        """The present plan."""
+        with self._lock:
+            tuning = self._history.present
+        return self._study.plan(tuning)
+
+    @property
+    def totals(self) -> Totals:
+        """What the present plan adds up to."""
+        with self._lock:
+            tuning = self._history.present
+        return self._totals(tuning)
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Names of the layers that a solver leaves as they are."""
+        with self._lock:
+            return tuple(self._study.layers[row].name for row in sorted(self._history.present.locks))
+
+    @property
+    def thermodynamics(self) -> pa.Table:
+        """What follows from the present plan for each layer, see `workbench.session.present.present_table`."""
+        return self.snapshot.present
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The present plan and what follows from it, all of one version; remembered until the next edit."""
+        with self._lock:
+            now = self._history.present, self._version, self._history.can_undo, self._history.can_redo
+            if self._snapshot is not None and self._snapshot.version == self._version:
+                return self._snapshot
+        tuning, version, can_undo, can_redo = now
+        totals = self._totals(tuning)
+        locked = np.zeros(len(tuning.choice), np.bool_)
+        locked[list(tuning.locks)] = True
+        rows = self._study.starts + np.array(tuning.choice, np.int64)
+        present = present_table(self._study, tuning, totals.temperature)
+        found = Snapshot(version, rows, locked, totals, present, can_undo, can_redo)
+        with self._lock:
+            if version == self._version:
+                self._snapshot = found
+        return found
+
+    @property
+    def menu(self) -> NDArray[np.int64]:
+        """Rows in `options` of what `set_bits` gives each layer at 2, 3, … 8 bits, and of what `keep` does."""
+        return self._study.menu()
+
+    @property
+    def time_aware(self) -> TimeAwareQuantizer | None:
+        """The calibration records and their time groups; None without a calibration."""
+        return None if self._study.pricing is None else self._study.pricing.time_aware
+
+    @property
+    def importance(self) -> pa.Table:
+        """How much the output feels each layer, see `workbench.thermo.Pricing.table`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the session has no calibration.
+        """
+        return self._pricing.table(self._study.layers)
+
+    @property
+    def damage_by_group(self) -> NDArray[np.float64]:
+        """What each time group adds to the D of each layer under the present plan, [layers, groups].
+
+        NaN for layers without a record.
+
+        Raises
+        ------
+        ConfigurationError
+            If the session has no calibration.
+        """
+        return damage_by_group(self.thermodynamics, self._pricing, self.checkpoint)
+
+    def select(self, patterns: Patterns) -> tuple[str, ...]:
+        """Names of the layers that match.
+
+        Parameters
+        ----------
+        patterns : str or iterable of str
+            Layer names, globs on names (case counts, ``*`` crosses dots), or globs on roles after ``role:``.
+
+        Raises
+        ------
+        ConfigurationError
+            If one of them matches no layer.
+        """
+        return tuple(self._study.layers[row].name for row in self._study.rows(patterns))
+
+    def evaluate(self, expression: str) -> NDArray[Any]:
+        """The values of an expression over the layers, see `workbench.expressions`.
+
+        Parameters
+        ----------
+        expression : str
+            Such as ``"8 * nbytes / params"``; its columns are those of `workbench.session.columns.layer_columns`.
+
+        Returns
+        -------
+        array of float64 or bool, [layers]
+
+        Raises
+        ------
+        ConfigurationError
+            If it is no expression.
+        """
+        return evaluate(expression, self.columns)
+
+    def where(self, expression: str) -> tuple[str, ...]:
+        """Names of the layers for which a condition such as ``'bits < 4 and "attn" in name'`` holds.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is no expression, or no condition.
+        """
+        found = np.flatnonzero(mask(expression, self.columns))
+        return tuple(self._study.layers[row].name for row in found.tolist())
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What expressions speak of, see `workbench.session.columns.layer_columns`."""
+        now = self.snapshot
+        return layer_columns(self.layers, now.present, now.locked)
+
+    @property
+    def _pricing(self) -> Pricing:
+        if self._study.pricing is None:
+            raise ConfigurationError(
+                "The session has no calibration. Open it with one: wb.open(…, calibration=…); "
+                "workbench.live.capture makes it.",
+                key="calibration",
+            )
+        return self._study.pricing
+
+    def _totals(self, tuning: Tuning) -> Totals:
+        known = self._known
+        if known is None or known[0] is not tuning:
+            known = self._known = tuning, self._study.totals(tuning)
+        return known[1]

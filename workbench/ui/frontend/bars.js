@@ -1,0 +1,135 @@
+// What stands above and below the rows: filter, edits of the chosen layers, extra columns, messages, totals.
+
+import { element, paint } from "./columns.js";
+import { fixed, percent, significant, size, whole } from "./format.js";
+
+const button = (text, title, onClick, name = "") => {
+  const made = element("button", `aq-button ${name}`, { type: "button", title });
+  made.append(text);
+  made.setAttribute("aria-label", title);
+  made.addEventListener("click", onClick);
+  return made;
+};
+
+export class Bar {
+  constructor(acts) {
+    this.filter = element("input", "aq-filter", {
+      type: "search", spellcheck: false, placeholder: "filter: attn q, or = bits < 4 and nsr > 0.01",
+      title: "words in name and role; after =, a condition over the columns (/)",
+    });
+    this.filter.setAttribute("aria-label", "filter layers");
+    this.fault = element("div", "aq-fault", { hidden: true, id: `aq-fault-${Math.random().toString(36).slice(2)}` });
+    this.filter.setAttribute("aria-describedby", this.fault.id);
+    this.again = button("↻", "filter and sort again by what the layers are now", acts.again, "aq-again");
+    this.count = element("span", "aq-count");
+    this.edits = [2, 3, 4, 5, 6, 7, 8].map((bits) => {
+      const swatch = element("span", "aq-swatch");
+      paint(swatch, bits, false);
+      const made = button(swatch, `${bits} bits (${bits})`, () => acts.edit("bits", bits), "aq-width");
+      made.append(`${bits}`);
+      made.dataset.bits = bits;
+      return made;
+    });
+    this.edits.push(
+      button("keep", "keep the source dtype (K)", () => acts.edit("keep"), "aq-keep"),
+      button("lock", "lock or unlock (L)", () => acts.edit("toggle"), "aq-toggle"),
+    );
+    this.undo = button("↶", "undo (Ctrl+Z)", () => acts.edit("undo"), "aq-undo");
+    this.redo = button("↷", "redo (Ctrl+Shift+Z)", () => acts.edit("redo"), "aq-redo");
+    this.add = button("+ column", "add a column by an expression", () => this.toggleForm(), "aq-add");
+    this.form = this.makeForm(acts.addColumn);
+    const bulk = element("div", "aq-bulk", {}, this.count, ...this.edits);
+    bulk.setAttribute("role", "group");
+    bulk.setAttribute("aria-label", "edit the chosen layers");
+    this.root = element("div", "aq-bar", {},
+      element("div", "aq-filters", {}, this.filter, this.again), bulk,
+      element("div", "aq-rest", {}, this.undo, this.redo, this.add), this.form, this.fault);
+  }
+
+  makeForm(addColumn) {
+    this.title = element("input", "", { placeholder: "title", size: 10, maxLength: 40, spellcheck: false });
+    this.title.setAttribute("aria-label", "title of the column");
+    this.expression = element("input", "aq-expression", {
+      placeholder: "expression, such as 1e9 * nsr / nbytes", maxLength: 1000, spellcheck: false,
+    });
+    this.expression.setAttribute("aria-label", "expression of the column");
+    const submit = () => addColumn(this.title.value.trim(), this.expression.value.trim());
+    const form = element("div", "aq-form", { hidden: true },
+      this.title, "=", this.expression, button("add", "add the column", submit));
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") submit();
+      if (event.key === "Escape") this.toggleForm(false);
+    });
+    return form;
+  }
+
+  toggleForm(show = this.form.hidden) {
+    this.form.hidden = !show;
+    this.complain("");
+    if (show) this.title.focus();
+    else this.add.focus();
+  }
+
+  complain(text) {
+    this.fault.textContent = text;
+    this.fault.hidden = !text;
+    this.filter.setAttribute("aria-invalid", Boolean(text) && this.form.hidden);
+  }
+
+  update({ chosen, subject, stale, canUndo, canRedo, dead }) {
+    this.count.textContent = chosen ? `${whole(chosen)} chosen` : "";
+    for (const edit of this.edits) edit.disabled = dead || !subject;
+    this.undo.disabled = dead || !canUndo;
+    this.redo.disabled = dead || !canRedo;
+    this.again.hidden = !stale;
+  }
+}
+
+// Messages that matter until they are dismissed, or a state that lasts.
+export class Strip {
+  constructor() {
+    this.text = element("span");
+    this.root = element("div", "aq-strip", { hidden: true }, this.text,
+      button("×", "dismiss", () => this.say(""), "aq-dismiss"));
+    this.root.setAttribute("role", "alert");
+  }
+
+  say(text, kind = "error") {
+    this.text.textContent = text;
+    this.root.hidden = !text;
+    this.root.dataset.kind = kind;
+  }
+}
+
+const PARTS = [
+  ["nbytes", "size", "bytes of the payload", size],
+  ["ratio", "ratio", "source bytes over payload bytes", (value) => `${fixed(2)(value)}×`],
+  ["bpw", "bpw", "bits per layer weight, scales included", fixed(3)],
+  ["nsr", "ΣD", "predicted damage, Σ D over the layers", significant],
+  ["gap", "gap ≤", "by how much another plan of these bytes could be better, at most", percent],
+  ["temperature", "T", "price of a bit: damage saved per bit more", significant],
+  ["below", "under cosine", "layers whose cosine is below the least one wanted", whole],
+  ["locks", "locked", "layers that a solver leaves as they are", whole],
+];
+
+export class Totals {
+  constructor() {
+    this.values = Object.fromEntries(PARTS.map(([key]) => [key, element("b")]));
+    this.labels = {};
+    this.shown = element("span", "aq-shown");
+    this.root = element("div", "aq-totals", {}, ...PARTS.map(([key, label, title]) => {
+      this.labels[key] = element("span", "", { textContent: label });
+      const part = element("span", "aq-total", { title }, this.labels[key], this.values[key]);
+      part.dataset.total = key;
+      return part;
+    }), this.shown);
+  }
+
+  update(totals, minCosine, shown, count, waiting) {
+    for (const [key, , , format] of PARTS) this.values[key].textContent = format(totals[key]);
+    this.labels.below.textContent = `under cosine ${minCosine}`;
+    this.root.classList.toggle("aq-estimate", totals.estimate);
+    const rows = shown === count ? `${whole(count)} layers` : `${whole(shown)} of ${whole(count)} layers`;
+    this.shown.textContent = waiting ? `${rows} · ${waiting} ${waiting > 1 ? "edits wait" : "edit waits"}` : rows;
+  }
+}

@@ -1,0 +1,199 @@
+// The rows on screen: a header that stays, a pool of row elements, and as much empty height as there are layers.
+
+import { element } from "./columns.js";
+
+export const ROW = 26;
+const SPARE = 6;
+let made = 0;
+
+export class Grid {
+  constructor({ label, paint, onSort, onResize, onRemove }) {
+    Object.assign(this, { paint, onSort, onResize, onRemove, pool: [], order: [], columns: [], id: `aq${++made}` });
+    this.header = element("div", "aq-row aq-header");
+    this.header.setAttribute("role", "row");
+    this.header.setAttribute("aria-rowindex", 1);
+    this.body = element("div", "aq-body");
+    this.body.setAttribute("role", "rowgroup");
+    this.top = element("div", "aq-top", {}, this.header);
+    this.top.setAttribute("role", "rowgroup");
+    this.empty = element("div", "aq-empty", { textContent: "No layer matches the filter." });
+    this.root = element("div", "aq-grid", { tabIndex: 0 }, this.top, this.body, this.empty);
+    for (const [name, value] of Object.entries({ role: "grid", "aria-label": label, "aria-multiselectable": true })) {
+      this.root.setAttribute(name, value);
+    }
+    this.root.addEventListener("scroll", () => this.later(), { passive: true });
+    this.header.addEventListener("keydown", (event) => this.headerKey(event));
+    this.watch = new ResizeObserver(() => this.later());
+    this.watch.observe(this.root);
+  }
+
+  // Draws in the next frame, once however often it is asked.
+  later() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      this.draw();
+    });
+  }
+
+  close() {
+    this.watch.disconnect();
+    cancelAnimationFrame(this.frame);
+  }
+
+  setColumns(columns, widths) {
+    this.columns = columns;
+    this.widths = columns.map((column) => widths[column.key] ?? column.width);
+    this.header.replaceChildren(...columns.map((column, place) => this.headerCell(column, place)));
+    this.root.setAttribute("aria-colcount", columns.length);
+    this.pool = [];
+    this.body.replaceChildren();
+    this.size();
+  }
+
+  headerCell(column, place) {
+    const button = element("button", "aq-sort", { type: "button", tabIndex: place ? -1 : 0, title: column.hint });
+    button.append(element("span", "", { textContent: column.title }), element("i"));
+    if (column.label) button.setAttribute("aria-label", column.label);
+    button.addEventListener("click", () => this.onSort(column.key));
+    const grip = element("span", "aq-grip", { title: "drag to resize, double click to reset" });
+    grip.addEventListener("pointerdown", (event) => this.drag(event, place, grip));
+    grip.addEventListener("dblclick", () => this.resize(place, column.width, true));
+    const cell = element("div", "aq-cell", {}, button);
+    if (column.custom) {
+      const remove = element("button", "aq-remove", { type: "button", tabIndex: -1, textContent: "×" });
+      remove.setAttribute("aria-label", `remove column ${column.title}`);
+      remove.addEventListener("click", () => this.onRemove(column.title));
+      cell.append(remove);
+    }
+    cell.append(grip);
+    cell.dataset.key = column.key;
+    cell.classList.toggle("aq-right", Boolean(column.right));
+    cell.classList.toggle("aq-sticky", Boolean(column.sticky));
+    cell.setAttribute("role", "columnheader");
+    cell.setAttribute("aria-colindex", place + 1);
+    cell.setAttribute("aria-sort", "none");
+    return cell;
+  }
+
+  // Arrows walk along the headers; with Shift they make a column wider or narrower.
+  headerKey(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const cells = [...this.header.children];
+    const place = cells.findIndex((cell) => cell.contains(event.target));
+    if (event.key === "Delete" && this.columns[place]?.custom) this.onRemove(this.columns[place].title);
+    if (event.key === "ArrowDown") this.root.focus();
+    if (!step || place < 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.shiftKey) {
+      this.resize(place, this.widths[place] + 8 * step, true);
+      return;
+    }
+    const next = cells[(place + step + cells.length) % cells.length].firstChild;
+    for (const cell of cells) cell.firstChild.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  }
+
+  drag(event, place, grip) {
+    event.preventDefault();
+    event.stopPropagation();
+    const from = event.clientX - this.widths[place];
+    grip.setPointerCapture(event.pointerId);
+    const move = (moved) => this.resize(place, moved.clientX - from, false);
+    grip.addEventListener("pointermove", move);
+    const end = (ended) => {
+      grip.removeEventListener("pointermove", move);
+      this.resize(place, ended.clientX - from, true);
+    };
+    grip.addEventListener("pointerup", end, { once: true });
+  }
+
+  resize(place, width, done) {
+    this.widths[place] = Math.max(28, Math.round(width));
+    this.size();
+    if (done) this.onResize(this.columns[place].key, this.widths[place]);
+  }
+
+  size() {
+    this.root.style.setProperty("--aq-columns", this.widths.map((width) => `${width}px`).join(" "));
+    this.root.style.setProperty("--aq-width", `${this.widths.reduce((sum, width) => sum + width, 0)}px`);
+  }
+
+  showSort(key, descending) {
+    for (const cell of this.header.children) {
+      const direction = descending ? "descending" : "ascending";
+      cell.setAttribute("aria-sort", cell.dataset.key === key ? direction : "none");
+    }
+  }
+
+  setOrder(order) {
+    this.order = order;
+    this.root.setAttribute("aria-rowcount", order.length + 1);
+    this.body.style.height = `${order.length * ROW}px`;
+    this.empty.hidden = order.length > 0;
+    for (const row of this.pool) row.position = -1;
+    this.draw();
+  }
+
+  // Draws what is in sight; all of it, or only rows that came into sight.
+  draw(all = false) {
+    const first = Math.max(0, Math.floor(this.root.scrollTop / ROW) - SPARE);
+    const fits = Math.ceil(this.root.clientHeight / ROW) + 2 * SPARE;
+    while (this.pool.length < Math.min(fits, this.order.length)) this.pool.push(this.makeRow());
+    const last = Math.min(this.order.length, first + this.pool.length);
+    const start = Math.max(0, last - this.pool.length);
+    for (const [place, row] of this.pool.entries()) {
+      // Each position has its own element of the pool, so that scrolling draws only what is new.
+      const position = start + ((place - start) % this.pool.length + this.pool.length) % this.pool.length;
+      const seen = position < last;
+      row.element.hidden = !seen;
+      if (!seen || (row.position === position && !all)) continue;
+      row.position = position;
+      const layer = this.order[position];
+      row.element.style.transform = `translateY(${position * ROW}px)`;
+      row.element.id = `${this.id}-${layer}`;
+      row.element.dataset.row = layer;
+      row.element.dataset.position = position;
+      row.element.setAttribute("aria-rowindex", position + 2);
+      row.element.classList.toggle("aq-odd", position % 2 === 1);
+      this.paint(row.element, layer);
+    }
+  }
+
+  makeRow() {
+    const row = element("div", "aq-row", { hidden: true });
+    row.setAttribute("role", "row");
+    for (const [place, column] of this.columns.entries()) {
+      const cell = row.appendChild(element("div", "aq-cell"));
+      cell.dataset.key = column.key;
+      cell.classList.toggle("aq-right", Boolean(column.right));
+      cell.classList.toggle("aq-sticky", Boolean(column.sticky));
+      cell.setAttribute("role", "gridcell");
+      cell.setAttribute("aria-colindex", place + 1);
+    }
+    this.body.append(row);
+    return { element: row, position: -1 };
+  }
+
+  reveal(position) {
+    const room = this.root.clientHeight - this.top.offsetHeight;
+    const above = position * ROW;
+    if (above < this.root.scrollTop) this.root.scrollTop = above;
+    else if (above + ROW > this.root.scrollTop + room) this.root.scrollTop = above + ROW - room;
+    this.draw();
+  }
+
+  get page() {
+    return Math.max(1, Math.floor((this.root.clientHeight - this.top.offsetHeight) / ROW) - 1);
+  }
+
+  positionAt(clientY) {
+    const offset = clientY - this.body.getBoundingClientRect().top;
+    return Math.max(0, Math.min(this.order.length - 1, Math.floor(offset / ROW)));
+  }
+
+  elementOf(row) {
+    return this.pool.find((one) => !one.element.hidden && one.element.dataset.row === String(row))?.element;
+  }
+}

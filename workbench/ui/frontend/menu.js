@@ -1,0 +1,71 @@
+// The menu of what a layer can be.
+
+import { element, paint, schemeOf } from "./columns.js";
+import { significant, whole } from "./format.js";
+
+export class Menu {
+  constructor(root, onChoose) {
+    this.root = root;
+    this.onChoose = onChoose;
+    this.box = element("div", "aq-menu", { hidden: true });
+    this.box.setAttribute("role", "menu");
+    this.box.addEventListener("keydown", (event) => this.key(event));
+    root.append(this.box);
+  }
+
+  get open() {
+    return !this.box.hidden;
+  }
+
+  show(plan, row, rows, anchor) {
+    const items = plan.menu(row).map((option) => {
+      const swatch = element("span", "aq-swatch");
+      paint(swatch, option.bits, option.key === "keep");
+      const item = element("button", "aq-item", { type: "button", tabIndex: -1 },
+        swatch,
+        element("b", "", { textContent: option.bits }),
+        element("span", "", { textContent: schemeOf(plan, option.scheme, option.group) }),
+        element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
+        element("span", "aq-right", { textContent: `NSR ${significant(option.nsr)}` }));
+      item.setAttribute("role", "menuitemradio");
+      item.setAttribute("aria-checked", option.present);
+      item.dataset.key = option.key;
+      item.addEventListener("click", () => {
+        this.hide();
+        this.onChoose(option.key, rows);
+      });
+      return item;
+    });
+    const title = rows.length > 1 ? `${rows.length} layers, as this one` : plan.names[row];
+    this.box.setAttribute("aria-label", `bits of ${title}`);
+    this.box.replaceChildren(element("div", "aq-title", { textContent: title, title }), ...items);
+    this.box.hidden = false;
+    const [frame, cell] = [this.root.getBoundingClientRect(), anchor.getBoundingClientRect()];
+    const { offsetWidth: width, offsetHeight: height } = this.box;
+    const left = Math.max(4, Math.min(cell.left - frame.left, frame.width - width - 4));
+    const below = cell.bottom - frame.top;
+    const top = below + height > frame.height ? Math.max(4, cell.top - frame.top - height) : below;
+    Object.assign(this.box.style, { left: `${left}px`, top: `${top}px` });
+    (items.find((item) => item.getAttribute("aria-checked") === "true") ?? items[0]).focus();
+  }
+
+  hide() {
+    this.box.hidden = true;
+  }
+
+  key(event) {
+    const items = [...this.box.querySelectorAll(".aq-item")];
+    const place = items.indexOf(event.target);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const wanted = items.find((item) => item.dataset.key === event.key);
+    if (step) items[(place + step + items.length) % items.length].focus();
+    else if (event.key === "Home") items[0].focus();
+    else if (event.key === "End") items.at(-1).focus();
+    else if (event.key === "Escape" || event.key === "Tab") this.onChoose(null);
+    else if (wanted) wanted.click();
+    else if (event.key !== "Enter" && event.key !== " ") return;
+    else items[place]?.click();
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}

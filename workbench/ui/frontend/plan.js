@@ -1,0 +1,139 @@
+// The plan as this view knows it: what the kernel confirmed, and over it the edits that it has not answered yet.
+
+const MENU = ["bits", "scheme", "group", "nbytes", "nsr", "cosine", "code_entropy"];
+const PRESENT = [...MENU, "heat", "locked"];
+const TOTALS = ["nbytes", "ratio", "bpw", "nsr", "gap", "temperature"];
+
+export class LayerPlan {
+  constructor({ header, blob }, unpack) {
+    const arrays = unpack(header.layout, blob);
+    Object.assign(this, {
+      names: header.names,
+      shapes: header.shapes,
+      roles: header.roles,
+      schemes: header.schemes,
+      sourceBytes: header.source_bytes,
+      fixed: arrays,
+      count: header.names.length,
+      version: header.version,
+      real: Object.fromEntries(PRESENT.map((key) => [key, arrays[key]])),
+      pending: new Map(),
+      touched: new Set(),
+    });
+    this.shown = Object.fromEntries(PRESENT.map((key) => [key, this.real[key].slice()]));
+    this.params = arrays.params.reduce((sum, value) => sum + value, 0);
+    this.lowered = this.names.map((name, row) => `${name} ${this.roles[arrays.role[row]]}`.toLowerCase());
+    this.settle(header, arrays);
+  }
+
+  // What the kernel says of all layers at once: totals, S, extra columns.
+  settle(header, arrays) {
+    this.choiceEntropy = arrays.choice_entropy;
+    this.canUndo = header.can_undo;
+    this.canRedo = header.can_redo;
+    this.confirmed = Object.fromEntries(TOTALS.map((key, place) => [key, arrays.totals[place]]));
+    this.overhead = this.confirmed.nbytes - this.real.nbytes.reduce((sum, value) => sum + value, 0);
+    this.setColumns(header.columns, arrays);
+  }
+
+  setColumns(columns, arrays) {
+    this.columns = columns.map((column, place) => ({ ...column, values: arrays[`column_${place}`] }));
+  }
+
+  // Takes over an answer of the kernel; false if one before it is missing.
+  confirm(message, arrays) {
+    if (message.base > this.version) return false;
+    if (message.ack) this.pending.delete(message.ack);
+    const behind = message.version < this.version;
+    if (!behind) {
+      arrays.rows.forEach((row, place) => {
+        for (const key of PRESENT) this.real[key][row] = arrays[key][place];
+        this.touched.add(row);
+      });
+      this.version = message.version;
+      this.settle(message, arrays);
+    }
+    this.lay();
+    return true;
+  }
+
+  // Shows an edit before the kernel has answered.
+  propose(id, edit) {
+    this.pending.set(id, edit);
+    this.lay();
+  }
+
+  withdraw(id) {
+    this.pending.delete(id);
+    this.lay();
+  }
+
+  lay() {
+    for (const row of this.touched) {
+      for (const key of PRESENT) this.shown[key][row] = this.real[key][row];
+    }
+    this.touched.clear();
+    for (const edit of this.pending.values()) {
+      for (const row of edit.rows) {
+        if (edit.action === "lock") this.shown.locked[row] = 1;
+        else if (edit.action === "unlock") this.shown.locked[row] = 0;
+        else {
+          const place = this.placeOf(row, edit.action === "keep" ? 9 : edit.bits);
+          for (const key of MENU) this.shown[key][row] = this.fixed[`menu_${key}`][place];
+        }
+        this.touched.add(row);
+      }
+    }
+  }
+
+  // Place in the menus of what a layer gets at a width; 9 keeps it.
+  placeOf(row, bits) {
+    return this.fixed.menu_start[row] + this.fixed.width_place[8 * row + bits - 2];
+  }
+
+  // The different things a layer can be, each with the key that gives it.
+  menu(row) {
+    const keys = new Map();
+    for (let bits = 2; bits <= 9; bits++) {
+      const place = this.placeOf(row, bits);
+      const key = bits === 9 ? "keep" : bits;
+      // A width that the target lacks is the next wider; that one's own key is the better name.
+      if (!keys.has(place) || this.fixed.menu_bits[place] === bits || key === "keep") keys.set(place, key);
+    }
+    return [...keys].map(([place, key]) => {
+      const option = Object.fromEntries(MENU.map((name) => [name, this.fixed[`menu_${name}`][place]]));
+      const present = ["bits", "scheme", "group"].every((name) => option[name] === this.shown[name][row]);
+      return { key, present, ...option };
+    });
+  }
+
+  kept(row) {
+    return this.schemes[this.shown.scheme[row]] === "none";
+  }
+
+  totals(minCosine) {
+    const { nbytes, nsr, cosine, locked } = this.shown;
+    let bytes = 0;
+    let damage = 0;
+    let below = 0;
+    let locks = 0;
+    for (let row = 0; row < this.count; row++) {
+      bytes += nbytes[row];
+      damage += nsr[row];
+      below += cosine[row] < minCosine;
+      locks += locked[row];
+    }
+    const estimate = this.pending.size > 0;
+    const payload = estimate ? bytes + this.overhead : this.confirmed.nbytes;
+    return {
+      ...this.confirmed,
+      nbytes: payload,
+      ratio: this.sourceBytes / Math.max(payload, 1),
+      bpw: (8 * bytes) / Math.max(this.params, 1),
+      nsr: estimate ? damage : this.confirmed.nsr,
+      below,
+      locks,
+      estimate,
+    };
+  }
+}

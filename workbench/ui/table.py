@@ -1,0 +1,252 @@
+"""`LayerTable`: the layers of a session as a table to look at and to edit, in one widget."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.expressions import mask
+from workbench.session import Change, Session, Snapshot
+from workbench.ui.edits import Edit
+from workbench.ui.extra_columns import ExtraColumn, added, reckoned
+from workbench.ui.module import joined, style
+from workbench.ui.packing import pack
+from workbench.ui.rows import Arrays, Columns, changed
+
+
+def _to_state(_: object, table: LayerTable) -> dict[str, Any]:
+    return table.state()
+
+
+class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
+    """The layers of a session: look, filter, sort, choose, and give them bits.
+
+    The browser gets all it needs to show edits and their totals at once, and tells the session of them; what the
+    session then says takes their place. Right on the kernel's main thread and on others.
+
+    Parameters
+    ----------
+    session : Session
+        What is shown. Several tables of one session stay in step.
+    **traits
+        `min_cosine`, `height`, `filter`, `sort`, `selected`, `current`, `widths`.
+
+    Notes
+    -----
+    Messages from the browser, each with an ``id`` that the answer has as ``ack``: ``edit`` (action, rows, bits), see
+    `Edit`, answered by one ``plan``; ``hello`` (version), answered by ``plan`` if the session is at another version,
+    else by ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the
+    browser: ``plan`` (version, base, error or note, and the arrays of `Columns.present` for the layers that changed
+    since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
+    """
+
+    _esm = joined("table.js")
+    _css = style("table.css")
+
+    data = traitlets.Any(None).tag(sync=True, to_json=_to_state)
+    """All that the browser needs, packed whenever a page asks for it, so that a reload finds the present plan."""
+    selected = traitlets.List(traitlets.Int()).tag(sync=True, echo_update=False)
+    """The chosen layers, by index, rising; both ways."""
+    current = traitlets.Int(-1).tag(sync=True, echo_update=False)
+    """The layer under the cursor, by index; −1 for none; both ways."""
+    filter = traitlets.Unicode().tag(sync=True, echo_update=False)
+    """Words to find in name and role, or after ``=`` a condition over the columns; both ways."""
+    sort = traitlets.Unicode().tag(sync=True, echo_update=False)
+    """Key of the column to sort by, after ``-`` if falling, such as ``"-nsr"``; empty for the checkpoint's order."""
+    widths = traitlets.Dict().tag(sync=True, echo_update=False)
+    """Pixels of columns that were resized, by key."""
+    min_cosine = traitlets.Float(0.95, min=0, max=1).tag(sync=True)
+    """The totals count the layers whose cosine is below this."""
+    height = traitlets.Int(440, min=100).tag(sync=True)
+    """Pixels of the rows and their header, at most."""
+
+    def __init__(self, session: Session, **traits: Any) -> None:
+        self.session = session
+        self._guard = threading.RLock()
+        self._columns = Columns(session)
+        self._extra: tuple[ExtraColumn, ...] = ()
+        self._sent = session.snapshot
+        self._editing = threading.local()
+        # Before the comm opens: what changes from now on is told after the state that it opens with.
+        self._unobserve = session.observe(self._on_change)
+        super().__init__(**traits)
+        self.on_msg(self._on_message)
+        self.observe(self._on_filter, "filter")
+
+    # ---- for the rest of the panel ----------------------------------------------------------------------------
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the layers, in the order of their indices."""
+        return tuple(self._columns.names)
+
+    @property
+    def selection(self) -> tuple[str, ...]:
+        """Names of the chosen layers."""
+        return tuple(self._columns.names[row] for row in self.selected)
+
+    @property
+    def extra_columns(self) -> tuple[ExtraColumn, ...]:
+        """The columns that were added."""
+        return self._extra
+
+    def select(self, layers: Sequence[str | int]) -> None:
+        """Choose layers, by name or index; none if empty."""
+        self.selected = sorted({self._index(layer) for layer in layers})
+
+    def focus_layer(self, layer: str | int) -> None:
+        """Put the cursor on a layer, by name or index, and bring it into sight."""
+        row = self._index(layer)
+        self.current = row
+        self.send({"type": "focus", "row": row})
+
+    def add_column(self, title: str, expression: str) -> None:
+        """Add a column by an expression, or another one under the same title.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is no expression over the layers' columns, or there are too many.
+        """
+        self._change_columns(added(self._extra, ExtraColumn(title, expression), self.session.columns))
+
+    def remove_column(self, title: str) -> None:
+        """Remove a column that was added."""
+        self._change_columns(tuple(column for column in self._extra if column.title != title))
+
+    def show_error(self, text: str) -> None:
+        """Show a message in the table's strip until it is dismissed."""
+        self.send({"type": "error", "error": text})
+
+    def close(self) -> None:
+        """Stop following the session; the table in the page goes."""
+        self._unobserve()
+        super().close()
+
+    # ---- to the browser ---------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """The value of `data`: a header of plain values, and all arrays in one buffer."""
+        with self._guard:
+            now = self.session.snapshot
+            columns = self._columns
+            everything = np.arange(len(columns.names))
+            header, arrays = self._at(now)
+            layout, blob = pack({**columns.fixed, **columns.present(now, everything), **arrays})
+            header |= {
+                "names": columns.names,
+                "shapes": columns.shapes,
+                "roles": columns.roles,
+                "schemes": columns.schemes,
+                "source_bytes": self.session.checkpoint.nbytes,
+                "layout": layout,
+            }
+        return {"header": header, "blob": blob}
+
+    def _at(self, now: Snapshot) -> tuple[dict[str, Any], Arrays]:
+        """What a message says besides the rows: version, undo, extra columns."""
+        header: dict[str, Any] = {
+            "version": now.version,
+            "can_undo": now.can_undo,
+            "can_redo": now.can_redo,
+            "columns": [],
+        }
+        arrays: Arrays = {}
+        if self._extra:
+            for place, (column, values) in enumerate(reckoned(self._extra, self.session.columns)):
+                header["columns"].append(column)
+                arrays[f"column_{place}"] = values
+        return header, arrays
+
+    def _tell(self, *, whole: bool = False, even_if_known: bool = True, **said: Any) -> None:
+        """Send the present plan: what changed since it was sent last, or all of it."""
+        with self._guard:
+            now, before = self.session.snapshot, self._sent
+            if now.version <= before.version and not even_if_known:
+                return
+            layers = np.arange(len(self._columns.names)) if whole else changed(before, now)
+            header, arrays = self._at(now)
+            layout, blob = pack({**self._columns.present(now, layers), **arrays})
+            base = 0 if whole else before.version
+            self._sent = now
+            self.send({"type": "plan", "base": base, "layout": layout, **header, **said}, [blob])
+
+    def _on_change(self, _: Change) -> None:
+        # One's own edit is told with its answer, in one message.
+        if not getattr(self._editing, "now", False):
+            self._tell(even_if_known=False)
+
+    # ---- from the browser -------------------------------------------------------------------------------------
+
+    def _on_message(self, _: object, message: Any, __: object) -> None:
+        ack = message.get("id") if isinstance(message, dict) else None
+        try:
+            self._answer(message, ack)
+        except ArrowQuantError as error:
+            self._fail(str(error), ack)
+        except Exception as error:  # noqa: BLE001 - nobody would see it: a callback has no cell
+            self._fail(f"This is a bug in the table: {error!r}. The plan is as it was before the edit.", ack)
+
+    def _answer(self, message: Any, ack: str | None) -> None:
+        match message:
+            case {"type": "edit"}:
+                edit = Edit.of(message, len(self._columns.names))
+                self._editing.now = True
+                try:
+                    note = edit.make(self.session, self._columns.names)
+                finally:
+                    self._editing.now = False
+                self._tell(ack=ack, note=note)
+            case {"type": "hello"}:
+                if message.get("version", self._sent.version) == self.session.version:
+                    self.send({"type": "here", "ack": ack})
+                else:
+                    self._tell(ack=ack, whole=True)
+            case {"type": "filter", "text": str(text)}:
+                self._send_mask(text)
+            case {"type": "add_column", "title": str(title), "expression": str(expression)}:
+                try:
+                    new = added(self._extra, ExtraColumn(title, expression), self.session.columns)
+                except ConfigurationError as error:
+                    self.send({"type": "columns", "ack": ack, "error": str(error)})
+                else:
+                    self._change_columns(new, ack)
+            case {"type": "remove_column", "title": str(title)}:
+                self._change_columns(tuple(column for column in self._extra if column.title != title), ack)
+            case _:
+                raise ConfigurationError(f"The table understands no message {message!r:.200}.", key="message")
+
+    def _fail(self, error: str, ack: str | None) -> None:
+        self._tell(ack=ack, error=error)
+
+    def _on_filter(self, change: Any) -> None:
+        if change["new"].startswith("="):
+            self._send_mask(change["new"])
+
+    def _send_mask(self, text: str) -> None:
+        try:
+            found = mask(text.removeprefix("="), self.session.columns)
+        except ConfigurationError as error:
+            self.send({"type": "filter", "text": text, "error": str(error)})
+        else:
+            self.send({"type": "filter", "text": text}, [found.astype("u1").tobytes()])
+
+    def _change_columns(self, columns: tuple[ExtraColumn, ...], ack: str | None = None) -> None:
+        with self._guard:
+            self._extra = columns
+            header, arrays = self._at(self.session.snapshot)
+            layout, blob = pack(arrays)
+            self.send({"type": "columns", "ack": ack, "layout": layout, "columns": header["columns"]}, [blob])
+
+    def _index(self, layer: str | int) -> int:
+        if isinstance(layer, int) and 0 <= layer < len(self._columns.names):
+            return layer
+        if layer in self._columns.names:
+            return self._columns.names.index(str(layer))
+        raise ConfigurationError(f"There is no layer {layer!r} in the table.", key="layer", value=layer)
