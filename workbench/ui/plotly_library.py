@@ -11,6 +11,7 @@ import traitlets
 
 from workbench.ui.module import joined
 
+
 class PlotlyLibrary(anywidget.AnyWidget):  # type: ignore[misc]
     """Carries plotly.js to the browser, compressed to a third; it has nothing to show."""
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
+from workbench.zoo.stdlib_mdlm.data import encode, split
+from workbench.zoo.stdlib_mdlm.model import DreamModel, load
 
 from workbench import zoo
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
 from workbench.live import capture, categorical, importance_by_gradients
-from workbench.zoo.stdlib_mdlm.data import encode, split
-from workbench.zoo.stdlib_mdlm.model import DreamModel, load
 
 RATIOS = tuple(((np.arange(16) + 0.5) / 16).tolist())
 """Mask ratios that the model is asked at: the middles of sixteen equal parts, one bucket each."""
@@ -109,8 +109,12 @@ def main(arguments: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description="Make the calibration records of stdlib-mdlm.")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
-    parser.add_argument("--count", type=int, default=COUNT, help="windows at each ratio (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=RUNS, help="sets of masks for the importance (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=int, default=COUNT, help="windows at each ratio (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="sets of masks for the importance (default: %(default)s)"
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folder = zoo.locate("stdlib-mdlm")
