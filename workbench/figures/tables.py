@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.session import Session
-from workbench.thermo import Constraints, CostTable, cost_table, options_of
+from workbench.thermo import Constraints, CostTable, options_of
 
 NAMED = 60
 """Layers whose names are written beside an axis, at most."""
@@ -50,7 +50,7 @@ def shortened(name: str, depth: int | None) -> str:
 
 def costs_of(session: Session) -> CostTable:
     """Bytes and distortion of every option of every layer."""
-    return cost_table(session.options, session.checkpoint.layers)
+    return session.costs
 
 
 def locks_of(session: Session) -> Constraints:

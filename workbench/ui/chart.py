@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 import traitlets
 
 from workbench.ui.module import joined, style
-from workbench.ui.plotly_library import library
 
 
 class Chart(anywidget.AnyWidget):  # type: ignore[misc]
@@ -25,7 +24,7 @@ class Chart(anywidget.AnyWidget):  # type: ignore[misc]
 
     Notes
     -----
-    plotly's own FigureWidget brings plotly.js along with every figure; here it crosses once.
+    plotly's own FigureWidget brings plotly.js along with every figure; here `PlotlyLibrary` brings it once.
     """
 
     _esm = joined("chart.js")
@@ -38,8 +37,10 @@ class Chart(anywidget.AnyWidget):  # type: ignore[misc]
     height = traitlets.Int(300).tag(sync=True)
     """Pixels."""
 
+    chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Names of layers to stand out."""
+
     def __init__(self, label: str, height: int = 300) -> None:
-        library()  # it must be on its way before the chart asks for it
         super().__init__(label=label, height=height)
 
     def show(self, figure: go.Figure) -> None:

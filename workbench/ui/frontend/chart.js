@@ -1,4 +1,6 @@
 // A plotly figure: drawn when plotly.js is there, replaced in one piece, in the colours of the page.
+import { sharedPlotly } from "./shared.js";
+
 const CONFIG = {
   displaylogo: false,
   responsive: false,
@@ -23,10 +25,38 @@ function themed(layout, element) {
     hoverlabel: { bgcolor: ground, bordercolor: grid, font: { color: text } },
     legend: { ...layout.legend, bgcolor: "rgba(0,0,0,0)" },
   };
+  if (layout.shapes) {
+    changed.shapes = layout.shapes.map((shape) => ({ ...shape, line: { color: text, ...shape.line } }));
+  }
   for (const key of Object.keys(layout)) {
     if (/^[xy]axis\d*$/.test(key)) changed[key] = { ...layout[key], ...axis };
   }
   return changed;
+}
+
+// The layer that a point stands for: it is the first of its custom data, or a row of a heat map.
+const layerOf = (custom) => (Array.isArray(custom) ? custom[0] : custom);
+
+// The data and the shapes with the chosen layers standing out.
+function marked(data, layout, chosen) {
+  if (!chosen.length) return { data, layout };
+  const names = new Set(chosen);
+  const shapes = [...(layout.shapes ?? [])];
+  const traces = data.map((trace) => {
+    if (trace.type === "heatmap") {
+      for (const name of chosen.slice(0, 50)) {
+        const row = trace.y.indexOf(name);
+        if (row >= 0) {
+          shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row - 0.5, y1: row + 0.5, line: { width: 2 } });
+        }
+      }
+      return trace;
+    }
+    if (!Array.isArray(trace.customdata)) return trace;
+    const selectedpoints = trace.customdata.flatMap((custom, index) => (names.has(layerOf(custom)) ? [index] : []));
+    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.35 } } };
+  });
+  return { data: traces, layout: { ...layout, shapes } };
 }
 
 function render({ model, el }) {
@@ -48,7 +78,8 @@ function render({ model, el }) {
   function draw() {
     due = 0;
     if (!plotly || !root.clientWidth || !model.get("spec")) return;
-    const { data, layout } = JSON.parse(model.get("spec"));
+    const spec = JSON.parse(model.get("spec"));
+    const { data, layout } = marked(spec.data, spec.layout, model.get("chosen"));
     const size = { width: root.clientWidth, height: root.clientHeight, autosize: false };
     waiting.remove();
     plotly.react(root, data, { ...themed(layout, root), ...size }, CONFIG);
@@ -69,7 +100,7 @@ function render({ model, el }) {
     waiting.textContent = `The chart cannot be drawn: ${error?.message ?? error}. Run the cell again.`;
   };
   label();
-  (globalThis.arrowquantPlotly?.promise ?? Promise.reject(new Error("plotly.js did not arrive"))).then((found) => {
+  sharedPlotly().promise.then((found) => {
     plotly = found;
     schedule();
   }, failed);
@@ -78,13 +109,13 @@ function render({ model, el }) {
   sizes.observe(root);
   const themes = new MutationObserver(schedule);
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-  model.on("change:spec", schedule);
+  model.on("change:spec change:chosen", schedule);
   model.on("change:label", label);
   return () => {
     cancelAnimationFrame(due);
     sizes.disconnect();
     themes.disconnect();
-    model.off("change:spec", schedule);
+    model.off("change:spec change:chosen", schedule);
     model.off("change:label", label);
     if (drawn) plotly.purge(root);
   };

@@ -1,10 +1,5 @@
-// Loads plotly.js out of the bytes that the kernel sends, once for the page. Every chart waits for the same promise.
-const shared = (globalThis.arrowquantPlotly ??= (() => {
-  const waiting = { started: false };
-  waiting.promise = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
-  waiting.promise.catch(() => {}); // each chart that waits says so itself
-  return waiting;
-})());
+// Loads plotly.js out of the bytes that the kernel sends, once for the page.
+import { sharedPlotly } from "./shared.js";
 
 async function loaded(bytes) {
   const packed = new Blob([new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)]);
@@ -24,6 +19,7 @@ async function loaded(bytes) {
 export default {
   initialize({ model }) {
     const source = model.get("source");
+    const shared = sharedPlotly();
     if (shared.started || !source?.byteLength) return;
     shared.started = true;
     loaded(source).then(shared.resolve, shared.reject);
