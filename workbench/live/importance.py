@@ -91,7 +91,7 @@ def importance_by_gradients(
     Raises
     ------
     ConfigurationError
-        If `span`, `method` or `runs` are not allowed.
+        If `span`, `method` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
         If the output of a run does not depend on the model in a differentiable way.
     """
@@ -148,7 +148,7 @@ def directional(
     Raises
     ------
     ConfigurationError
-        If `span` or `runs` are not allowed.
+        If `span` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
         If a layer has no record, or the output of a run does not depend on the model in a differentiable way.
     """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
-from workbench.errors import ValidationError
+from workbench.errors import ConfigurationError, ValidationError
 from workbench.live.clock import Clock
 from workbench.live.gradients import OutputGradients, WeightGradients, checkpointed, frozen
 from workbench.live.probes import Probe
@@ -27,9 +27,22 @@ PARTS = 1000
 
 
 class Hand:
-    """The hand of the clock: the bucket of the call under way."""
+    """The hand of the clock: the bucket of the call under way.
+
+    Raises
+    ------
+    ConfigurationError
+        If the records were made by another clock.
+    """
 
     def __init__(self, model: nn.Module, clock: Clock, records: CalibrationRecords) -> None:
+        if clock.name != records.time:
+            raise ConfigurationError(
+                f"The calibration measures time as {records.time!r}, this clock as {clock.name!r}. Give the same "
+                "time= as to the capture.",
+                key="time",
+                value=clock.name,
+            )
         self._clock = clock
         self._model = model
         # Between two buckets there was no time; the border is put halfway.
