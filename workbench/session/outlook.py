@@ -51,6 +51,7 @@ class Outlook:
         self._script: list[str] = []
         self._reopen = reopen
         self.opened_for = study.target.name
+        self.views: list[Any] = []
         self._known: tuple[Tuning, Totals] | None = None
         self._snapshot: Snapshot | None = None
 

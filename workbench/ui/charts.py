@@ -63,8 +63,12 @@ class Charts:
             policies = session.compare(only=[name for name in QUICK if name != "uniform"])
         self.front.show(figures.front(session, policies))
         self.depth.show(figures.entropy_along_depth(session))
-        heat = figures.option_costs if session.time_aware is None else figures.damage_over_time
-        self.heat.show(heat(session))
+        draw = figures.option_costs if session.time_aware is None else figures.damage_over_time
+        heat = draw(session)
+        heat.update_yaxes(
+            showticklabels=False, title=None
+        )  # the names are under the pointer, and in the table
+        self.heat.show(heat)
 
     def mark(self, names: list[str]) -> None:
         """Let layers stand out."""

@@ -15,7 +15,6 @@ from workbench.ui.script_line import ScriptLine
 from workbench.ui.strip import Strip
 from workbench.ui.table import LayerTable
 from workbench.ui.toolbar import Toolbar
-from workbench.ui.totals import TotalsLine
 
 
 class Panel:
@@ -47,7 +46,6 @@ class Panel:
         # The table first: its message must be the first on the wire.
         self.table = LayerTable(session)
         self.toolbar = Toolbar(session, self.strip, self.jobs, self._retargeted, Path(folder), confined)
-        self.totals = TotalsLine(session)
         self.charts = Charts(session, self.strip, self._choose)
         self.detail = Detail(session, self.strip)
         self.script = ScriptLine(session)
@@ -57,7 +55,7 @@ class Panel:
         )
         self.widget = widgets.VBox(
             [
-                self.toolbar.widget, self.totals.widget, self.strip.widget, self._middle,
+                self.toolbar.widget, self.strip.widget, self._middle,
                 self.detail.widget, self.jobs.widget, self.script,
             ]
         )  # fmt: skip
@@ -78,7 +76,7 @@ class Panel:
         return self.widget._repr_mimebundle_(**options)
 
     def _on_change(self, change: Change) -> None:
-        for view in (self.toolbar, self.totals, self.script, self.charts, self.detail):
+        for view in (self.toolbar, self.script, self.charts, self.detail):
             self.strip.guard(view.follow)()
 
     def _watch(self, table: LayerTable) -> None:

@@ -208,7 +208,8 @@ class Toolbar:
         if is_open:
             ahead = self.session.predict()
             size = f"{ahead.nbytes:,} bytes" if ahead.is_exact else f"at most {ahead.nbytes:,} bytes"
-            self._dry.value = f"&nbsp;{size}, about {max(ahead.seconds, 1):,.0f} s, at most {ahead.peak_bytes / 1e6:,.0f} MB of memory"
+            seconds, memory = max(ahead.seconds, 1), ahead.peak_bytes / 1e6
+            self._dry.value = f"&nbsp;{size}, about {seconds:,.0f} s, at most {memory:,.0f} MB of memory"
 
     def _export(self) -> None:
         folder = self._within(self._out.value)
