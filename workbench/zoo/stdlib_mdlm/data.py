@@ -6,12 +6,10 @@ import hashlib
 import sys
 import sysconfig
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -107,8 +105,9 @@ def learn_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, sources: tuple[Source, ...]) -> NDArray[np.int64]:
-    """Write files as one row of tokens, `END` after each.
+@lru_cache(maxsize=4)
+def encode(tokenizer: PreTrainedTokenizerFast, sources: tuple[Source, ...]) -> torch.Tensor:
+    """Write files as one row of tokens, `END` after each; the last few results are kept.
 
     Parameters
     ----------
@@ -117,10 +116,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, sources: tuple[Source, ...]) -> N
 
     Returns
     -------
-    ndarray of int64, shape [n]
+    Tensor of int64, shape [n]
     """
     encoded = tokenizer.backend_tokenizer.encode_batch_fast([source.text for source in sources])
-    return np.concatenate([np.array([*file.ids, tokenizer.eos_token_id], dtype=np.int64) for file in encoded])
+    return torch.cat([torch.tensor([*file.ids, tokenizer.eos_token_id]) for file in encoded])
 
 
 def mask(clean: torch.Tensor, shares: torch.Tensor, mask_id: int, chance: torch.Generator) -> torch.Tensor:

@@ -1,13 +1,12 @@
-"""Judge a language model by what it makes of masked library code that it was not trained on."""
+"""Judge a language model by what it makes of masked code that it was not trained on, and the words it writes."""
 
 from __future__ import annotations
 
-import ast
-import textwrap
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
@@ -15,6 +14,8 @@ from workbench.zoo.stdlib_mdlm.data import encode, split
 
 RATIOS = (0.15, 0.5, 0.85)
 """Mask ratios judged unless others are asked for: a late, a middle and an early denoising step."""
+
+_WORD = re.compile(r"[A-Za-z_]{3,}")
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def held_out_masked(
         The same every time; with another ratio the windows are the same and the masks grow or shrink.
     """
     tokens = encode(tokenizer, split()[1])
-    starts = np.linspace(0, len(tokens) - length, count).astype(np.int64)
-    clean = torch.from_numpy(tokens[starts[:, None] + np.arange(length)])
+    starts = torch.linspace(0, len(tokens) - length, count, dtype=torch.float64).long()
+    clean = tokens[starts[:, None] + torch.arange(length)]
     draws = torch.rand(clean.shape, generator=torch.Generator().manual_seed(seed))
     hidden = draws.argsort(1).argsort(1) < max(1, round(ratio * length))
     return Masked(clean, torch.where(hidden, tokenizer.mask_token_id, clean))
@@ -151,15 +152,15 @@ def unigram_entropy(tokenizer: PreTrainedTokenizerFast) -> float:
     float
         Nats a token.
     """
-    counts = np.bincount(encode(tokenizer, split()[1]))
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    counts = encode(tokenizer, split()[1]).bincount()
+    shares = counts[counts > 0].double() / counts.sum()
+    return float(-(shares * shares.log()).sum())
 
 
-def parsing(texts: Iterable[str]) -> float:
-    """Share of the lines of code, comments and blank lines aside, that are valid Python on their own.
+def known_words(texts: Iterable[str]) -> float:
+    """Share of the words in some code that occur in the training files.
 
-    A line that opens a block or continues a bracket is judged with what it lacks: ``pass``, or nothing.
+    Code pieced together from tokens that do not belong together is full of words that nobody wrote.
 
     Parameters
     ----------
@@ -168,17 +169,12 @@ def parsing(texts: Iterable[str]) -> float:
     Returns
     -------
     float
-        From 0 to 1.
+        From 0 to 1, over all runs of three or more letters and underscores; 0 if there are none.
     """
-    lines = [line.strip() for text in texts for line in text.splitlines()]
-    code = [line for line in lines if line and not line.startswith("#")]
-    return float(np.mean([_parses(line) for line in code])) if code else 0.0
+    words = [word for text in texts for word in _WORD.findall(text)]
+    return sum(word in _vocabulary() for word in words) / len(words) if words else 0.0
 
 
-def _parses(line: str) -> bool:
-    body = f"{line} pass" if line.endswith(":") else line
-    try:
-        ast.parse(textwrap.dedent(body))
-    except SyntaxError:
-        return False
-    return True
+@cache
+def _vocabulary() -> frozenset[str]:
+    return frozenset(word for source in split()[0] for word in _WORD.findall(source.text))

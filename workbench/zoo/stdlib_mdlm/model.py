@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -43,7 +44,7 @@ class DreamModel(torch.nn.Module):  # type: ignore[misc]
     of a left-to-right model, this one predicts a token at its own place, not at the place before it.
     """
 
-    def __init__(self, facts: dict[str, object]) -> None:
+    def __init__(self, facts: dict[str, Any]) -> None:
         super().__init__()
         config = Qwen2Config(
             **{name: facts[name] for name in _SHAPES}, use_cache=False, tie_word_embeddings=False

@@ -25,7 +25,7 @@ from workbench.zoo.stdlib_mdlm.data import VOCABULARY, encode, learn_tokenizer, 
 from workbench.zoo.stdlib_mdlm.model import DreamModel, load
 from workbench.zoo.stdlib_mdlm.sample import sample
 
-STEPS = 3600
+STEPS = 4000
 BATCH = 16
 LENGTH = 128
 LEARNING_RATE = 2e-3
@@ -47,7 +47,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> DreamModel:
     DreamModel
         Every row holds whole blocks of 256 weights; five blocks, two heads for the keys to four for the queries.
     """
-    return DreamModel(
+    model = DreamModel(
         {
             "architectures": ["DreamModel"],
             "model_type": "Dream",
@@ -60,8 +60,8 @@ def build(tokenizer: PreTrainedTokenizerFast) -> DreamModel:
             "hidden_act": "silu",
             "max_position_embeddings": LENGTH,
             "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-            "initializer_range": 0.02,
+            "rope_theta": 100.0,
+            "initializer_range": 0.04,
             "attention_dropout": 0.0,
             "tie_word_embeddings": False,
             "mask_token_id": tokenizer.mask_token_id,
@@ -70,6 +70,13 @@ def build(tokenizer: PreTrainedTokenizerFast) -> DreamModel:
             "torch_dtype": "bfloat16",
         }
     )
+    with torch.no_grad():
+        torch.nn.init.normal_(model.model.embed_tokens.weight, std=0.1)
+        for depth, block in enumerate(model.model.layers):
+            block.self_attn.o_proj.weight.mul_(0.3)
+            block.mlp.down_proj.weight.mul_(0.3)
+            _look_aside(block.self_attn, distance=1 + depth % 2, base=model.facts["rope_theta"])
+    return model
 
 
 def masked_diffusion_loss(
@@ -97,8 +104,7 @@ def masked_diffusion_loss(
     the linear schedule.
     Nie et al., Large Language Diffusion Models, 2025, arXiv:2502.09992, eq. 3.
     """
-    mask_id = model.facts["mask_token_id"]
-    assert isinstance(mask_id, int)
+    mask_id: int = model.facts["mask_token_id"]
     given = mask(clean, ratios, mask_id, chance)
     hidden = given == mask_id
     # The head is asked at the masked places only: it and the softmax are a fifth of the work.
@@ -129,7 +135,7 @@ def train(
     tokenizer : PreTrainedTokenizerFast
     """
     tokenizer = learn_tokenizer()
-    tokens = torch.from_numpy(encode(tokenizer, split()[0]))
+    tokens = encode(tokenizer, split()[0])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build(tokenizer)
@@ -199,7 +205,10 @@ def report(folder: str | Path, count: int = 256) -> None:
     ratios = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
     for ratio, loss in judge.masked_loss(model, tokenizer, ratios, count).items():
         print(f"mask ratio {ratio}: {loss:.3f} nats a hidden held-out token")
-    for text in tokenizer.batch_decode(sample(model, tokenizer, count=3, steps=128)):
+    texts = tokenizer.batch_decode(sample(model, tokenizer, count=64))
+    real = tokenizer.batch_decode(judge.held_out_masked(tokenizer, ratios[0], count).clean)
+    print(f"known words: {judge.known_words(texts):.3f} generated, {judge.known_words(real):.3f} held out")
+    for text in texts[:3]:
         print("-" * 80, text, sep="\n")
 
 
@@ -221,6 +230,23 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"trained {given.steps} steps in {time.monotonic() - began:.0f} s")
     save(model, tokenizer, given.out)
     report(given.out)
+
+
+def _look_aside(attention: torch.nn.Module, distance: int, base: float) -> None:
+    """Let the first two heads begin by looking so many tokens back and ahead, through their biases alone.
+
+    All masks ask the same question, so a fresh model finds its neighbours late: without this the loss stayed at
+    that of single tokens' frequencies for more than 600 steps. A rotary embedding turns equal queries and keys
+    by the angles between their places; a query turned back by the angles of a distance answers to that
+    distance best. Only the faster half of the angles tells neighbours apart.
+    """
+    angles = base ** (-torch.arange(12) / 32)
+    turned = attention.k_proj.bias.view(2, 2, 32)
+    turned[0, 0, :12] = 2.5
+    for head, steps in enumerate((-distance, distance)):
+        query = attention.q_proj.bias.view(4, 2, 32)[head]
+        query[0, :12] = 2.5 * torch.cos(steps * angles)
+        query[1, :12] = 2.5 * torch.sin(steps * angles)
 
 
 def _pace(step: int, steps: int) -> float:
