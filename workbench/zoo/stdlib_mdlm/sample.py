@@ -15,8 +15,8 @@ def sample(
     length: int = 128,
     steps: int = 64,
     seed: int = 0,
-    temperature: float = 0.8,
-    wander: float = 1.0,
+    temperature: float = 0.7,
+    wander: float = 3.0,
     prompt: str = "",
 ) -> NDArray[np.int64]:
     """Write texts, from nothing but masks to nothing but tokens.

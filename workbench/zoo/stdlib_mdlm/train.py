@@ -25,11 +25,13 @@ from workbench.zoo.stdlib_mdlm.data import VOCABULARY, encode, learn_tokenizer, 
 from workbench.zoo.stdlib_mdlm.model import DreamModel, load
 from workbench.zoo.stdlib_mdlm.sample import sample
 
-STEPS = 4000
+STEPS = 3300
 BATCH = 16
 LENGTH = 128
 LEARNING_RATE = 2e-3
 WARM_UP = 200
+DECAYED = 0.825
+"""How far training comes along the cosine that would take the learning rate to nothing."""
 EMA_DECAY = 0.998
 LEAST_RATIO = 1e-3
 
@@ -250,8 +252,8 @@ def _look_aside(attention: torch.nn.Module, distance: int, base: float) -> None:
 
 
 def _pace(step: int, steps: int) -> float:
-    """Share of the full learning rate: a short linear rise, then half a cosine down to nothing."""
-    return min(1.0, step / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """Share of the full learning rate: a short linear rise, then most of half a cosine."""
+    return min(1.0, step / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / (steps / DECAYED)))
 
 
 def _follow(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
