@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
-from workbench.zoo.stdlib_mdlm.data import encode, split
-from workbench.zoo.stdlib_mdlm.model import DreamModel, load
 
 from workbench import zoo
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
 from workbench.live import capture, categorical, importance_by_gradients
+from workbench.zoo.stdlib_mdlm.data import encode, split
+from workbench.zoo.stdlib_mdlm.model import DreamModel, load
 
 RATIOS = tuple(((np.arange(16) + 0.5) / 16).tolist())
 """Mask ratios that the model is asked at: the middles of sixteen equal parts, one bucket each."""
