@@ -111,20 +111,20 @@ def test_the_blocks_see_both_ways(shipped):
         assert not torch.equal(plain[0, -1], model(earlier)[0, -1])
 
 
-@pytest.mark.parametrize(("module", "use"), [("os", "os.path.join(name)"), ("sys", "sys.stdout.write(name)")])
-def test_what_follows_tells_what_is_hidden(shipped, module, use):
-    # A model that reads from left to right cannot know what is about to be used.
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_what_stands_on_either_side_helps_to_tell_what_is_hidden(shipped, side):
     model, tokenizer = shipped
-    before, after = (tokenizer(text)["input_ids"] for text in ("\nimport", f"\n\n\n{use}\n"))
-    tokens = torch.tensor([[*before, tokenizer.mask_token_id, *after]])
+    clean = judge.held_out_masked(tokenizer, 0.5, count=64).clean
+    given = clean.clone()
+    given[:, 64] = tokenizer.mask_token_id
+    poorer = given.clone()
+    poorer[:, slice(64) if side == "before" else slice(65, None)] = tokenizer.mask_token_id
     with torch.no_grad():
-        chances = {
-            name: float(
-                model(given)[0, len(before)].float().softmax(-1)[tokenizer(f" {module}")["input_ids"]]
-            )
-            for name, given in (("told", tokens), ("not told", tokens[:, : len(before) + 1]))
-        }
-    assert chances["told"] > 3 * chances["not told"]
+        whole, half = (
+            float(torch.nn.functional.cross_entropy(model(tokens)[:, 64].float(), clean[:, 64]))
+            for tokens in (given, poorer)
+        )
+    assert half > whole + 0.5
 
 
 def test_the_tokenizer_keeps_every_byte(shipped):

@@ -237,10 +237,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _look_aside(attention: torch.nn.Module, distance: int, base: float) -> None:
     """Let the first two heads begin by looking so many tokens back and ahead, through their biases alone.
 
-    All masks ask the same question, so a fresh model finds its neighbours late: without this the loss stayed at
-    that of single tokens' frequencies for more than 600 steps. A rotary embedding turns equal queries and keys
-    by the angles between their places; a query turned back by the angles of a distance answers to that
-    distance best. Only the faster half of the angles tells neighbours apart.
+    All masks ask the same question, so a fresh model finds its neighbours late: without this, and with a RoPE
+    base of 10,000, the loss was still that of single tokens' frequencies after 600 steps. A rotary embedding
+    turns equal queries and keys by the angles between their places; a query turned back by the angles of a
+    distance answers to that distance best. Only the fastest third of the angles tells neighbours apart.
     """
     angles = base ** (-torch.arange(12) / 32)
     turned = attention.k_proj.bias.view(2, 2, 32)
