@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from types import MappingProxyType
@@ -131,7 +131,7 @@ class Plan:
             "made_by": dict(self.made_by),
             **({"predicted": dict(self.predicted)} if self.predicted else {}),
             "locks": sorted(self.locks),
-            "layers": {name: asdict(option) for name, option in self.choices.items()},
+            "layers": {name: dict(vars(option)) for name, option in self.choices.items()},
         }
 
     @property

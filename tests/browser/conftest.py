@@ -119,10 +119,13 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         kernel: Callable[[Any], Any] | None = None,
         theme: str | None = "true",
         traits: dict[str, Any] | None = None,
+        names: dict[int, str] | None = None,
         width: int = 1500,
         **context: Any,
     ) -> Page:
         header, blob = (state["header"], state["blob"]) if state else generated(rows)
+        for layer, name in (names or {}).items():
+            header["names"][layer] = name
         files: dict[str, tuple[str, str | bytes]] = {
             "": ("text/html", (HERE / "page.html").read_text(encoding="utf-8")),
             "stub.js": ("text/javascript", (HERE / "stub.js").read_text(encoding="utf-8")),

@@ -76,8 +76,10 @@ export class Bar {
     this.filter.setAttribute("aria-invalid", Boolean(text) && this.form.hidden);
   }
 
-  update({ chosen, subject, stale, canUndo, canRedo, dead }) {
-    this.count.textContent = chosen ? `${whole(chosen)} chosen` : "";
+  update({ chosen, hidden, subject, stale, canUndo, canRedo, dead }) {
+    const beside = hidden ? ` · ${whole(hidden)} hidden` : "";
+    this.count.textContent = chosen ? `${whole(chosen)} chosen${beside}` : "";
+    this.count.title = hidden ? "edits leave alone what the filter hides" : "";
     for (const edit of this.edits) edit.disabled = dead || !subject;
     this.undo.disabled = dead || !canUndo;
     this.redo.disabled = dead || !canRedo;

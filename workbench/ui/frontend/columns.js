@@ -22,40 +22,41 @@ const number = (key, title, hint, width, value, format) => ({
 export function columnsOf(plan) {
   const { fixed: still } = plan;
   const text = (key, title, hint, width, value, extra = {}) => ({
-    key, title, hint, width, value, ...extra,
-    draw: (cell, _, row) => { cell.textContent = cell.title = value(plan, row); },
+    key, title, hint, width, value,
+    draw: (cell, _, row) => { cell.textContent = value(plan, row); },
+    ...extra,
   });
   const time = still.importance
     ? [
-        number("heterogeneity", "V", "heterogeneity: variance of the input's level over time groups", 62,
+        number("heterogeneity", "V", "heterogeneity: variance of the input's level over time groups", 58,
           (_, row) => still.heterogeneity[row], significant),
-        number("importance", "κ", "importance: how much the output feels an error here", 62,
+        number("importance", "κ", "importance: how much the output feels an error here", 58,
           (_, row) => still.importance[row], significant),
       ]
     : [];
   return [
     { key: "locked", title: "", label: "lock", hint: "locked: a solver leaves the layer as it is", width: 30,
       value: (p, row) => p.shown.locked[row], draw: drawLock },
-    text("name", "layer", "name", 270, (p, row) => p.names[row], { sticky: true }),
-    text("role", "role", "role: what the layer is for", 104, (p, row) => p.roles[still.role[row]]),
-    { ...text("shape", "shape", "rows, cols: the tensor's shape", 104, (p, row) => p.shapes[row]),
+    text("name", "layer", "name", 236, (p, row) => p.names[row], { sticky: true, draw: drawName }),
+    text("role", "role", "role: what the layer is for", 94, (p, row) => p.roles[still.role[row]]),
+    { ...text("shape", "shape", "rows, cols: the tensor's shape", 92, (p, row) => p.shapes[row]),
       right: true, value: (_, row) => still.params[row] },
-    number("params", "params", "params: number of weights", 92, (_, row) => still.params[row], whole),
-    number("entropy", "Ĥ", "entropy: normalised histogram entropy of the weights", 58,
+    number("params", "params", "params: number of weights", 84, (_, row) => still.params[row], whole),
+    number("entropy", "Ĥ", "entropy: normalised histogram entropy of the weights", 52,
       (_, row) => still.entropy[row], fixed(3)),
-    number("code_entropy", "H(q)", "code_entropy: bits per weight that a lossless coder would pay", 58,
+    number("code_entropy", "H(q)", "code_entropy: bits per weight that a lossless coder would pay", 54,
       (p, row) => p.shown.code_entropy[row], fixed(3)),
-    number("choice_entropy", "S", "choice_entropy: high where the width is a toss-up, 0 where it is settled", 58,
+    number("choice_entropy", "S", "choice_entropy: high where the width is a toss-up, 0 where it is settled", 52,
       (p, row) => p.choiceEntropy[row], fixed(3)),
-    { ...number("heat", "heat", "heat: damage that a bit more would save; above T the layer wants bits", 78,
+    { ...number("heat", "heat", "heat: damage that a bit more would save; above T the layer wants bits", 76,
       (p, row) => p.shown.heat[row], significant), draw: drawHeat },
     ...time,
-    { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 140,
+    { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 132,
       value: (p, row) => p.shown.bits[row], draw: drawBits },
-    number("nsr", "NSR", "nsr: D, the relative error power of the present option", 78,
+    number("nsr", "NSR", "nsr: D, the relative error power of the present option", 76,
       (p, row) => p.shown.nsr[row], significant),
-    number("nbytes", "bytes", "nbytes: exact bytes of the layer's data", 96, (p, row) => p.shown.nbytes[row], whole),
-    number("bpw", "bpw", "bpw: bits per weight, scales included", 62,
+    number("nbytes", "bytes", "nbytes: exact bytes of the layer's data", 88, (p, row) => p.shown.nbytes[row], whole),
+    number("bpw", "bpw", "bpw: bits per weight, scales included", 58,
       (p, row) => (8 * p.shown.nbytes[row]) / still.params[row], fixed(3)),
     ...plan.columns.map((column) => ({
       ...number(`=${column.title}`, column.title, column.error ?? `= ${column.expression}`, 92,
@@ -64,6 +65,13 @@ export function columnsOf(plan) {
       custom: true,
     })),
   ];
+}
+
+// What is too long loses its beginning: the end tells layers apart.
+function drawName(cell, plan, row) {
+  const text = cell.firstChild ?? cell.appendChild(element("bdi"));
+  text.textContent = plan.names[row].replace(/\.weight$/, "");
+  cell.title = plan.names[row];
 }
 
 function drawLock(cell, plan, row) {

@@ -21,6 +21,7 @@ export class LayerPlan {
       touched: new Set(),
     });
     this.shown = Object.fromEntries(PRESENT.map((key) => [key, this.real[key].slice()]));
+    this.menus = MENU.map((key) => [this.shown[key], arrays[`menu_${key}`]]);
     this.params = arrays.params.reduce((sum, value) => sum + value, 0);
     this.lowered = this.names.map((name, row) => `${name} ${this.roles[arrays.role[row]]}`.toLowerCase());
     this.settle(header, arrays);
@@ -60,29 +61,28 @@ export class LayerPlan {
   // Shows an edit before the kernel has answered.
   propose(id, edit) {
     this.pending.set(id, edit);
-    this.lay();
+    this.overlay(edit);
   }
 
-  withdraw(id) {
-    this.pending.delete(id);
-    this.lay();
-  }
-
+  // Begins with what was confirmed, and shows what is pending over it.
   lay() {
     for (const row of this.touched) {
       for (const key of PRESENT) this.shown[key][row] = this.real[key][row];
     }
     this.touched.clear();
-    for (const edit of this.pending.values()) {
-      for (const row of edit.rows) {
-        if (edit.action === "lock") this.shown.locked[row] = 1;
-        else if (edit.action === "unlock") this.shown.locked[row] = 0;
-        else {
-          const place = this.placeOf(row, edit.action === "keep" ? 9 : edit.bits);
-          for (const key of MENU) this.shown[key][row] = this.fixed[`menu_${key}`][place];
-        }
-        this.touched.add(row);
+    this.pending.forEach((edit) => this.overlay(edit));
+  }
+
+  overlay({ action, bits, rows }) {
+    const locking = action === "lock" || action === "unlock";
+    for (const row of rows) {
+      this.touched.add(row);
+      if (locking) {
+        this.shown.locked[row] = action === "lock";
+        continue;
       }
+      const place = this.placeOf(row, action === "keep" ? 9 : bits);
+      for (const [shown, menu] of this.menus) shown[row] = menu[place];
     }
   }
 

@@ -14,6 +14,7 @@ import { Selection } from "./selection.js";
 import { followTheme } from "./theme.js";
 
 const QUIET = 120; // ms until a selection that keeps moving is told to the kernel
+const PAUSE = 250; // ms without typing until a filter is
 
 class Table {
   constructor(model, host) {
@@ -72,7 +73,7 @@ class Table {
       current: () => this.point(this.model.get("current")),
       filter: () => {
         if (this.bar.filter.value === this.model.get("filter")) return;
-        this.bar.filter.value = this.model.get("filter");
+        this.bar.filter.value = this.asked = this.model.get("filter");
         this.refilter();
       },
       sort: () => this.refilter(),
@@ -85,7 +86,7 @@ class Table {
     this.root.addEventListener("keydown", (event) => staysInside(event) && event.stopPropagation());
     this.grid.root.addEventListener("keydown", (event) => this.key(event));
     this.grid.root.addEventListener("copy", (event) => {
-      const names = this.selection.subject.map((row) => this.plan.names[row]);
+      const names = this.subject.map((row) => this.plan.names[row]);
       event.clipboardData.setData("text/plain", names.join("\n"));
       event.preventDefault();
     });
@@ -97,7 +98,7 @@ class Table {
     this.bar.filter.addEventListener("input", () => this.refilter());
     this.bar.filter.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === "ArrowDown") this.grid.root.focus();
-      if (event.key === "Enter") this.refilter(true);
+      if (event.key === "Enter") this.ask();
       if (event.key !== "Escape") return;
       this.bar.filter.value = "";
       this.refilter();
@@ -127,7 +128,7 @@ class Table {
     else if (found.act === "menu") this.openMenu(this.selection.current);
     else if (found.act === "move" || found.act === "page") {
       const by = found.act === "page" ? found.by * this.grid.page : found.by;
-      const to = at < 0 ? 0 : Math.max(0, Math.min(order.length - 1, at + by));
+      const to = Math.max(0, Math.min(order.length - 1, at + by));
       this.choose(() => this.selection.take(order, to, { extend: event.shiftKey }));
       this.grid.reveal(to);
     } else if (found.act === "toggle") {
@@ -172,7 +173,7 @@ class Table {
     const button = event.target.closest("button");
     if (!button) return;
     const row = Number(button.closest(".aq-row").dataset.row);
-    const rows = this.selection.rows.has(row) ? this.selection.subject : [row];
+    const rows = this.selection.rows.has(row) ? this.subject : [row];
     if (button.classList.contains("aq-lock")) {
       this.edit(this.plan.shown.locked[row] ? "unlock" : "lock", undefined, rows);
       this.grid.root.focus({ preventScroll: true });
@@ -185,12 +186,17 @@ class Table {
     if (!this.selection.rows.has(row)) this.choose(() => this.selection.take(this.grid.order, position));
     this.grid.reveal(position);
     const anchor = this.grid.elementOf(row).querySelector(".aq-bits");
-    this.menu.show(this.plan, row, this.selection.subject, anchor);
+    this.menu.show(this.plan, row, this.subject, anchor);
+  }
+
+  // What an edit is about: chosen layers in sight of the filter, or that under the cursor.
+  get subject() {
+    return this.selection.subject.filter((row) => this.visible[row]);
   }
 
   // ---- the kernel ---------------------------------------------------------------------------------------------
 
-  edit(action, bits, rows = this.selection.subject) {
+  edit(action, bits, rows = this.subject) {
     if (this.connection.dead) return;
     const moves = action === "undo" || action === "redo";
     if (!moves && !rows.length) return;
@@ -255,7 +261,7 @@ class Table {
       this.bar.toggleForm(false);
     }
     this.showColumns();
-    this.refilter();
+    this.reorder();
   }
 
   // ---- what is shown ------------------------------------------------------------------------------------------
@@ -265,16 +271,23 @@ class Table {
     this.grid.setColumns(this.columns, this.model.get("widths"));
   }
 
-  refilter(now = false) {
+  refilter() {
     const text = this.bar.filter.value;
     this.bar.complain("");
     clearTimeout(this.asking);
+    this.asking = setTimeout(() => this.ask(), PAUSE);
     if (!text.startsWith("=")) this.mask = null;
-    this.asking = setTimeout(() => {
-      if (text !== this.model.get("filter")) this.connection.save("filter", text);
-      else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
-    }, now ? 0 : 250);
-    if (!text.startsWith("=") || !this.mask) this.reorder();
+    if (!this.mask) this.reorder();
+  }
+
+  // Tells the kernel of the filter, which answers if it is an expression; once for the same text.
+  ask() {
+    clearTimeout(this.asking);
+    const text = this.bar.filter.value;
+    if (text === this.asked) return;
+    this.asked = text;
+    if (text !== this.model.get("filter")) this.connection.save("filter", text);
+    else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
   }
 
   again() {
@@ -292,7 +305,10 @@ class Table {
     const column = this.columns.find((one) => one.key === key);
     this.stale = false;
     this.grid.showSort(key, sort.startsWith("-"));
-    this.grid.setOrder(ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-")));
+    const order = ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-"));
+    this.visible = new Uint8Array(this.plan.count);
+    for (const row of order) this.visible[row] = 1;
+    this.grid.setOrder(order);
     this.refresh();
   }
 
@@ -316,8 +332,9 @@ class Table {
     const minCosine = this.model.get("min_cosine");
     const totals = plan.totals(minCosine);
     this.totals.update(totals, minCosine, this.grid.order.length, plan.count, connection.slow ? plan.pending.size : 0);
+    const subject = this.subject.length;
     this.bar.update({
-      chosen: selection.rows.size, subject: selection.subject.length, stale: this.stale, dead: connection.dead,
+      chosen: selection.rows.size, hidden: selection.rows.size && selection.rows.size - subject, subject, stale: this.stale, dead: connection.dead,
       canUndo: plan.canUndo || plan.pending.size, canRedo: plan.canRedo,
     });
     const current = this.grid.elementOf(selection.current);
