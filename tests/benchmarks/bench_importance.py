@@ -43,8 +43,11 @@ MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "small": small_dig
 GROUP = 64
 WIDTHS = (2, 3)
 ESTIMATORS = (
-    ("fisher", "trajectory"), ("fisher", "step"), ("white", "trajectory"), ("white", "step"),
+    ("fisher", "trajectory", True), ("fisher", "trajectory", False), ("fisher", "step", False),
+    ("white", "trajectory", False), ("white", "step", False),
 )  # fmt: skip
+"""Method, span, and whether the runs stand on the way to 2 bits."""
+
 Deltas = dict[tuple[str, int], torch.Tensor]
 
 
@@ -115,16 +118,17 @@ def estimate(
     def run(number: int) -> torch.Tensor:
         return subject.run(CALIBRATION + number)
 
-    for method, span in ESTIMATORS:
+    coarse = {name: delta for (name, bits), delta in deltas.items() if bits == WIDTHS[0]}
+    for method, span, is_toward in ESTIMATORS:
         started = time.perf_counter()
         records = importance_by_gradients(
             subject.module, run, checkpoint, records, method=method, span=span, probe=subject.probe,
-            runs=runs if span == "trajectory" else max(runs // 4, 1),
+            toward=coarse if is_toward else None, runs=runs if span == "trajectory" else max(runs // 4, 1),
         )  # fmt: skip
-        seconds[f"{method}:{span}"] = time.perf_counter() - started
+        seconds[f"{method}:{span}{':toward' if is_toward else ''}"] = time.perf_counter() - started
     trials: list[tuple[str, Mapping[str, torch.Tensor] | None]] = [
         ("noise", None),
-        ("measured", {name: delta for (name, bits), delta in deltas.items() if bits == WIDTHS[0]}),
+        ("measured", coarse),
     ]
     for name, changes in trials:
         started = time.perf_counter()
