@@ -22,7 +22,7 @@ RINGS = (
     ),
     ("checkpoint", "calibration", "quantize", "formats", "thermo"),
     ("pipeline", "session", "live"),
-    ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*"),
+    ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*", "notebook"),
     ("__init__",),
 )  # fmt: skip
 """Modules and folders of workbench, each free to import what stands before it. ``zoo`` is only its own

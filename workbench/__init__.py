@@ -51,6 +51,8 @@ __all__ = sorted([*_HOME_OF, *_PARTS])
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return import_module(f"workbench.{name}")
+    if name == "open":
+        import_module("workbench.notebook").register()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), _AT_HOME.get(name, name))

@@ -21,10 +21,11 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from scipy.stats import spearmanr
-from subjects import CALIBRATION, Subject, digits, language_model, small_digits
+from subjects import CALIBRATION, JUDGED, Subject, digits, language_model, small_digits
 
 from workbench.calibration import CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.config import GROUP_SIZES
 from workbench.formats import target_named
 from workbench.live import (
     capture,
@@ -42,8 +43,11 @@ MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "small": small_dig
 GROUP = 64
 WIDTHS = (2, 3)
 ESTIMATORS = (
-    ("fisher", "trajectory"), ("fisher", "step"), ("white", "trajectory"), ("white", "step"),
+    ("fisher", "trajectory", True), ("fisher", "trajectory", False), ("fisher", "step", False),
+    ("white", "trajectory", False), ("white", "step", False),
 )  # fmt: skip
+"""Method, span, and whether the runs stand on the way to 2 bits."""
+
 Deltas = dict[tuple[str, int], torch.Tensor]
 
 
@@ -114,16 +118,17 @@ def estimate(
     def run(number: int) -> torch.Tensor:
         return subject.run(CALIBRATION + number)
 
-    for method, span in ESTIMATORS:
+    coarse = {name: delta for (name, bits), delta in deltas.items() if bits == WIDTHS[0]}
+    for method, span, is_toward in ESTIMATORS:
         started = time.perf_counter()
         records = importance_by_gradients(
             subject.module, run, checkpoint, records, method=method, span=span, probe=subject.probe,
-            runs=runs if span == "trajectory" else max(runs // 4, 1),
+            toward=coarse if is_toward else None, runs=runs if span == "trajectory" else max(runs // 4, 1),
         )  # fmt: skip
-        seconds[f"{method}:{span}"] = time.perf_counter() - started
+        seconds[f"{method}:{span}{':toward' if is_toward else ''}"] = time.perf_counter() - started
     trials: list[tuple[str, Mapping[str, torch.Tensor] | None]] = [
         ("noise", None),
-        ("measured", {name: delta for (name, bits), delta in deltas.items() if bits == WIDTHS[0]}),
+        ("measured", coarse),
     ]
     for name, changes in trials:
         started = time.perf_counter()
@@ -165,7 +170,9 @@ def pa_array(values: tuple[int, ...]) -> Any:
     return pa.array(values, pa.int32())
 
 
-def priced(checkpoint: Checkpoint, records: CalibrationRecords, importance: str) -> Any:
+def priced(
+    checkpoint: Checkpoint, records: CalibrationRecords, importance: str, groups: tuple[int, ...] = (GROUP,)
+) -> Any:
     pricing = None
     if importance != "weight":
         pricing = Pricing.of(TimeAwareQuantizer.of(records, 5), checkpoint.layers, importance)
@@ -173,7 +180,7 @@ def priced(checkpoint: Checkpoint, records: CalibrationRecords, importance: str)
         checkpoint,
         target_named("parquet"),
         schemes=["asymmetric"],
-        group_sizes=[GROUP],
+        group_sizes=groups,
         exact=True,
         pricing=pricing,
     )
@@ -216,11 +223,11 @@ def judge(
 def compare_plans(
     subject: Subject, checkpoint: Checkpoint, records: CalibrationRecords, seeds: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Plans of equal bytes, judged on held-out seeds."""
+    """Plans of the bytes of uniform ones in groups of 64, out of all group sizes, judged on held-out seeds."""
     modules = match_modules(subject.module, checkpoint)
     true = judged(subject, seeds)
     found = {}
-    table = priced(checkpoint, records, "weight")
+    table = priced(checkpoint, records, "weight", GROUP_SIZES)
     table_options = options_of(table)
     weight_only = cost_table(table, checkpoint.layers)
     for width in WIDTHS:  # with a scale and a zero point in float32 for 64 weights: 3 and 4 bits a weight
@@ -234,7 +241,7 @@ def compare_plans(
         budget = weight_only.nbytes_of(choices["uniform"][1])
         bpw = weight_only.bpw(budget)
         for importance in ("weight", UNWEIGHTED, *records.estimators):
-            costs = cost_table(priced(checkpoint, records, importance), checkpoint.layers)
+            costs = cost_table(priced(checkpoint, records, importance, GROUP_SIZES), checkpoint.layers)
             choices[importance] = costs, solve(costs, nbytes=budget).choice
         rows = []
         for name, (costs, choice) in choices.items():
@@ -272,7 +279,7 @@ def compare_plans(
 def judged(subject: Subject, seeds: int) -> list[torch.Tensor]:
     """The outputs of held-out seeds."""
     with torch.no_grad():
-        return [subject.judged(seed) for seed in range(100, 100 + seeds)]
+        return [subject.judged(seed) for seed in range(JUDGED, JUDGED + seeds)]
 
 
 @contextmanager

@@ -6,22 +6,27 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
+from workbench.zoo.stdlib_mdlm.data import encode
+from workbench.zoo.stdlib_mdlm.data import split as texts
+from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
 from workbench import zoo
 from workbench.live import categorical, gaussian
 from workbench.live.probes import Probe
 from workbench.zoo.digits_dit import judge, train
 from workbench.zoo.digits_dit.sample import CLASSES, denoise, load
+from workbench.zoo.stdlib_mdlm.calibrate import masked, windows
 
 STEPS = 10
 FEW, MANY = 16, 80
 """Digits a run: to measure layers and importance, and to judge plans."""
+JUDGED = 100
+"""First of the seeds that judge plans; those that measure layers begin at 0."""
 CALIBRATION = 10_000
 """Seeds of calibration begin here; those that judge a plan are small numbers."""
 
@@ -111,18 +116,25 @@ def random_unet() -> Subject:
 
 
 def language_model() -> Subject:
-    """The zoo's masked-diffusion language model; its output is the logits at masked places, over several ratios."""
-    from workbench.zoo.stdlib_mdlm import judge as lm_judge
-    from workbench.zoo.stdlib_mdlm.sample import load as load_lm
-
+    """The zoo's masked-diffusion language model: its output are the logits at masked places, over several ratios."""
     folder = zoo.locate("stdlib-mdlm")
-    loaded: Any = load_lm(folder, torch.float32)
-    module = loaded[0]
+    model, tokenizer = load_language_model(folder, torch.float32)
+    training = windows(tokenizer, encode(tokenizer, texts()[0]), count=16)
+    held_out = windows(tokenizer, encode(tokenizer, texts()[1]), count=16)
+    mask = tokenizer.mask_token_id
+
+    def given(seed: int) -> list[Tensor]:
+        tokens = training if seed >= CALIBRATION else held_out
+        return [masked(tokens, ratio, mask, seed) for ratio in (0.1, 0.3, 0.5, 0.7, 0.9)]
 
     def run(seed: int) -> Tensor:
-        return lm_judge.masked_logits(module, seed=seed)
+        return torch.cat([model(tokens)[tokens == mask] for tokens in given(seed)])
 
-    def quality(seed: int) -> dict[str, float]:
-        return {"masked loss": lm_judge.masked_loss(module, seed=seed)}
+    def quality(outputs: list[Tensor]) -> dict[str, float]:
+        losses = []
+        for seed, logits in zip(range(JUDGED, JUDGED + len(outputs)), outputs, strict=True):
+            true = torch.cat([held_out[tokens == mask] for tokens in given(seed)])
+            losses.append(float(nn.functional.cross_entropy(logits, true)))
+        return {"masked loss": float(np.mean(losses))}
 
-    return Subject("stdlib-mdlm", module, folder, run, categorical, twice_kl, quality)
+    return Subject("stdlib-mdlm", model, folder, run, run, categorical, twice_kl, quality)

@@ -63,6 +63,23 @@ def test_interleaved_runs_of_coarse_buckets_add_up(calls_of: Build, build: Build
             np.testing.assert_allclose(*(getattr(one, field) for one in together), rtol=1e-5, atol=1e-6)
 
 
+def test_runs_at_more_times_than_there_is_room_for_add_up(calls_of: Build, build: Build) -> None:
+    calls = calls_of(times=tuple(np.linspace(1000, 1, 120).tolist()), each=1)
+    runs = [build(calls[start::2]) for start in (0, 1)]
+    for both in (merge(*runs), merge(*runs[::-1])):
+        assert len(both.buckets) == 64
+        assert len(both.steps) == 120
+        assert both.bucket_calls.sum() == 120
+        for name, record in both.layers.items():
+            for place, (low, high) in enumerate(both.buckets.tolist()):
+                there = [values[name] for time, values in calls if low <= time <= high and name in values]
+                assert record.count[place] == sum(map(len, there))
+                if there and record.kind != "embedding":
+                    values = np.concatenate(there).astype(np.float64)
+                    np.testing.assert_allclose(record.mean[place], values.mean(0), rtol=1e-5, atol=1e-6)
+                    np.testing.assert_array_equal(record.absmax[place], np.abs(values).max(0))
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([10.0, 20.0, 30.0, 40.0]), min_size=1, max_size=8), st.data())
 def test_any_division_of_the_calls_gives_the_same(

@@ -17,7 +17,7 @@ from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, open_checkpoint
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     # Two threads that wait for each other take twenty times as long when another process has one of the cores.
     threads = torch.get_num_threads()

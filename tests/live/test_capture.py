@@ -205,6 +205,29 @@ def test_layers_of_different_kinds_may_share_an_input(store: Store, keep: Any) -
     }  # fmt: skip
 
 
+class Twice(nn.Module):
+    """A layer that a call uses twice, and one of which it uses a part of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(5, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.fc2(self.fc1(self.fc1(x))[:, 1:])
+
+
+def test_layers_used_twice_or_for_a_part(store: Store, keep: Any) -> None:
+    model = Twice()
+
+    def loop() -> None:
+        for t in (torch.tensor([3.0, 4.0]), torch.tensor([4.0, 4.0])):
+            model(torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(int(t.sum()))), t)
+
+    records = check(model, store(model), keep, loop)
+    assert records.layers["fc1.weight"].count.tolist() == [6, 18]
+    assert records.layers["fc2.weight"].count.tolist() == [2, 6]
+
+
 def test_shared_inputs_are_measured_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class Attention(nn.Module):
         def __init__(self) -> None:

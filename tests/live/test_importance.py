@@ -251,6 +251,60 @@ def test_every_kind_of_layer_has_its_exact_jacobian(toy: Any, store: Any) -> Non
         )
 
 
+def test_a_weight_that_two_layers_share_counts_for_both(store: Any) -> None:
+    """As the output projection of a language model that is its embedding too."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed_tokens = nn.Embedding(7, 3)
+
+            class Inner(nn.Module):
+                def __init__(self, weight: nn.Parameter) -> None:
+                    super().__init__()
+                    self.weight = weight
+
+                def forward(self, x: Tensor) -> Tensor:
+                    return nn.functional.linear(x, self.weight)
+
+            self.head = Inner(self.embed_tokens.weight)
+
+        def forward(self, ids: Tensor, t: float) -> Tensor:
+            return self.head(torch.tanh(self.embed_tokens(ids)))
+
+    torch.manual_seed(0)
+    model, ids = Tied(), torch.tensor([1, 4, 4])
+    checkpoint = store(nn.ModuleDict({"embed_tokens": model.embed_tokens}))
+
+    def run(number: int) -> Tensor:
+        return model(ids, 1.0)
+
+    with torch.no_grad(), capture(model, checkpoint) as rec:
+        power = float(run(0).square().sum())
+    before = model.head.weight
+    found = importance_by_gradients(model, run, checkpoint, rec.records, runs=21, probe=Basis())
+    assert model.head.weight is model.embed_tokens.weight is before
+
+    def output(weight: Tensor) -> Tensor:
+        return nn.functional.linear(torch.tanh(weight[ids]), weight)
+
+    jacobian = torch.autograd.functional.jacobian(output, before.detach())
+    assert found.layers["embed_tokens.weight"].sensitivity["fisher:trajectory"].sum() == pytest.approx(
+        float(jacobian.square().sum()) / power, rel=1e-4
+    )
+
+
+def test_a_forward_of_its_own_is_kept(case: Case) -> None:
+    """Some libraries put a function in place of a model's forward."""
+    plain = case.measure("fisher:trajectory")
+    own = case.model.forward
+    case.model.forward = own  # type: ignore[method-assign]
+    again = case.measure("fisher:trajectory", recompute=True)
+    assert vars(case.model)["forward"] is own
+    for name in case.names:
+        np.testing.assert_allclose(again[name], plain[name], rtol=1e-5)
+
+
 def test_directional_is_what_a_change_does_to_first_order(case: Case) -> None:
     chance = torch.Generator().manual_seed(0)
     deltas = {
@@ -548,6 +602,12 @@ def test_records_of_another_checkpoint_are_refused(case: Case, store: Any) -> No
     other = store(Tiny(), name="other")
     with pytest.raises(ValidationError, match="made with other weights"):
         importance_by_gradients(case.model, case.run, other, case.records)
+
+
+def test_records_by_another_clock_are_refused(case: Case) -> None:
+    with pytest.raises(ConfigurationError, match="as 'timestep', this clock as 'time'") as raised:
+        case.measure("fisher:step", time=lambda module, args, kwargs: 0.0)
+    assert raised.value.key == "time"
 
 
 def test_a_sensitivity_that_is_no_number_names_its_layer(case: Case) -> None:

@@ -22,7 +22,7 @@ from workbench.calibration import (
     groups_at,
 )
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.errors import ConfigurationError, ShapeMismatchError
+from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.formats import target_named
 from workbench.live import capture, importance_by_gradients
 from workbench.plan import Layer, Option
@@ -408,6 +408,13 @@ def test_a_record_of_another_shape_is_named(save: Save) -> None:
     with pytest.raises(ShapeMismatchError, match="64 input channels for 'block") as raised:
         pricing_of(records, checkpoint).stress(layer)
     assert raised.value.tensor == NAMES["line"]
+
+
+def test_records_of_another_checkpoint_are_refused(save: Save, tmp_path: Path) -> None:
+    checkpoint, other = (save(line=np.full((48, COLS), value)) for value in (1.0, 2.0))
+    pricing = pricing_of(records_of(checkpoint, {NAMES["line"]: [DESIGN]}), checkpoint)
+    with pytest.raises(ValidationError, match="made with other weights"):
+        price(other, target_named("parquet"), pricing=pricing, cache=tmp_path / "cache")
 
 
 def test_prices_are_remembered_by_all_that_decides_them(

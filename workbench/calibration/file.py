@@ -133,7 +133,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
                     if name in layers:
                         raise _wrong(path, f"the layer {name!r} stands in it twice", name)
                     layers[name] = _record(path, name, rows, len(axes["steps"]), len(axes["buckets"]))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names may be damaged too
         raise _wrong(path, f"it cannot be read ({error})") from error
     return {**metadata, **axes, "layers": layers}
 

@@ -150,9 +150,11 @@ class LayerTally:
     def add(self, step: Interval, bucket: Interval, summary: CallSummary) -> None:
         """Count a call."""
         if step not in self.steps:
+            most = self._most
             self.steps[step] = StepTally()
-            for tally in self.steps.values():
-                tally.sample.shrink(self._most)
+            if self._most < most:
+                for tally in self.steps.values():
+                    tally.sample.shrink(self._most)
         if self.kind != "embedding":
             self.steps[step].add(summary, self._most)
         else:

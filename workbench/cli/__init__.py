@@ -1,8 +1,9 @@
 """The command line: `app`, with the commands that the other modules here add to it."""
 
-from workbench.cli import planning
+from workbench.cli import planning, serving
 from workbench.cli.exports import DEMO_RUNS, DONE, FAILED, INTERRUPTED, WRONG_USAGE, app
 
 planning.add_to(app)
+serving.add_to(app)
 
 __all__ = ["DEMO_RUNS", "DONE", "FAILED", "INTERRUPTED", "WRONG_USAGE", "app"]

@@ -4,6 +4,8 @@ from workbench.figures.costs import option_costs
 from workbench.figures.depth import entropy_along_depth
 from workbench.figures.front import front
 from workbench.figures.importance import importance
+from workbench.figures.layer import error_by_channel, weight_levels
+from workbench.figures.tables import escape
 from workbench.figures.temperature import temperature_sweep
 from workbench.figures.time_groups import activation_levels, damage_over_time, range_over_time
 
@@ -11,9 +13,12 @@ __all__ = [
     "activation_levels",
     "damage_over_time",
     "entropy_along_depth",
+    "error_by_channel",
+    "escape",
     "front",
     "importance",
     "option_costs",
     "range_over_time",
     "temperature_sweep",
+    "weight_levels",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.session import Session
-from workbench.thermo import Constraints, CostTable, cost_table, options_of
+from workbench.thermo import Constraints, CostTable, options_of
 
 NAMED = 60
 """Layers whose names are written beside an axis, at most."""
@@ -40,13 +40,17 @@ def shortened(name: str, depth: int | None) -> str:
     within = name.removesuffix(".weight")
     if depth is not None:
         within = within.split(f".{depth}.", 1)[-1]
-    tail = within if len(within) <= LENGTH else f"…{within[1 - LENGTH :].lstrip('.')}"
+    tail = within
+    while len(tail) >= LENGTH and "." in tail:  # whole parts go, from the front
+        tail = tail.partition(".")[2]
+    if tail != within:
+        tail = f"…{tail}"
     return tail if depth is None else f"{depth}: {tail}"
 
 
 def costs_of(session: Session) -> CostTable:
     """Bytes and distortion of every option of every layer."""
-    return cost_table(session.options, session.checkpoint.layers)
+    return session.costs
 
 
 def locks_of(session: Session) -> Constraints:

@@ -5,9 +5,23 @@ from workbench.formats.mlx import MlxTarget
 from workbench.formats.parquet import ParquetTarget
 from workbench.formats.target import BlockCheck, Payload, StoredTensor, Target, Unit, Writer
 
-__all__ = ["BlockCheck", "Payload", "StoredTensor", "Target", "Unit", "Writer", "target_named"]
+__all__ = [
+    "BlockCheck",
+    "Payload",
+    "StoredTensor",
+    "Target",
+    "Unit",
+    "Writer",
+    "target_named",
+    "target_names",
+]
 
 _TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(), MlxTarget())}
+
+
+def target_names() -> tuple[str, ...]:
+    """Names of the export targets there are."""
+    return tuple(_TARGETS)
 
 
 def target_named(name: str) -> Target:

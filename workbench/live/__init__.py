@@ -5,6 +5,7 @@ Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
 
 from workbench.live.capture import Capture, capture
 from workbench.live.clock import Clock, mask_ratio, timestep
+from workbench.live.errors import weight_errors
 from workbench.live.importance import directional, importance_by_gradients
 from workbench.live.modules import match_modules
 from workbench.live.pipelines import capture_pipeline
@@ -24,4 +25,5 @@ __all__ = [
     "mask_ratio",
     "match_modules",
     "timestep",
+    "weight_errors",
 ]

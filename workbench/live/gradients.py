@@ -56,23 +56,29 @@ class WeightGradients:
     def watching(self, model: nn.Module, now: Now) -> Iterator[None]:
         """Give every call of the model weights of its own; afterwards all is as it was."""
         originals = {name: module._parameters["weight"] for name, module in self._modules.items()}
+        # An output projection may share the weight of an embedding: an error in it is felt in both.
+        sharing = {
+            name: [one for one in model.modules() if one._parameters.get("weight") is weight]
+            for name, weight in originals.items()
+        }
 
         def renew(*_: Any) -> None:
             bucket = now()
-            for name, module in self._modules.items():
-                weight = originals[name]
+            for name, weight in originals.items():
                 assert weight is not None
                 leaf = weight.detach().requires_grad_()
                 leaf.register_post_accumulate_grad_hook(partial(self._take, name, bucket))
-                module._parameters["weight"] = leaf
+                for module in sharing[name]:
+                    module._parameters["weight"] = leaf
 
         handle = model.register_forward_pre_hook(renew)
         try:
             yield
         finally:
             handle.remove()
-            for name, module in self._modules.items():
-                module._parameters["weight"] = originals[name]
+            for name, weight in originals.items():
+                for module in sharing[name]:
+                    module._parameters["weight"] = weight
 
     def _take(self, name: str, bucket: int, leaf: Tensor) -> None:
         gradient = leaf.grad

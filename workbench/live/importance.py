@@ -20,7 +20,7 @@ from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.gradients import OutputGradients, WeightGradients
-from workbench.live.passes import Hand, Run, go_back, single_steps, trajectories
+from workbench.live.passes import Hand, Path, Run, go_back, single_steps, trajectories
 from workbench.live.probes import Probe, gaussian
 from workbench.live.sensitivity import modules_of, require, require_runs, with_sensitivity
 from workbench.work import ProgressCallback
@@ -37,6 +37,7 @@ def importance_by_gradients(
     *,
     span: Span = "trajectory",
     method: Method = "fisher",
+    toward: Mapping[str, Tensor] | None = None,
     probe: Probe = gaussian,
     runs: int = 8,
     coherent: bool = True,
@@ -66,6 +67,10 @@ def importance_by_gradients(
         ``"fisher"``: squared gradients of the weights, which know how errors at different positions, samples and
         steps add up. ``"white"``: squared gradients of the layers' outputs times the mean power of their inputs, as
         if errors at different positions were independent.
+    toward : mapping of str to torch.Tensor, optional
+        Changes of the layers' weights, such as `weight_errors` of a plan. The runs then stand at different places on
+        the way from the model to the changed one, since ‖y(W+ΔW) − y(W)‖² = ‖∫J(W+u·ΔW)·ΔW du‖²
+        ≤ ∫‖J(W+u·ΔW)·ΔW‖² du: small errors do not tell what large ones do, and all layers have theirs at once.
     probe : callable
         `gaussian`, or `categorical` for logits.
     runs : int
@@ -86,12 +91,13 @@ def importance_by_gradients(
     Returns
     -------
     CalibrationRecords
-        The same, with the sensitivities under the estimator's name, such as ``"fisher:trajectory"``.
+        The same, with the sensitivities under the estimator's name, such as ``"fisher:trajectory"``, or
+        ``"fisher:trajectory:toward"``.
 
     Raises
     ------
     ConfigurationError
-        If `span`, `method` or `runs` are not allowed.
+        If `span`, `method` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
         If the output of a run does not depend on the model in a differentiable way.
     """
@@ -107,7 +113,8 @@ def importance_by_gradients(
     else:
         squares = OutputGradients(modules, buckets)
     now = Hand(module, clock_for(module, checkpoint, time), records)
-    objective = trajectories(run, runs) if whole else single_steps(module, run, runs)
+    path = Path(modules, toward)
+    objective = trajectories(run, runs, path) if whole else single_steps(module, run, runs, path)
     count = go_back(module, objective, squares, now, probe, seed, recompute and whole, runs, callback, cancel)
     found = {}
     for name, sums in squares.by_call.items():
@@ -115,7 +122,7 @@ def importance_by_gradients(
         if isinstance(squares, WeightGradients) and squares.by_run[name] > 0:
             values *= squares.by_run[name] / sum(sums)
         found[name] = values
-    return with_sensitivity(records, f"{method}:{span}", found)
+    return with_sensitivity(records, f"{method}:{span}{':toward' if toward else ''}", found)
 
 
 def directional(
@@ -148,7 +155,7 @@ def directional(
     Raises
     ------
     ConfigurationError
-        If `span` or `runs` are not allowed.
+        If `span` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
         If a layer has no record, or the output of a run does not depend on the model in a differentiable way.
     """
@@ -158,6 +165,9 @@ def directional(
     modules = modules_of(module, checkpoint, records, names)
     squares = WeightGradients(modules, len(records.buckets), coherent=False, deltas=deltas)
     now = Hand(module, clock_for(module, checkpoint, time), records)
-    objective = trajectories(run, runs) if span == "trajectory" else single_steps(module, run, runs)
+    path = Path(modules, None)
+    objective = (
+        trajectories(run, runs, path) if span == "trajectory" else single_steps(module, run, runs, path)
+    )
     count = go_back(module, objective, squares, now, probe, seed, False, runs, None, None)
     return {key: value / count for key, value in squares.along.items()}

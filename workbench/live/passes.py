@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
-from workbench.errors import ValidationError
+from workbench.errors import ConfigurationError, ValidationError
 from workbench.live.clock import Clock
 from workbench.live.gradients import OutputGradients, WeightGradients, checkpointed, frozen
 from workbench.live.probes import Probe
@@ -27,9 +27,22 @@ PARTS = 1000
 
 
 class Hand:
-    """The hand of the clock: the bucket of the call under way."""
+    """The hand of the clock: the bucket of the call under way.
+
+    Raises
+    ------
+    ConfigurationError
+        If the records were made by another clock.
+    """
 
     def __init__(self, model: nn.Module, clock: Clock, records: CalibrationRecords) -> None:
+        if clock.name != records.time:
+            raise ConfigurationError(
+                f"The calibration measures time as {records.time!r}, this clock as {clock.name!r}. Give the same "
+                "time= as to the capture.",
+                key="time",
+                value=clock.name,
+            )
         self._clock = clock
         self._model = model
         # Between two buckets there was no time; the border is put halfway.
@@ -92,15 +105,50 @@ def go_back(
     return count
 
 
-def trajectories(run: Run, runs: int) -> Iterator[tuple[Tensor, float]]:
+class Path:
+    """The way from a model's weights to changed ones, on which runs stand at different places.
+
+    Parameters
+    ----------
+    modules : mapping of str to torch.nn.Module
+    deltas : mapping of str to torch.Tensor, optional
+        The changes of their weights at the end of the way; without any, all runs stand at its beginning.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], deltas: Mapping[str, Tensor] | None) -> None:
+        self._changes = [
+            (modules[name].weight, delta) for name, delta in (deltas or {}).items() if name in modules
+        ]
+
+    @contextmanager
+    def at(self, fraction: float) -> Iterator[None]:
+        """Put the weights at a fraction of the way; afterwards they are as they were."""
+        before = [weight.data for weight, _ in self._changes]
+        for (weight, delta), data in zip(self._changes, before, strict=True):
+            moved = data.float() + fraction * delta.to(data.device).reshape(data.shape)
+            weight.data = moved.to(data.dtype)
+        try:
+            yield
+        finally:
+            for (weight, _), data in zip(self._changes, before, strict=True):
+                weight.data = data
+
+    def spread(self, runs: int) -> Iterator[tuple[int, AbstractContextManager[None]]]:
+        """Some runs and the places where they stand, evenly along the way."""
+        for number in range(runs):
+            yield number, self.at((number + 0.5) / runs)
+
+
+def trajectories(run: Run, runs: int, path: Path) -> Iterator[tuple[Tensor, float]]:
     """The output of some runs, and how much of a run each is."""
-    for number in range(runs):
-        yield run(number), 1.0
+    for number, place in path.spread(runs):
+        with place:  # until the way back has been gone
+            yield run(number), 1.0
 
 
-def single_steps(module: nn.Module, run: Run, runs: int) -> Iterator[tuple[Tensor, float]]:
+def single_steps(module: nn.Module, run: Run, runs: int, path: Path) -> Iterator[tuple[Tensor, float]]:
     """The output of every call that some runs make, each computed again by itself, and its part of a run."""
-    for number in range(runs):
+    for number, place in path.spread(runs):
         calls: list[tuple[Any, Any]] = []
 
         def note(_: nn.Module, args: Any, kwargs: Any, calls: list[tuple[Any, Any]] = calls) -> None:
@@ -109,14 +157,15 @@ def single_steps(module: nn.Module, run: Run, runs: int) -> Iterator[tuple[Tenso
             ):  # copies that can be differentiated, and that the loop cannot change
                 calls.append((_copied(args), _copied(kwargs)))
 
-        handle = module.register_forward_pre_hook(note, with_kwargs=True)
-        try:
-            with torch.no_grad():
-                run(number)
-        finally:
-            handle.remove()
-        for args, kwargs in calls:
-            yield _tensor_of(module(*args, **kwargs)), 1 / len(calls)
+        with place:
+            handle = module.register_forward_pre_hook(note, with_kwargs=True)
+            try:
+                with torch.no_grad():
+                    run(number)
+            finally:
+                handle.remove()
+            for args, kwargs in calls:
+                yield _tensor_of(module(*args, **kwargs)), 1 / len(calls)
 
 
 def _copied(value: Any) -> Any:

@@ -1,9 +1,21 @@
 """A checkpoint under study: its measurements, the plan being tuned, and what follows from every edit."""
 
+from workbench.session.detail import LayerDetail
 from workbench.session.job import Job
 from workbench.session.observers import ObserverWarning
 from workbench.session.opening import open_session
+from workbench.session.prediction import Prediction
 from workbench.session.session import Session
 from workbench.session.values import Change, Snapshot, Totals
 
-__all__ = ["Change", "Job", "ObserverWarning", "Session", "Snapshot", "Totals", "open_session"]
+__all__ = [
+    "Change",
+    "Job",
+    "LayerDetail",
+    "ObserverWarning",
+    "Prediction",
+    "Session",
+    "Snapshot",
+    "Totals",
+    "open_session",
+]

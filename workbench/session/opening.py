@@ -7,7 +7,7 @@ import threading
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
-from workbench.formats import target_named
+from workbench.formats import Target, target_named
 from workbench.session.session import Session
 from workbench.session.study import Study
 from workbench.thermo.distortion import Pricing
@@ -82,10 +82,23 @@ def open_session(
                 num_time_groups=num_time_groups, grouping=grouping, importance=importance,
             )  # fmt: skip
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
-        options = price(
-            checkpoint, found, exact=exact, pricing=pricing, callback=callback, cancel=cancel, cache=cache
+
+        def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+            options = price(
+                checkpoint,
+                target,
+                exact=exact,
+                pricing=pricing,
+                callback=callback,
+                cancel=cancel,
+                cache=cache,
+            )
+            return Study(checkpoint, target, layers, options, scheme, group_size, pricing)
+
+        return Session(
+            study(found, callback, cancel),
+            lambda name, callback, cancel: study(target_named(name), callback, cancel),
         )
-        return Session(Study(checkpoint, found, layers, options, scheme, group_size, pricing))
     except BaseException:
         checkpoint.close()
         raise

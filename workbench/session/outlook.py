@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,18 @@ from workbench.expressions import evaluate, mask
 from workbench.formats import Target
 from workbench.plan import Plan
 from workbench.session.columns import layer_columns
+from workbench.session.detail import LayerDetail, look_closely
 from workbench.session.history import History, Tuning
 from workbench.session.observers import Observers
 from workbench.session.over_time import damage_by_group
 from workbench.session.present import present_table
 from workbench.session.study import Patterns, Study
 from workbench.session.values import Snapshot, Totals
-from workbench.thermo import Pricing
+from workbench.thermo import CostTable, Pricing
+from workbench.work import ProgressCallback
+
+Reopen = Callable[[str, ProgressCallback | None, threading.Event | None], Study]
+"""Takes the name of a target, a callback for progress and an event that stops it."""
 
 
 class Outlook:
@@ -32,14 +38,20 @@ class Outlook:
     ----------
     study : Study
         What was measured; the plan begins with 4 bits for every layer.
+    reopen : callable
+        Measures the same for another target.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, reopen: Reopen) -> None:
         self._study = study
         self._lock = threading.RLock()
         self._observers = Observers()
         self._history = History(study.uniform(4))
         self._version = 0
+        self._script: list[str] = []
+        self._reopen = reopen
+        self.opened_for = study.target.name
+        self.views: list[Any] = []
         self._known: tuple[Tuning, Totals] | None = None
         self._snapshot: Snapshot | None = None
 
@@ -62,6 +74,11 @@ class Outlook:
     def options(self) -> pa.Table:
         """A row a layer × option, see `workbench.thermo.options.price`."""
         return self._study.prices
+
+    @property
+    def costs(self) -> CostTable:
+        """Bytes and distortion of every option of every layer."""
+        return self._study.costs
 
     @property
     def version(self) -> int:
@@ -145,6 +162,18 @@ class Outlook:
             If the session has no calibration.
         """
         return damage_by_group(self.thermodynamics, self._pricing, self.checkpoint)
+
+    def detail(self, layer: str) -> LayerDetail:
+        """A layer from close by, under the present plan.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such layer.
+        """
+        (row,) = self._study.rows(layer)
+        option = self.plan.choices[self._study.layers[row].name]
+        return look_closely(self.checkpoint, self.target, self._study.layers[row], option)
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
         """Names of the layers that match.

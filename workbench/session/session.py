@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,9 +16,11 @@ from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
 from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
-from workbench.session.history import Tuning
+from workbench.session.history import History, Tuning
 from workbench.session.job import Job
 from workbench.session.outlook import Outlook
+from workbench.session.prediction import Prediction, predict
+from workbench.session.script import call
 from workbench.session.study import Patterns
 from workbench.session.table import html_table, text_table
 from workbench.session.values import Change, Totals, parse_size
@@ -47,7 +49,9 @@ class Session(Outlook):
                 f"bits is {bits}; allowed: 2 to 8.", key="bits", value=bits, allowed="2 to 8"
             )
         places = {row: self._study.place(row, bits) for row in self._study.rows(patterns)}
-        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
+        self._edit(
+            lambda now: _with_places(now, places, {"method": "by hand"}), call("set_bits", patterns, bits)
+        )
 
     def set_option(self, layer: str, option: Option) -> None:
         """Give one layer one of its options.
@@ -63,7 +67,9 @@ class Session(Outlook):
                 f"{layer!r} cannot be stored as {option} in {self.target.name}.", key="option", value=option
             )
         places = {row: self._study.options[row].index(option)}
-        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
+        self._edit(
+            lambda now: _with_places(now, places, {"method": "by hand"}), call("set_option", layer, option)
+        )
 
     def keep(self, patterns: Patterns) -> None:
         """Leave layers in their source dtype.
@@ -74,7 +80,7 @@ class Session(Outlook):
             If a pattern matches nothing.
         """
         places = {row: self._study.place_kept(row) for row in self._study.rows(patterns)}
-        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}))
+        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}), call("keep", patterns))
 
     def lock(self, patterns: Patterns, bits: int | None = None) -> None:
         """Make a solver leave layers as they are; give them a width first, if one is named."""
@@ -85,12 +91,12 @@ class Session(Outlook):
             placed = _with_places(now, places, now.made_by) if places else now
             return replace(placed, locks=now.locks | set(rows))
 
-        self._edit(locked)
+        self._edit(locked, call("lock", patterns) if bits is None else call("lock", patterns, bits=bits))
 
     def unlock(self, patterns: Patterns = "*") -> None:
         """Let a solver change layers again."""
         rows = self._study.rows(patterns)
-        self._edit(lambda now: replace(now, locks=now.locks - set(rows)))
+        self._edit(lambda now: replace(now, locks=now.locks - set(rows)), call("unlock", patterns))
 
     def solve(
         self,
@@ -135,17 +141,92 @@ class Session(Outlook):
         self._edit(
             lambda now: self._study.solved(
                 now, size, bpw, temperature, max_nsr, min_cosine, floors, ceilings, ties
-            )
+            ),
+            call(
+                "solve", *(() if size is None else (size,)), bpw=bpw, temperature=temperature, max_nsr=max_nsr,
+                min_cosine=min_cosine, floors=floors, ceilings=ceilings, ties=ties,
+            ),
+        )  # fmt: skip
+        return self.totals
+
+    def follow(self, policy: str, size: int | str | None = None) -> Totals:
+        """Take the plan of a simple policy instead of the solver's, to compare with; locks do not count.
+
+        Parameters
+        ----------
+        policy : str
+            ``"uniform"``, ``"sorted_greedy"`` or ``"annealing"`` within a size; ``"entropy_rule"`` (ArrowQuant's) and
+            ``"threshold"`` (the fewest bits with an NSR under 0.01) take the bytes they take.
+        size : int or str, optional
+            Bytes of the payload; by default those of the present plan.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such policy, or it has no plan of the size.
+        """
+        nbytes = None if size is None else parse_size(size)
+        self._edit(
+            lambda now: self._study.by_policy(now, policy, nbytes),
+            call("follow", policy, **({} if size is None else {"size": size})),
         )
         return self.totals
 
+    @property
+    def script(self) -> tuple[str, ...]:
+        """All edits so far, each as the line of Python that makes it in a session called ``s``."""
+        with self._lock:
+            return tuple(self._script)
+
+    def retarget(
+        self,
+        target: str,
+        *,
+        callback: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> tuple[str, ...]:
+        """Go on for another export format: price its options, and give every layer the one most like its present.
+
+        Edits before it cannot be undone after it.
+
+        Parameters
+        ----------
+        target : str
+        callback, cancel
+            As for `workbench.open`.
+
+        Returns
+        -------
+        tuple of str
+            What changed, each in a sentence.
+        """
+        study = self._reopen(target, callback, cancel)
+        with self._lock:
+            before = self._history.present
+            after, notes = study.like(self._study, before)
+            self._study, self._history = study, History(after)
+            self._known = self._snapshot = None
+            self._version += 1
+            self._script.append(call("retarget", target))
+            change = Change(self._version, tuple(range(len(study.layers))), self._totals(after))
+            self._observers.note(change)
+        self._observers.tell()
+        return notes
+
+    def retarget_job(self, target: str) -> Job[tuple[str, ...]]:
+        """`retarget` in the background."""
+        return Job(
+            f"pricing for {target}",
+            lambda callback, cancel: self.retarget(target, callback=callback, cancel=cancel),
+        )
+
     def undo(self) -> bool:
         """Take the last edit back; whether there was one."""
-        return self._move(self._history.undo)
+        return self._move(self._history.undo, call("undo"))
 
     def redo(self) -> bool:
         """Make the edit again that was taken back last; whether there was one."""
-        return self._move(self._history.redo)
+        return self._move(self._history.redo, call("redo"))
 
     def load_plan(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
         """Take over a plan from a file, as one edit.
@@ -161,19 +242,26 @@ class Session(Outlook):
             If the plan is for another target or other layers, or has an option that a layer here has not.
         """
         tuning, notes = self._study.adopt(Plan.load(path), os.fspath(path))
-        self._edit(lambda _: tuning)
+        self._edit(lambda _: tuning, call("load_plan", os.fspath(path)))
         return notes
 
     # ---- comparing and exporting --------------------------------------------------------------------------
 
-    def compare(self, size: int | str | None = None) -> pa.Table:
-        """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given."""
+    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> pa.Table:
+        """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given.
+
+        All policies, or `only` some; those that have no plan of the size among all there are raise an error.
+        """
         with self._lock:
             now = self._history.present
         nbytes = self._study.costs.nbytes_of(np.array(now.choice))
         if size is not None:
             nbytes += parse_size(size) - self._study.totals(now).nbytes
-        return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy())
+        return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy(), only=only)
+
+    def predict(self) -> Prediction:
+        """What exporting the present plan will take: bytes, and roughly time and memory."""
+        return predict(self.checkpoint, self.target, self.plan)
 
     def export(
         self,
@@ -219,26 +307,27 @@ class Session(Outlook):
 
     # ---- behind it ----------------------------------------------------------------------------------------
 
-    def _edit(self, change: Callable[[Tuning], Tuning]) -> None:
+    def _edit(self, change: Callable[[Tuning], Tuning], line: str) -> None:
         with self._lock:
             before = self._history.present
             after = change(before)
             self._history.push(after)
-            self._note(before, after)
+            self._note(before, after, line)
         # Outside the lock, so that an observer may wait for another thread that edits.
         self._observers.tell()
 
-    def _move(self, step: Callable[[], bool]) -> bool:
+    def _move(self, step: Callable[[], bool], line: str) -> bool:
         with self._lock:
             before = self._history.present
             if not step():
                 return False
-            self._note(before, self._history.present)
+            self._note(before, self._history.present, line)
         self._observers.tell()
         return True
 
-    def _note(self, before: Tuning, after: Tuning) -> None:
+    def _note(self, before: Tuning, after: Tuning, line: str) -> None:
         self._version += 1
+        self._script.append(line)
         if not self._observers:
             return
         moved = {row for row, place in enumerate(after.choice) if place != before.choice[row]}

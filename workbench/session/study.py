@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -16,8 +16,22 @@ from workbench.plan import Layer, Plan
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
 from workbench.session.values import Totals, parse_size, plain_values
-from workbench.thermo import Constraints, CostTable, PricedCheckpoint, Pricing, solve
+from workbench.thermo import (
+    Constraints,
+    CostTable,
+    PricedCheckpoint,
+    Pricing,
+    annealing,
+    entropy_rule,
+    solve,
+    sorted_greedy,
+    threshold,
+    uniform,
+)
 from workbench.thermo.costs import IntArray
+
+NSR_OF_THRESHOLD = 0.01
+"""What the policy ``threshold`` keeps the NSR of every layer under."""
 
 Patterns = str | Iterable[str]
 """Layer names, globs (``"*attn*"``) or roles (``"role:attention.*"``); one or several."""
@@ -132,6 +146,66 @@ class Study:
         else:
             raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
         return replace(ahead, choice=tuple(found.tolist()))
+
+    def by_policy(self, now: Tuning, policy: str, size: int | None) -> Tuning:
+        """The tuning of a policy, see `Session.follow`.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such policy, or it has no plan of the size.
+        """
+        nbytes = self.costs.nbytes_of(np.array(now.choice))
+        if size is not None:
+            nbytes += size - self.priced.payload_bytes(self._draft(now))
+        ways: dict[str, Callable[[], IntArray]] = {
+            "uniform": lambda: uniform(self.costs, nbytes),
+            "sorted_greedy": lambda: sorted_greedy(self.costs, nbytes),
+            "annealing": lambda: annealing(self.costs, nbytes),
+            "entropy_rule": lambda: entropy_rule(self.costs, self.profile["entropy"].to_numpy()),
+            "threshold": lambda: threshold(self.costs, NSR_OF_THRESHOLD),
+        }
+        if policy not in ways:
+            allowed = ", ".join(ways)
+            raise ConfigurationError(
+                f"There is no policy {policy!r}; allowed: {allowed}.",
+                key="policy",
+                value=policy,
+                allowed=allowed,
+            )
+        choice = tuple(ways[policy]().tolist())
+        return replace(now, choice=choice, made_by={"method": policy}, limits=Constraints())
+
+    def like(self, other: Study, tuning: Tuning) -> tuple[Tuning, tuple[str, ...]]:
+        """The tuning of another target's study as nearly as this target has it, and what is not the same.
+
+        Parameters
+        ----------
+        other : Study
+            Of the same checkpoint.
+        tuning : Tuning
+            Of the other.
+        """
+        choice, moved, newly_kept = [], 0, 0
+        for row, (layer, place) in enumerate(zip(self.layers, tuning.choice, strict=True)):
+            wanted = other.options[row][place]
+            if wanted.is_kept:
+                choice.append(self.place_kept(row))
+                continue
+            group = wanted.group_size or self._wish[1]
+            found = self.target.quantized(layer, wanted.bits, wanted.scheme, group)
+            moved += found.bits != wanted.bits and not found.is_kept
+            newly_kept += found.is_kept
+            choice.append(self.options[row].index(found))
+        notes = [f"The plan is now for {self.target.name}; edits before cannot be undone."]
+        if moved:
+            notes.append(f"{moved} layers got the next wider width, for {self.target.name} lacks theirs.")
+        if newly_kept:
+            notes.append(
+                f"{newly_kept} layers keep their dtype, for {self.target.name} has nothing smaller for them."
+            )
+        made_by = {"method": f"from {other.target.name}", "before": dict(tuning.made_by)}
+        return replace(tuning, choice=tuple(choice), made_by=made_by, limits=Constraints()), tuple(notes)
 
     def limits(self, limits: Mapping[str, int] | None, otherwise: int) -> list[int] | None:
         if not limits:

@@ -20,7 +20,15 @@ from workbench.plan import Kind, Layer
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-PREFERRED = ("measured", "fisher:trajectory", "fisher:step", "noise", "white:trajectory", "white:step")
+PREFERRED = (
+    "measured",
+    "fisher:trajectory:toward",
+    "fisher:trajectory",
+    "fisher:step",
+    "noise",
+    "white:trajectory",
+    "white:step",
+)
 """Estimators of importance, the one that predicted best first (README, "Which estimator?")."""
 
 UNWEIGHTED = "none"

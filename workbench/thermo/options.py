@@ -110,13 +110,16 @@ def price(
     ConfigurationError
         If the target has no such scheme or group size for any layer, or `sample_rows` is too small.
     ValidationError
-        If a weight that is measured is NaN or Inf; names the tensor and the first such weight.
+        If a weight that is measured is NaN or Inf; names the tensor and the first such weight. If the pricing is by
+        records of another checkpoint.
     QuantizationError
         If the checkpoint changed since it was opened.
     CancelledError
         If the work was cancelled; what was measured is not measured again.
     """
     check_sample(sample_rows)
+    if pricing is not None:
+        pricing.time_aware.records.check_fit(checkpoint)
     layers = [layer for layer in checkpoint.layers if layer.params]
     options = {layer.name: _legal(target, layer, schemes, group_sizes) for layer in layers}
     if layers and not any(option for found in options.values() for option in found if not option.is_kept):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pyarrow as pa
@@ -123,12 +123,18 @@ def compare(
     entropy: ArrayLike | None = None,
     max_nsr: float = 0.01,
     seed: int = 0,
+    only: Collection[str] | None = None,
 ) -> pa.Table:
     """Every policy beside the solver, at equal exact bytes.
 
     The policies choose among what the constraints leave. Those with a budget are given `nbytes`; `entropy_rule` (only
     where `entropy`, Ĥ [layers], is given; tied layers count by their mean over weights) and `threshold` (at `max_nsr`)
     take the bytes they take.
+
+    Parameters
+    ----------
+    only : collection of str, optional
+        Names of the policies to compare; by default all.
 
     Returns
     -------
@@ -156,6 +162,8 @@ def compare(
         policies["entropy_rule"] = lambda: restricted.expand(entropy_rule(table, means))
     rows = []
     for name, policy in policies.items():
+        if only is not None and name not in only:
+            continue
         started = time.perf_counter()
         choice = policy()
         seconds = time.perf_counter() - started

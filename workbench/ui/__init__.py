@@ -1,5 +1,6 @@
-"""The panel: what a session looks like in a notebook."""
+"""The panel: a session seen, tuned and exported in a notebook."""
 
+from workbench.ui.panel import Panel
 from workbench.ui.table import LayerTable
 
-__all__ = ["LayerTable"]
+__all__ = ["LayerTable", "Panel"]

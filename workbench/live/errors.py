@@ -1,0 +1,46 @@
+"""What a plan does to the weights of a checkpoint, as tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.checkpoint import Checkpoint
+from workbench.formats import target_named
+from workbench.plan import Plan
+from workbench.thermo.sampling import read_blocks
+
+
+def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
+    """Ŵ − W of every layer that a plan quantizes, exactly as an export of it decodes.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    plan : Plan
+        Such as `Session.plan`.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        float32, in the shapes of the layers: as much memory as the layers in float32.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf.
+    """
+    target = target_named(plan.target)
+    found = {}
+    for layer in checkpoint.layers:
+        option = plan.choices.get(layer.name)
+        if option is None or option.is_kept:
+            continue
+        errors = np.empty((layer.rows, layer.cols), np.float32)
+        for rows, weights in read_blocks(checkpoint, layer):
+            start = int(rows[0])
+            decoded = target.decoded(weights, option, layer.name, start)
+            np.subtract(decoded, weights.astype(np.float32), out=errors[start : start + len(rows)])
+        found[layer.name] = torch.from_numpy(errors).reshape(layer.shape)
+    return found
