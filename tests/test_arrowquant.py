@@ -334,7 +334,8 @@ ARROWQUANT_NAMES = {
 def test_every_public_name_is_there_and_comes_from_where_it_lives() -> None:
     assert set(wb.__all__) >= ARROWQUANT_NAMES
     for name in wb.__all__:
-        assert getattr(wb, name).__name__ == ("open_session" if name == "open" else name)
+        found = getattr(wb, name).__name__.removeprefix("workbench.")
+        assert found == ("open_session" if name == "open" else name)
     assert dir(wb) == sorted(wb.__all__)
 
 
@@ -349,7 +350,7 @@ def test_what_the_public_functions_return_has_public_names(make_checkpoint: Make
             assert type(value) is getattr(wb, type(value).__name__)
 
 
-@pytest.mark.parametrize("name", ["TimeAwareQuantizer", "SpatialQuantizer", "quantise"])
+@pytest.mark.parametrize("name", ["SpatialQuantizer", "quantise"])
 def test_names_without_an_engine_are_not_offered(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(wb, name)

@@ -11,9 +11,6 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
-from workbench.zoo.stdlib_mdlm.data import encode
-from workbench.zoo.stdlib_mdlm.data import split as texts
-from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
 from workbench import zoo
 from workbench.live import categorical, gaussian
@@ -21,6 +18,9 @@ from workbench.live.probes import Probe
 from workbench.zoo.digits_dit import judge, train
 from workbench.zoo.digits_dit.sample import CLASSES, denoise, load
 from workbench.zoo.stdlib_mdlm.calibrate import masked, windows
+from workbench.zoo.stdlib_mdlm.data import encode
+from workbench.zoo.stdlib_mdlm.data import split as texts
+from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
 STEPS = 10
 FEW, MANY = 16, 80

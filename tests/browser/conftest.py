@@ -30,8 +30,9 @@ CHROMIUM = [
 ShowTable = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium, for one module: as long as it is open an event loop runs in this thread, which other tests forbid."""
     path = shutil.which("chromium")
     assert path, "The browser tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
