@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,13 @@ def call(method: str, *arguments: Any, **named: Any) -> str:
     """A call of a session's method as a line of Python; what is None or empty is left out of the named arguments."""
     parts = [
         *map(_written, arguments),
-        *(f"{key}={_written(value)}" for key, value in named.items() if value is not None and value != ()),
+        *(f"{key}={_written(value)}" for key, value in named.items() if not _left_out(value)),
     ]
     return f"s.{method}({', '.join(parts)})"
+
+
+def _left_out(value: Any) -> bool:
+    return value is None or (isinstance(value, tuple) and not value)
 
 
 def _written(value: Any) -> str:
@@ -23,7 +28,9 @@ def _written(value: Any) -> str:
         case Option():
             return f"wb.{value!r}"
         case np.generic():
-            return repr(value.item())
+            return _written(value.item())
+        case float() if not math.isfinite(value):
+            return f"float('{value}')"
         case str() | int() | float() | None | dict():
             return repr(value)
         case _:
