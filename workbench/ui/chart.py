@@ -49,6 +49,7 @@ class Chart(anywidget.AnyWidget):  # type: ignore[misc]
             height=None, width=None, title=None, template="none", margin={"l": 44, "r": 8, "t": 8, "b": 40},
             legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "title": None},
         )  # fmt: skip
+        figure.update_xaxes(automargin=True, title={"standoff": 6})
         figure.update_yaxes(automargin=True, title={"standoff": 4, "font": {"size": 10}})
         self.spec = figure.to_json()
 

@@ -89,7 +89,8 @@ class Toolbar:
         self._dialog = widgets.HBox(
             [self.folder, self.write, self.ahead], layout=widgets.Layout(display="none")
         )
-        title = widgets.HTML(f"<b>{_escaped(session.checkpoint.path.name)}</b>")
+        name = _escaped(session.checkpoint.path.name)
+        title = widgets.HTML(f'<b style="padding-right: 16px">{name}</b>')
         rows = (
             [title, self.target, self.budget, self.size, self.solve, self.temperature],
             [
