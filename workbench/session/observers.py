@@ -47,6 +47,8 @@ class Observers:
 
     def _tell_all(self, change: Change) -> None:
         for observer in list(self._observers):
+            if observer not in self._observers:  # one before it ended it
+                continue
             try:
                 observer(change)
             except Exception as error:  # noqa: BLE001 - an observer cannot undo an edit

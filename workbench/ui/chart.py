@@ -46,8 +46,11 @@ class Chart(anywidget.AnyWidget):  # type: ignore[misc]
     def show(self, figure: go.Figure) -> None:
         """Show a figure; its own size, margins and title give way to the chart's."""
         figure.update_layout(
-            height=None, width=None, title=None, template="none", margin={"l": 52, "r": 8, "t": 8, "b": 40}
-        )
+            height=None, width=None, title=None, template="none", margin={"l": 44, "r": 8, "t": 8, "b": 40},
+            legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "title": None},
+        )  # fmt: skip
+        figure.update_xaxes(automargin=True, title={"standoff": 6})
+        figure.update_yaxes(automargin=True, title={"standoff": 4, "font": {"size": 10}})
         self.spec = figure.to_json()
 
     def on_click(self, callback: Callable[[Mapping[str, Any]], None]) -> None:

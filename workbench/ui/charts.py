@@ -19,6 +19,9 @@ from workbench.ui.strip import Strip
 PAUSE = 0.15
 """Seconds without an edit before the figures follow."""
 
+HEIGHT = 320
+"""Pixels of a figure."""
+
 QUICK = ("uniform", "threshold", "sorted_greedy", "entropy_rule")
 """Policies whose marks the front shows; annealing takes too long to follow every edit."""
 
@@ -39,11 +42,16 @@ class Charts:
         self._strip = strip
         self._choose = choose
         self.front = Chart(
-            "Damage against size: the front of best plans, policies, and the present plan", 290
+            "Damage against size: the front of best plans, policies, and the present plan", HEIGHT
         )
-        self.depth = Chart("Entropy of the weights and of the choice along depth, coloured by bits", 330)
-        self.heat = Chart("Heat map of the layers", 360)
-        self.widget = widgets.VBox([self.front, self.depth, self.heat])
+        self.depth = Chart("Entropy of the weights and of the choice along depth, coloured by bits", HEIGHT)
+        self.heat = Chart("Heat map of the layers", HEIGHT)
+        self.widget = widgets.GridBox(
+            [self.front, self.depth, self.heat],
+            layout=widgets.Layout(
+                flex="1 1 420px", min_width="0", grid_template_columns="repeat(auto-fit, minmax(360px, 1fr))"
+            ),
+        )
         self.front.on_click(strip.guard(self._to_size))
         self.depth.on_click(strip.guard(self._to_layer))
         self.heat.on_click(strip.guard(self._to_layer))
@@ -65,9 +73,10 @@ class Charts:
         self.depth.show(figures.entropy_along_depth(session))
         draw = figures.option_costs if session.time_aware is None else figures.damage_over_time
         heat = draw(session)
-        heat.update_yaxes(
-            showticklabels=False, title=None
-        )  # the names are under the pointer, and in the table
+        # The names are under the pointer, and in the table.
+        heat.update_yaxes(showticklabels=False, ticks="", title={"text": "layers"})
+        size = max(2.0, min(7.0, HEIGHT / len(session.layers)))
+        heat.update_traces(marker={"size": size, "line": {"width": size / 6}}, selector={"type": "scatter"})
         self.heat.show(heat)
 
     def mark(self, names: list[str]) -> None:
@@ -141,12 +150,12 @@ class Detail:
         self.weights.show(figures.weight_levels(detail))
         self.channels.show(figures.error_by_channel(detail))
         time_aware = self.session.time_aware
-        if (
-            time_aware is not None
-            and detail.layer.kind != "embedding"
-            and self.layer in time_aware.records.layers
-        ):
-            self.time.show(figures.range_over_time(time_aware, self.layer))
+        if time_aware is not None:
+            is_recorded = detail.layer.kind != "embedding" and self.layer in time_aware.records.layers
+            # What was drawn of another layer must not stand beside this one.
+            self.time.layout.visibility = "visible" if is_recorded else "hidden"
+            if is_recorded:
+                self.time.show(figures.range_over_time(time_aware, self.layer))
 
     def end(self) -> None:
         """Draw no more."""

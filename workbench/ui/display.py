@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
 
 from workbench.session import Session
 from workbench.ui.panel import Panel
 
-_panels: WeakSet[Panel] = WeakSet()
-
 
 def panel_of(session: Session) -> Panel:
-    """The session's panel, made on first use; the same one however often it is displayed."""
-    for panel in _panels:
-        if panel.session is session:
-            return panel
+    """The session's panel, made on first use; the same one however often it is displayed, until it is closed."""
+    for view in session.views:
+        if isinstance(view, Panel):
+            return view
     panel = Panel(session)
-    _panels.add(panel)
     session.views.append(panel)
     return panel
 

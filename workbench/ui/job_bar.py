@@ -35,24 +35,32 @@ class JobBar:
         self.widget.add_class("aq-jobs")
         self.job: Job[Any] | None = None
 
-    def run(self, job: Job[Any], done: Callable[[Any], None]) -> None:
-        """Show a job until it ends; then tell its result.
+    def run(
+        self,
+        start: Callable[[], Job[Any]],
+        done: Callable[[Any], None],
+        undone: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start a job and show it until it ends; then tell its result. Another that runs is not disturbed.
 
         Parameters
         ----------
-        job : Job
+        start : callable
+            Makes the job.
         done : callable
-            Takes the result, in a thread of the bar's own. It is not called if the job fails or is cancelled.
+            Takes the result, in a thread of the bar's own.
+        undone : callable
+            Called instead if there is no result: another job runs, or this one fails or is cancelled.
         """
         if self.job is not None and self.job.state == "running":
-            job.cancel()
             self._strip.error(f"{self.job.name} is still running. Wait for it, or cancel it.")
+            undone()
             return
-        self.job = job
+        job = self.job = start()
         self._cancel.disabled = False
         self.widget.layout.display = ""
         threading.Thread(
-            target=self._follow, args=(job, done), name=f"workbench bar: {job.name}", daemon=True
+            target=self._follow, args=(job, done, undone), name=f"workbench bar: {job.name}", daemon=True
         ).start()
 
     def cancel(self) -> None:
@@ -62,7 +70,7 @@ class JobBar:
             self._text.value = f"{self.job.name}: stopping …"
             self.job.cancel()
 
-    def _follow(self, job: Job[Any], done: Callable[[Any], None]) -> None:
+    def _follow(self, job: Job[Any], done: Callable[[Any], None], undone: Callable[[], None]) -> None:
         started = time.monotonic()
         while job.state == "running":
             if not self._cancel.disabled:
@@ -71,6 +79,8 @@ class JobBar:
             time.sleep(REFRESH_SECONDS)
         self.widget.layout.display = "none"
         self._bar.value = 0
+        if job.state != "done":
+            self._strip.guard(undone)()
         match job.state:
             case "cancelled":
                 self._strip.note(f"{job.name} was cancelled; nothing was left half-written.")

@@ -30,8 +30,8 @@ class Strip:
         self.text = ""
 
     def error(self, error: BaseException | str) -> None:
-        """Show an error. What is no error of ours is a bug, and says so."""
-        known = isinstance(error, str | ArrowQuantError)
+        """Show an error. What is no error of ours nor of the system's is a bug, and says so."""
+        known = isinstance(error, str | ArrowQuantError | OSError)
         text = str(error) if known else f"{type(error).__name__}: {error}. This is a bug; please report it."
         self._show(text, "#d55e00", "alert")
 

@@ -34,6 +34,19 @@ function themed(layout, element) {
   return changed;
 }
 
+// What a figure draws in black has the colour of the page's text.
+const INK = new Set(["black", "#555555"]);
+function inked(data, element) {
+  const text = colour(element, "--jp-ui-font-color1", "#222");
+  return data.map((trace) => {
+    const changed = { ...trace };
+    for (const part of ["marker", "line"]) {
+      if (INK.has(trace[part]?.color)) changed[part] = { ...trace[part], color: text };
+    }
+    return changed;
+  });
+}
+
 // The layer that a point stands for: it is the first of its custom data, or a row of a heat map.
 const layerOf = (custom) => (Array.isArray(custom) ? custom[0] : custom);
 
@@ -82,7 +95,7 @@ function render({ model, el }) {
     const { data, layout } = marked(spec.data, spec.layout, model.get("chosen"));
     const size = { width: root.clientWidth, height: root.clientHeight, autosize: false };
     waiting.remove();
-    plotly.react(root, data, { ...themed(layout, root), ...size }, CONFIG);
+    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, CONFIG);
     if (!drawn) {
       root.on("plotly_click", ({ points }) => {
         const [{ x, y, customdata, data: trace }] = points;

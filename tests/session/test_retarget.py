@@ -1,0 +1,97 @@
+"""Another export format: the plan goes with it as nearly as the format has it, and everybody hears."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from workbench.session import Change, Session
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def session(cache: Path) -> Iterator[Session]:
+    with wb.open("zoo:digits-dit", target="parquet", group_size=64, cache=cache) as session:
+        yield session
+
+
+def test_there_and_back(session: Session, tmp_path: Path) -> None:
+    session.set_bits("*attn1*", 7)
+    session.set_bits("role:mlp.*", 3)
+    session.keep("proj_out_2.weight")
+    session.lock("*to_v*")
+    before, locked = session.plan, session.locked
+    heard: list[Change] = []
+    session.observe(heard.append)
+
+    notes = session.retarget("mlx")
+    assert session.target.name == session.plan.target == "mlx"
+    offered = {
+        (row["layer"], row["bits"], row["scheme"], row["group_size"]) for row in session.options.to_pylist()
+    }
+    for name, option in session.plan.choices.items():
+        assert (name, option.bits, option.scheme, option.group_size) in offered
+    assert {session.plan.choices[name].bits for name in session.select("*attn1*")} == {8}, "mlx has no 7 bits"
+    assert {session.plan.choices[name].bits for name in session.select("role:mlp.*")} == {3}
+    assert session.plan.choices["proj_out_2.weight"].is_kept
+    assert session.locked == locked
+    assert "12 layers got the next wider width" in " ".join(notes)
+    assert "cannot be undone" in notes[0]
+    (change,) = heard
+    assert change.rows == tuple(range(33))
+    assert change.version == session.version
+    assert change.totals == session.totals
+    assert session.version == len(session.script)
+
+    assert not session.undo(), "edits for the other format are no edits of this"
+    assert not session.redo()
+    session.set_bits("*", 4)
+    assert session.undo()
+
+    report = session.export(tmp_path / "out").result(120)
+    assert report.actual_bytes == session.totals.nbytes
+
+    session.retarget("parquet")
+    assert session.target.name == "parquet"
+    after = {name: option.bits for name, option in session.plan.choices.items()}
+    expected = {name: 8 if option.bits == 7 else option.bits for name, option in before.choices.items()}
+    unlike = {name for name in after if after[name] != expected[name]}
+    assert all(option.is_kept for name, option in session.plan.choices.items() if name in unlike), (
+        "what mlx had to keep stays kept, all else comes back"
+    )
+    assert session.locked == locked
+    assert session.plan.made_by["method"] == "from mlx"
+
+
+def test_a_format_that_there_is_not_changes_nothing(session: Session) -> None:
+    before = session.plan, session.version, session.script
+    with pytest.raises(wb.ConfigurationError, match="gguf2"):
+        session.retarget("gguf2")
+    assert (session.plan, session.version, session.script) == before
+
+
+def test_it_can_be_cancelled(cache: Path, tmp_path: Path) -> None:
+    with wb.open("zoo:digits-dit", target="parquet", cache=cache) as session:
+        stop = threading.Event()
+        stop.set()
+        before = session.plan
+        # Prices that are remembered need no time to be cancelled in: another group size is not.
+        with wb.open("zoo:digits-dit", group_size=32, cache=tmp_path) as unmeasured:
+            with pytest.raises(wb.CancelledError):
+                unmeasured.retarget("mlx", cancel=stop)
+            assert unmeasured.target.name == "parquet"
+        assert session.plan == before
+
+
+def test_in_the_background(session: Session) -> None:
+    notes = session.retarget_job("mlx").result(120)
+    assert session.target.name == "mlx"
+    assert notes[0].startswith("The plan is now for mlx")
