@@ -33,6 +33,9 @@ Profile = Literal["edge", "local", "cloud"]
 Target = Literal["parquet", "gguf", "mlx", "compressed-tensors", "safetensors"]
 """An export format."""
 
+Scheme = Literal["asymmetric", "symmetric"]
+"""Whether a group has a zero point or only a scale."""
+
 TARGETS: Final[tuple[str, ...]] = get_args(Target)
 """The names of all export formats, those to come included."""
 
@@ -92,7 +95,7 @@ def _regular_expression(value: str) -> str:
 # A description is what an error says is allowed.
 _Flag = Annotated[bool, Field(description="true or false")]
 _Bits = Annotated[int, Field(ge=2, le=8, description="a whole number from 2 to 8")]
-_Scheme = Annotated[Literal["asymmetric", "symmetric"], Field(description="asymmetric or symmetric")]
+_Scheme = Annotated[Scheme, Field(description="asymmetric or symmetric")]
 _Name = Annotated[str, Field(min_length=1)]
 _Megabytes = Annotated[
     Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,

@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab, by mouse and keyboard: what is on screen is what the kernel has, and what is exported.
+"""The panel in a real JupyterLab, by mouse and keyboard: what is on screen is what the kernel has and what is exported.
 
 The picture in the README is one of `test_it_looks_as_it_should`'s; to make it anew:
 
@@ -66,7 +66,15 @@ def open_desk(browser: Browser, lab: Lab) -> Iterator[Callable[..., Desk]]:
 def many_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of 301 layers in 43 blocks."""
     rng = np.random.default_rng(0)
-    parts = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1.linear")
+    parts = (
+        "attn1.to_q",
+        "attn1.to_k",
+        "attn1.to_v",
+        "attn1.to_out.0",
+        "ff.net.0.proj",
+        "ff.net.2",
+        "norm1.linear",
+    )
     folder = tmp_path_factory.mktemp("checkpoints") / "many-layers"
     folder.mkdir()
     tensors = {

@@ -23,7 +23,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def weights(session: Session, name: str) -> np.ndarray:
     layer = next(layer for layer in session.checkpoint.layers if layer.name == name)
-    return session.checkpoint.read(name).astype(np.float64).reshape(layer.rows, layer.cols)
+    return session.checkpoint.read_rows(name, 0, layer.rows).astype(np.float64)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,4 +34,4 @@ def _written(value: Any) -> str:
         case str() | int() | float() | None | dict():
             return repr(value)
         case _:
-            return repr(list(value))
+            return f"[{', '.join(map(_written, value))}]"

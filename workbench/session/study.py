@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
+from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.plan import Layer, Plan
@@ -192,8 +194,9 @@ class Study:
             if wanted.is_kept:
                 choice.append(self.place_kept(row))
                 continue
-            group = wanted.group_size or self._wish[1]
-            found = self.target.quantized(layer, wanted.bits, wanted.scheme, group)
+            # A format's own name for its scheme means nothing to another.
+            scheme = wanted.scheme if wanted.scheme in get_args(Scheme) else self._wish[0]
+            found = self.target.quantized(layer, wanted.bits, scheme, wanted.group_size or self._wish[1])
             moved += found.bits != wanted.bits and not found.is_kept
             newly_kept += found.is_kept
             choice.append(self.options[row].index(found))
