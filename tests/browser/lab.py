@@ -306,7 +306,9 @@ class Desk:
 
     def button(self, name: str) -> Locator:
         """A button of the toolbar."""
-        return self.page.locator(".aq-toolbar").get_by_role("button", name=name, exact=True)
+        return self.page.locator(".aq-toolbar").get_by_role(
+            "button", name=name
+        )  # an icon is part of the name
 
     def close(self) -> None:
         """Leave the page, and end its kernel."""

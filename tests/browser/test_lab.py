@@ -21,10 +21,9 @@ from playwright.sync_api import Browser, Page, expect
 from safetensors.numpy import save_file
 
 import workbench as wb
+from workbench.cli.serving import copy_quickstart
 
 from .lab import PATIENCE, Desk, Lab, notebook, started
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 SLOW = """
 import time, workbench.work
@@ -125,8 +124,10 @@ def click_point(page: Page, chart: int, trace: int, point: int) -> None:
     page.mouse.click(*place)
 
 
-def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> None:
-    document = json.loads((NOTEBOOKS / "00_quickstart.ipynb").read_text())
+def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_path: Path) -> None:
+    # As `workbench lab` copies it. With stored outputs JupyterLab would not trust it, and after a reload show the table
+    # for those who have no widgets.
+    document = json.loads(copy_quickstart("zoo:digits-dit", tmp_path).read_text())
     desk = open_desk("quickstart.ipynb", document)
     page = desk.page
     code = [place for place, cell in enumerate(document["cells"]) if cell["cell_type"] == "code"]
@@ -209,8 +210,8 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     desk.ask(f"exec({SLOW!r})")
     desk.button("Export …").click()
     expect(page.locator(".aq-toolbar").get_by_text("at most 1,99")).to_be_visible()
-    page.get_by_label("folder").fill("small")
-    page.get_by_label("folder").press("Enter")
+    page.get_by_role("textbox", name="folder").fill("small")
+    page.get_by_role("textbox", name="folder").press("Enter")
     desk.button("Write").click()
     expect(page.locator(".aq-jobs")).to_contain_text("export to small")
     page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
@@ -221,7 +222,8 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     desk.button("Write").click()
     expect(strip(desk, "status")).to_contain_text("read back and compared", timeout=PATIENCE)
     exported = wb.load(lab.folder / "small")
-    assert {name: str(option.bits) for name, option in exported.plan.choices.items()} == desk.bits()
+    written = {name: str(option.bits) for name, option in exported.plan.choices.items()}
+    assert desk.bits().items() <= written.items(), "the rows in sight are what was exported"
     assert wb.verify(lab.folder / "small", wb_path("digits-dit")).ok
 
     # The whole of the edits is Python to copy.
@@ -233,18 +235,17 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     assert lines[-1] == "s.solve('2 MB')"
 
     # Saved, loaded again: the same panel.
-    shown = desk.bits()
     stored = desk.save()
     page.reload()
     desk.wait_until_idle()
     desk.wait_for_table()
     desk.wait_for_charts()
-    assert desk.bits() == shown
+    assert desk.bits().items() <= written.items()
     agree(desk)
-    desk.choose(0)
+    desk.choose(1)
     page.keyboard.press("8")
     agree(desk)
-    assert desk.bits()[names[0]] == "8"
+    assert desk.bits()[names[1]] == "8"
 
     # The rest of the notebook.
     for place in code[1:]:

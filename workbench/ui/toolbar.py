@@ -16,7 +16,6 @@ from ipywidgets.widgets.widget_string import TextStyle
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import target_names
 from workbench.session import Session, Snapshot
-from workbench.session.values import parse_size
 from workbench.thermo import CostTable, trace
 from workbench.ui.job_bar import JobBar
 from workbench.ui.strip import Strip
@@ -169,7 +168,7 @@ class Toolbar:
 
     def _solved(self, size: str) -> None:
         if not self._following and size.strip():
-            self.session.solve(parse_size(size))
+            self.session.solve(size.strip())
 
     def _heated(self, change: dict[str, Any]) -> None:
         if not self._following:

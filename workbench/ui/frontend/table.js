@@ -30,7 +30,7 @@ class Table {
       onRemove: (title) => this.connection.send({ type: "remove_column", title }, true),
     });
     this.bar = new Bar({
-      edit: (action, bits) => this.edit(action, bits),
+      edit: (action, bits) => { this.edit(action, bits); this.grid.root.focus(); }, // the keys go on from there
       again: () => this.again(),
       addColumn: (title, expression) => this.connection.send({ type: "add_column", title, expression }, true),
     });
