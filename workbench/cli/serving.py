@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -88,7 +89,7 @@ def serve(
         notebook = Path(temporary) / "workbench.ipynb"
         notebook.write_text(json.dumps(_app_notebook(_absolute(model), folder, arguments)), encoding="utf-8")
         command = [sys.executable, "-m", "voila", str(notebook), "--Voila.ip=127.0.0.1", "--token"]
-        command += [f"--port={port or 0}", "--strip_sources=True"]
+        command += [f"--port={port or _free_port()}", "--strip_sources=True"]
         command += [] if browser else ["--no-browser"]
         raise typer.Exit(_run(command))
 
@@ -125,6 +126,13 @@ def copy_quickstart(model: str, folder: Path) -> Path:
             continue
         return path
     raise ConfigurationError(f"{folder} has 999 notebooks for {model}; choose another folder.", key="folder")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _quickstart() -> Path:
