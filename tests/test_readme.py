@@ -89,7 +89,7 @@ def test_the_query_gives_the_table_below_it(demo: Path, monkeypatch: pytest.Monk
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = blocks("python")
-    assert len(code) == 3
+    assert len(code) == 4
     for block in code:
         exec(compile(block, "README.md", "exec"), {})
 

@@ -50,7 +50,8 @@ def test_the_model_loads_in_bfloat16_and_is_small(shipped):
     assert model.dtype == torch.bfloat16
     assert not model.training
     assert 4_500_000 <= sum(weight.numel() for weight in model.parameters()) <= 5_000_000
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 10_000_000
+    model_files = [file for file in FOLDER.iterdir() if file.name != "calibration.parquet"]
+    assert sum(file.stat().st_size for file in model_files) <= 10_000_000
 
 
 def test_the_workbench_sees_the_layers_and_roles_of_a_dream_checkpoint(shipped):
