@@ -15,6 +15,7 @@ from workbench import zoo
 from workbench.checkpoint import open_checkpoint
 from workbench.live import capture, match_modules
 from workbench.zoo.digits_dit.sample import load, sample
+from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
 Store = Callable[..., Any]
 
@@ -24,10 +25,16 @@ def second(args: Any, kwargs: Any) -> Any:
 
 
 def check(
-    model: nn.Module, checkpoint: Any, keep: Any, loop: Callable[[], Any], rel: float = 1e-5, **options: Any
+    model: nn.Module,
+    checkpoint: Any,
+    keep: Any,
+    loop: Callable[[], Any],
+    rel: float = 1e-5,
+    read: Callable[[Any, Any], Any] = second,
+    **options: Any,
 ) -> Any:
     keeper = keep(match_modules(model, checkpoint))
-    with keeper.keeping(model, second), capture(model, checkpoint, **options) as rec:
+    with keeper.keeping(model, read), capture(model, checkpoint, **options) as rec:
         loop()
     records = rec.records
     keeper.check(records, rel)
@@ -72,6 +79,30 @@ def test_digits_dit_with_guidance(keep: Any) -> None:
     assert records.step_calls.tolist() == [1, 1, 1]
     assert records.bucket_calls.sum() == 3
     assert len(records.buckets) == 2
+
+
+def test_the_language_model_by_mask_ratio(keep: Any) -> None:
+    folder = zoo.locate("stdlib-mdlm")
+    model, tokenizer = load_language_model(folder, torch.float32)
+    mask = tokenizer.mask_token_id
+    chance = torch.Generator().manual_seed(0)
+    tokens = torch.randint(2, 1536, (4, 64), generator=chance)
+
+    def loop() -> None:
+        with torch.no_grad():
+            for hidden in (48, 16):  # of 64 places: in the middle of the parts that begin at 3/4 and 1/4
+                given = tokens.clone()
+                given[:, :hidden] = mask
+                model(given)
+
+    def ratio(args: Any, kwargs: Any) -> float:
+        return (float((args[0] == mask).double().mean()) * 64 + 0.5) / 64
+
+    with open_checkpoint(str(folder)) as checkpoint:
+        records = check(model, checkpoint, keep, loop, read=ratio)
+    assert records.time == "mask ratio"
+    assert records.buckets[:, 0].tolist() == [16.5 / 64, 48.5 / 64]
+    assert len(records.layers) == 37
 
 
 @pytest.fixture(scope="module")
