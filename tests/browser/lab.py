@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, WebSocket, expect
+from playwright.sync_api import TimeoutError as TookTooLong
 
 PATIENCE = 60_000
 """Milliseconds until a test gives a server, a kernel or a page up."""
@@ -244,7 +245,13 @@ class Desk:
                     const asked = {{
                         code: "", user_expressions: {{ found: code }}, store_history: false, silent: true,
                     }};
-                    const reply = await panel.sessionContext.session.kernel.requestExecute(asked).done;
+                    let reply;
+                    for (let tries = 0; tries < 100; tries += 1) {{
+                        reply = await panel.sessionContext.session.kernel.requestExecute(asked).done;
+                        // After an interrupt the kernel turns away what it is asked, for a moment.
+                        if (reply.content.status !== "aborted") break;
+                        await new Promise((resume) => setTimeout(resume, 100));
+                    }}
                     const {{ found }} = reply.content.user_expressions;
                     if (found.status !== "ok") throw new Error(JSON.stringify(found));
                     return found.data["text/plain"];
@@ -271,8 +278,25 @@ class Desk:
     def table(self) -> Locator:
         return self.page.locator(".aq-table")
 
-    def wait_for_table(self) -> None:
-        self.page.wait_for_selector(".aq-table[data-ready] .aq-body .aq-row")
+    def wait_for_table(self, patience: float = PATIENCE) -> None:
+        self.page.wait_for_selector(".aq-table[data-ready] .aq-body .aq-row", timeout=patience)
+
+    def reload(self) -> None:
+        """Load the page again, and wait for the panel.
+
+        The widget manager asks the kernel for all its models and gives up after 4 seconds (ipywidgets' own limit),
+        which a machine with other work may take: then a user loads the page once more, and so does this.
+        """
+        for attempt in range(3):
+            self.page.reload()
+            self.wait_until_idle()
+            try:
+                self.wait_for_table(20_000)
+            except TookTooLong:
+                if attempt == 2:
+                    raise
+            else:
+                return
 
     def wait_for_charts(self, count: int = 3) -> None:
         self.page.wait_for_function(

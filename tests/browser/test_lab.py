@@ -236,9 +236,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
 
     # Saved, loaded again: the same panel.
     stored = desk.save()
-    page.reload()
-    desk.wait_until_idle()
-    desk.wait_for_table()
+    desk.reload()
     desk.wait_for_charts()
     assert desk.bits().items() <= written.items()
     agree(desk)
