@@ -130,7 +130,10 @@ def notebook(cells: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-CURRENT = "const panel = window.jupyterapp.shell.currentWidget;"
+CURRENT = """const panel = window.jupyterapp.shell.currentWidget;
+const soon = (promise, seconds = 60) => Promise.race([promise, new Promise((_, reject) =>
+    setTimeout(() => reject(new Error("JupyterLab did not answer")), 1000 * seconds))]);
+"""
 
 
 class Desk:
@@ -201,7 +204,7 @@ class Desk:
     def command(self, name: str, **arguments: Any) -> None:
         """Run a command of JupyterLab, and wait for it."""
         self.page.evaluate(
-            "async ([name, given]) => { await window.jupyterapp.commands.execute(name, given) }",
+            f"async ([name, given]) => {{ {CURRENT} await soon(window.jupyterapp.commands.execute(name, given)) }}",
             [name, arguments],
         )
 
@@ -222,11 +225,21 @@ class Desk:
             f"""async (cell) => {{
                 {CURRENT}
                 panel.content.activeCellIndex = cell;
-                await window.jupyterapp.commands.execute("notebook:run-cell");
+                await soon(window.jupyterapp.commands.execute("notebook:run-cell"));
             }}""",
             cell,
         )
         return self.output(cell)
+
+    def interrupt(self) -> None:
+        """Interrupt the kernel until it has nothing to do."""
+        for _ in range(30):
+            self.command("notebook:interrupt-kernel")
+            self.page.wait_for_timeout(500)
+            status = f"() => {{ {CURRENT} return panel.sessionContext.session.kernel.status }}"
+            if self.page.evaluate(status) == "idle":
+                return
+        raise AssertionError("the kernel goes on, however often it is interrupted")
 
     def output(self, cell: int) -> str:
         """What a cell printed, and its errors."""
@@ -247,7 +260,7 @@ class Desk:
                     }};
                     let reply;
                     for (let tries = 0; tries < 100; tries += 1) {{
-                        reply = await panel.sessionContext.session.kernel.requestExecute(asked).done;
+                        reply = await soon(panel.sessionContext.session.kernel.requestExecute(asked).done);
                         // After an interrupt the kernel turns away what it is asked, for a moment.
                         if (reply.content.status !== "aborted") break;
                         await new Promise((resume) => setTimeout(resume, 100));
@@ -337,6 +350,6 @@ class Desk:
     def close(self) -> None:
         """Leave the page, and end its kernel."""
         self.page.evaluate(
-            f"async () => {{ {CURRENT} await panel?.sessionContext?.shutdown() }}",
+            f"async () => {{ {CURRENT} await soon(panel?.sessionContext?.shutdown(), 15).catch(() => null) }}",
         )
         self.context.close()
