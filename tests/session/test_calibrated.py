@@ -101,7 +101,8 @@ def test_regrouping_and_the_estimator_change_the_prices(cache: Path) -> None:
 
 
 def test_an_export_carries_the_activation_tables(session: Session, tmp_path: Path) -> None:
-    session.export(tmp_path / "out").result()
+    report = session.export(tmp_path / "out").result()
+    assert not any("enable_time_aware" in note for note in report.notes), "the tables are there"
     record: dict[str, Any] = json.loads((tmp_path / "out" / "workbench.json").read_text())
     tables = record["activation_tables"]
     assert tables["time"] == "timestep"

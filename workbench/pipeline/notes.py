@@ -16,10 +16,18 @@ NAMED = 3
 """How many layers a note names."""
 
 
-def notes_on(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> tuple[str, ...]:
-    """Sentences on settings that change nothing in this run, names that match no layer, layers that gain nothing."""
+def notes_on(
+    config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target, is_time_aware: bool
+) -> tuple[str, ...]:
+    """Sentences on settings that change nothing in this run, names that match no layer, layers that gain nothing.
+
+    A run may be time-aware without the configuration's own calibration: by that of a session.
+    """
     names = [layer.name for layer in checkpoint.layers]
-    notes = [f"{key} is off: {reason}." for key, reason in config.inactive.items()]
+    inactive = {
+        key: why for key, why in config.inactive.items() if key != "enable_time_aware" or not is_time_aware
+    }
+    notes = [f"{key} is off: {reason}." for key, reason in inactive.items()]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
         notes.extend(

@@ -202,7 +202,7 @@ class Run:
             if self.config.modality
             else self.checkpoint.modality.evidence,
             kernels=backend.kernels().description,
-            notes=(*notes, *notes_on(self.config, self.checkpoint, self.target)),
+            notes=(*notes, *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None)),
         )
 
 
