@@ -36,6 +36,7 @@ PACKAGE = "kernels_pythran"
 FUNCTIONS = {
     "affine": ("affine_encode", "affine_decode", "affine_error"),
     "bitstream": ("pack_bits", "unpack_bits"),
+    "channels": ("channel_sums", "output_energy"),
     "entropy": ("histogram", "code_counts"),
     "moments": ("moments", "error_sums"),
     "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
@@ -63,6 +64,8 @@ class Kernels:
     affine_error: Callable[..., int]
     pack_bits: Callable[..., None]
     unpack_bits: Callable[..., None]
+    channel_sums: Callable[..., None]
+    output_energy: Callable[..., float]
     histogram: Callable[..., int]
     code_counts: Callable[..., None]
     moments: Callable[..., int]

@@ -52,8 +52,9 @@ class Sample:
         """Add values that are a given share of what they were drawn from, and keep at most so many."""
         if values.size:
             common = min(self.share, share)
+            new = _thin(values, common / share)
             kept = _thin(self.values, common / self.share)
-            self.values = np.concatenate([kept, _thin(values, common / share)])
+            self.values = np.concatenate([kept, new]) if kept.size else new
             self.share = common
         self.shrink(most)
 

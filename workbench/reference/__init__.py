@@ -8,6 +8,7 @@ what the arguments are.
 
 from workbench.reference.affine import affine_decode, affine_encode, affine_error
 from workbench.reference.bitstream import pack_bits, unpack_bits
+from workbench.reference.channels import channel_sums, output_energy
 from workbench.reference.entropy import code_counts, histogram
 from workbench.reference.moments import error_sums, moments
 from workbench.reference.offset import group_ranges, offset_decode, offset_encode, offset_error
@@ -17,6 +18,7 @@ __all__ = [
     "affine_decode",
     "affine_encode",
     "affine_error",
+    "channel_sums",
     "code_counts",
     "count_patterns",
     "error_sums",
@@ -26,6 +28,7 @@ __all__ = [
     "offset_decode",
     "offset_encode",
     "offset_error",
+    "output_energy",
     "pack_bits",
     "unpack_bits",
 ]

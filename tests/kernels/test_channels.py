@@ -1,0 +1,58 @@
+"""Guards the sums over channels of activations, and the energy of outputs, against plain NumPy in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+SHAPES = [(1, 1, 1), (1, 700, 1), (7, 5, 1), (9, 513, 1), (64, 256, 1), (3, 4, 9), (2, 3, 1025), (17, 40, 64)]
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def shape(request: pytest.FixtureRequest) -> tuple[int, int, int]:
+    """Vectors, channels and places."""
+    return request.param
+
+
+def test_channel_sums(kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Callable) -> None:
+    values = (3 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    found = np.full((4, shape[1]), np.nan)
+    kernels.channel_sums(*patterns(values), shape[2], found)
+    x = values.astype(np.float64)
+    np.testing.assert_allclose(found[0], x.sum((0, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found[1], np.square(x).sum((0, 2)), rtol=1e-6)
+    np.testing.assert_array_equal(found[2:], [x.min((0, 2)), x.max((0, 2))])
+
+
+def test_output_energy(
+    kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Callable
+) -> None:
+    generator = np.random.default_rng(1)
+    bias = generator.standard_normal(shape[1]).astype(np.float32) * 10
+    values = (bias[:, None] + generator.standard_normal(shape)).astype(dtype)
+    deviations = values.astype(np.float64) - bias[:, None]
+    found = kernels.output_energy(*patterns(values), shape[2], bias)
+    assert found == pytest.approx(np.square(deviations).sum(), rel=1e-6)
+
+
+def test_a_large_mean_costs_no_digits_of_many_vectors(kernels: Any, patterns: Callable) -> None:
+    values = (100 + np.random.default_rng(2).standard_normal((20_000, 3))).astype(np.float32)
+    found = np.empty((4, 3))
+    kernels.channel_sums(*patterns(values), 1, found)
+    variance = found[1] / 20_000 - np.square(found[0] / 20_000)
+    np.testing.assert_allclose(variance, values.astype(np.float64).var(axis=0), rtol=2e-3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_shows(
+    kernels: Any, bad: float, dtype: np.dtype, patterns: Callable
+) -> None:
+    values = np.ones((11, 600), dtype)
+    values[9, 555] = bad
+    found = np.empty((4, 600))
+    kernels.channel_sums(*patterns(values), 1, found)
+    assert np.flatnonzero(~np.isfinite(found[1])).tolist() == [555]
+    assert not np.isfinite(kernels.output_energy(*patterns(values), 1, np.zeros(600, np.float32)))

@@ -1,0 +1,176 @@
+"""Sums over the channels of activations: by the kernels in the processor's memory, elsewhere by torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workbench import backend
+from workbench.plan import Kind
+
+SHARE = 2**17
+"""Values for which it pays to wake another thread."""
+
+PIECE = 2**24
+"""Values widened at once where torch sums them."""
+
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, fill an interval evenly and hit no channel more often than another."""
+
+
+T = TypeVar("T")
+
+
+class Activations(Protocol):
+    """Activations as [vectors, channels, places]."""
+
+    @property
+    def vectors(self) -> int:
+        """Number of vectors; of a convolution, of its pixels."""
+
+    def sums(self) -> NDArray[np.float64]:
+        """Σx, Σx², least and greatest x of each channel, [4, channels]."""
+
+    def energy(self, bias: Tensor | None) -> float:
+        """Mean ‖x − bias‖² of a vector."""
+
+    def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
+        """At most so many of the |x|, evenly spread, and which part of them that is."""
+
+
+def activations(values: Tensor, kind: Kind, module: Any) -> Activations:
+    """The input or output of a layer; of a convolution the pixels are the places, otherwise there is one.
+
+    Parameters
+    ----------
+    values : torch.Tensor
+        Not empty.
+    kind : str
+        Of the layer.
+    module : torch.nn.Module
+        The layer.
+    """
+    values = values.detach()
+    axis = values.dim() - (module.weight.dim() - 1 if kind == "conv" else 1)
+    channels, places = values.shape[axis], math.prod(values.shape[axis + 1 :])
+    on_cpu = values.device.type == "cpu"
+    if on_cpu and values.dtype in (torch.bfloat16, torch.float16):
+        patterns = values.contiguous().view(torch.int16).numpy().reshape(-1).view(np.uint16)
+        return _Patterns(patterns, values.dtype == torch.float16, channels, places)
+    if on_cpu and values.dtype == torch.float32:
+        return _Patterns(values.contiguous().numpy().reshape(-1).view(np.uint32), False, channels, places)
+    return _Tensor(values.reshape(-1, channels, places))
+
+
+class _Patterns:
+    """In the processor's memory, as bit patterns."""
+
+    def __init__(
+        self, patterns: NDArray[np.uint16 | np.uint32], is_half: bool, channels: int, places: int
+    ) -> None:
+        self._patterns = patterns
+        self._is_half = is_half
+        self._channels = channels
+        self._places = places
+
+    @property
+    def vectors(self) -> int:
+        return self._patterns.size // self._channels
+
+    def sums(self) -> NDArray[np.float64]:
+        def sums(patterns: NDArray[Any]) -> NDArray[np.float64]:
+            found = np.empty((4, self._channels))
+            backend.kernels().channel_sums(patterns, self._is_half, self._places, found)
+            return found
+
+        first, *others = self._shared(sums)
+        for other in others:
+            first[:2] += other[:2]
+            np.minimum(first[2], other[2], out=first[2])
+            np.maximum(first[3], other[3], out=first[3])
+        return first
+
+    def energy(self, bias: Tensor | None) -> float:
+        middle = np.zeros(self._channels, np.float32) if bias is None else bias.detach().float().numpy()
+        energy = backend.kernels().output_energy
+        totals = self._shared(lambda patterns: energy(patterns, self._is_half, self._places, middle))
+        return sum(totals) / self.vectors
+
+    def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
+        size = self._patterns.size
+        found = self._patterns[_spots(size, min(most, size))]
+        if self._is_half:
+            values = found.view(np.float16).astype(np.float32)
+        elif found.itemsize == 2:
+            values = (found.astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = found.view(np.float32)
+        return np.abs(values), found.size / size
+
+    def _shared(self, work: Callable[[NDArray[Any]], T]) -> list[T]:
+        """The work on all vectors, shared between the threads that torch would use."""
+        size = self._patterns.size
+        threads = min(torch.get_num_threads(), size // SHARE + 1)
+        width = self._channels * self._places
+        borders = [size // width * share // threads * width for share in range(threads + 1)]
+        parts = [self._patterns[a:b] for a, b in pairwise(borders) if b > a]
+        others = [_pool().submit(work, part) for part in parts[1:]]
+        return [work(parts[0]), *(other.result() for other in others)]
+
+
+class _Tensor:
+    """On another device, or of a dtype that the kernels do not read."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values
+
+    @property
+    def vectors(self) -> int:
+        return int(self._values.shape[0] * self._values.shape[2])
+
+    def sums(self) -> NDArray[np.float64]:
+        sums = self._values.new_zeros(4, self._values.shape[1], dtype=torch.float64)
+        sums[2], sums[3] = torch.inf, -torch.inf
+        for piece in self._pieces():
+            sums[0] += piece.sum((0, 2))
+            sums[1] += piece.square().sum((0, 2))
+            torch.minimum(sums[2], piece.amin((0, 2)).double(), out=sums[2])
+            torch.maximum(sums[3], piece.amax((0, 2)).double(), out=sums[3])
+        found: NDArray[np.float64] = sums.cpu().numpy()
+        return found
+
+    def energy(self, bias: Tensor | None) -> float:
+        middle = self._values.new_zeros(1) if bias is None else bias.detach().to(self._values.device)
+        total = sum(float((piece - middle.float()[:, None]).square().sum()) for piece in self._pieces())
+        return total / self.vectors
+
+    def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
+        line = self._values.reshape(-1)
+        spots = _spots(line.numel(), min(most, line.numel()))
+        found = line[torch.from_numpy(spots).to(line.device)].float().abs()
+        return found.cpu().numpy(), spots.size / line.numel()
+
+    def _pieces(self) -> Iterator[Tensor]:
+        """Few vectors at a time, in float32."""
+        for piece in self._values.split(max(PIECE * len(self._values) // self._values.numel(), 1)):
+            yield piece.float()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="activations")
+
+
+@lru_cache(maxsize=256)
+def _spots(size: int, count: int) -> NDArray[np.int64]:
+    """Where in so many values a sample of them is taken."""
+    return ((np.arange(1, count + 1) * GOLDEN) % 1.0 * size).astype(np.int64)
