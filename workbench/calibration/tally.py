@@ -78,10 +78,11 @@ class StepTally:
 
     def add(self, summary: CallSummary, most: int) -> None:
         """Count a call, and keep at most so many values for percentiles."""
-        total, squares, low, high = summary.sums
-        self.count += summary.vectors * total.size
-        self.total += float(total.sum())
-        self.squares += float(squares.sum())
+        _, _, low, high = summary.sums
+        total, squares = summary.sums[:2].sum(axis=1).tolist()
+        self.count += summary.vectors * low.size
+        self.total += total
+        self.squares += squares
         self.low = min(self.low, float(low.min()))
         self.high = max(self.high, float(high.max()))
         self.sample.add(summary.sample, summary.share, most)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
-from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,17 +15,11 @@ from torch import Tensor
 from workbench import backend
 from workbench.plan import Kind
 
-SHARE = 2**17
-"""Values for which it pays to wake another thread."""
-
 PIECE = 2**24
 """Values widened at once where torch sums them."""
 
 GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, fill an interval evenly and hit no channel more often than another."""
-
-
-T = TypeVar("T")
 
 
 class Activations(Protocol):
@@ -72,7 +64,10 @@ def activations(values: Tensor, kind: Kind, module: Any) -> Activations:
 
 
 class _Patterns:
-    """In the processor's memory, as bit patterns."""
+    """In the processor's memory, as bit patterns.
+
+    Summed on one thread: torch's own wait for their next work without sleeping, and would be in the way of others.
+    """
 
     def __init__(
         self, patterns: NDArray[np.uint16 | np.uint32], is_half: bool, channels: int, places: int
@@ -87,23 +82,14 @@ class _Patterns:
         return self._patterns.size // self._channels
 
     def sums(self) -> NDArray[np.float64]:
-        def sums(patterns: NDArray[Any]) -> NDArray[np.float64]:
-            found = np.empty((4, self._channels))
-            backend.kernels().channel_sums(patterns, self._is_half, self._places, found)
-            return found
-
-        first, *others = self._shared(sums)
-        for other in others:
-            first[:2] += other[:2]
-            np.minimum(first[2], other[2], out=first[2])
-            np.maximum(first[3], other[3], out=first[3])
-        return first
+        found = np.empty((4, self._channels))
+        backend.kernels().channel_sums(self._patterns, self._is_half, self._places, found)
+        return found
 
     def energy(self, bias: Tensor | None) -> float:
         middle = np.zeros(self._channels, np.float32) if bias is None else bias.detach().float().numpy()
-        energy = backend.kernels().output_energy
-        totals = self._shared(lambda patterns: energy(patterns, self._is_half, self._places, middle))
-        return sum(totals) / self.vectors
+        total = backend.kernels().output_energy(self._patterns, self._is_half, self._places, middle)
+        return total / self.vectors
 
     def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
         size = self._patterns.size
@@ -115,16 +101,6 @@ class _Patterns:
         else:
             values = found.view(np.float32)
         return np.abs(values), found.size / size
-
-    def _shared(self, work: Callable[[NDArray[Any]], T]) -> list[T]:
-        """The work on all vectors, shared between the threads that torch would use."""
-        size = self._patterns.size
-        threads = min(torch.get_num_threads(), size // SHARE + 1)
-        width = self._channels * self._places
-        borders = [size // width * share // threads * width for share in range(threads + 1)]
-        parts = [self._patterns[a:b] for a, b in pairwise(borders) if b > a]
-        others = [_pool().submit(work, part) for part in parts[1:]]
-        return [work(parts[0]), *(other.result() for other in others)]
 
 
 class _Tensor:
@@ -163,11 +139,6 @@ class _Tensor:
         """Few vectors at a time, in float32."""
         for piece in self._values.split(max(PIECE * len(self._values) // self._values.numel(), 1)):
             yield piece.float()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="activations")
 
 
 @lru_cache(maxsize=256)

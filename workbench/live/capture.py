@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time as stopwatch
 from collections import Counter
@@ -236,7 +237,7 @@ class Capture:
 
 def _require_finite(name: str, summary: CallSummary) -> None:
     given = bool(np.isfinite(summary.sums).all())
-    if not (given and np.isfinite(summary.energy)):
+    if not (given and math.isfinite(summary.energy)):
         raise ValidationError(
             f"The {'output' if given else 'input'} of {name!r} has a value that is NaN or Inf. Look for the step that "
             "overflows; float16 often does where bfloat16 does not.",
