@@ -229,7 +229,7 @@ def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]
 
 
 def _require_space(folder: Path, needed: int) -> None:
-    ahead = needed - sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    ahead = needed - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free
     if ahead > free:
         raise QuantizationError(
