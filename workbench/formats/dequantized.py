@@ -103,7 +103,7 @@ class DequantizedTarget:
         owner, plain = self._plain(option)
         exact = owner.decoded(weights, plain, tensor, row_start)
         # No finite weight may round to infinity.
-        largest = float(ml_dtypes.finfo(weights.dtype).max)
+        largest = min(float(ml_dtypes.finfo(weights.dtype).max), float(np.finfo(np.float32).max))
         stored = np.clip(exact, -largest, largest).astype(weights.dtype)
         lost = exact.astype(np.float64) - stored.astype(np.float64)
         return stored, float(np.square(lost).sum())
