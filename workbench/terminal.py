@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WIDTH_OF_FILES = 200
 """Columns of a table that goes to a file or another program, which cannot say how wide it is."""
 
-_NUMBERS = ("bits", "group", "layers", "weights", "MB", "ratio", "bpw", "NSR", "cosine", "seconds")
+_NUMBERS = ("bits", "group", "layers", "weights", "MB", "ratio", "bpw", "NSR", "cosine", "seconds", "Δ")
 
 
 @contextmanager
@@ -205,6 +205,23 @@ def layers_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "cosine": cosine(layer["cosine"]),
         }
         for layer in report["layers"]
+    ]
+
+
+def checks_of(verification: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row of a table for each layer of an export that was verified; Δ only where a runtime's own package decoded."""
+    is_judged = any(layer["max_difference"] is not None for layer in verification["by_layer"])
+    return [
+        {
+            "layer": layer["name"],
+            "bits": f"{layer['bits']}",
+            "scheme": "kept" if layer["scheme"] == "none" else layer["scheme"],
+            "group": f"{layer['group_size'] or ''}",
+            **({"Δ": number(layer["max_difference"])} if is_judged else {}),
+            "NSR": number(layer["nsr"]),
+            "cosine": cosine(layer["cosine"]),
+        }
+        for layer in verification["by_layer"]
     ]
 
 

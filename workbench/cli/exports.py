@@ -299,7 +299,9 @@ def verify(
 ) -> None:
     """Prove that an export decodes to what its report claims; the exit code is 1 if it does not.
 
-    Every block is read from disk, checked against its checksum, decoded and compared with the source.
+    Every block is read from disk, checked against its checksum, decoded and compared with the source. Where the
+    package of the format's runtime is installed (mlx, compressed-tensors), it decodes too, and Δ is the greatest
+    difference from what we decode.
 
     Example: workbench verify out --source zoo:digits-dit
     """
@@ -307,7 +309,9 @@ def verify(
     if as_json:
         terminal.print_json(outcome.to_dict())
     elif outcome.ok:
+        terminal.print_table(terminal.checks_of(outcome.to_dict()))
         print(f"{output}: verified. All {outcome.tensors} tensors decode to what the report claims.")
+        print(f"Decoded by: {outcome.decoder}.")
         if outcome.worst_layer is not None:
             worst = f"{outcome.worst_layer}, cosine {outcome.worst_cosine:.6f}"
             print(f"The worst of {outcome.layers} layers: {worst}.")
