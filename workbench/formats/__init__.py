@@ -19,6 +19,7 @@ from workbench.formats.target import (
 )
 
 __all__ = [
+    "DEFAULTS",
     "BlockCheck",
     "Payload",
     "StoredTensor",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 DEFAULTS = TargetSettings()
+"""What targets do where nobody asks for more."""
 
 _TARGETS: dict[str, Callable[[TargetSettings], Target]] = {
     "parquet": lambda settings: ParquetTarget(),

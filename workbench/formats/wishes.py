@@ -1,0 +1,93 @@
+"""What a rule wishes for a layer, and the option that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workbench.errors import ConfigurationError
+from workbench.formats.target import Target
+from workbench.plan import Layer, Option
+
+Naming = Callable[[str], str]
+"""What rules call a layer's tensor."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a rule wants a layer to be stored."""
+
+    text: str
+    """How the rule says it, for messages."""
+    schemes: tuple[str, ...] = ()
+    """Names of schemes that it could mean, in lower case; none for keeping the source's dtype."""
+    bits: int | None = None
+    """Its width; None where the scheme implies it."""
+    group_size: int | None = None
+    """Weights that share a scale, 0 for a whole row; None where the scheme implies it."""
+
+    def option(self, layer: Layer, target: Target, where: str) -> Option:
+        """The target's option that is meant.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is none, or several: the message names the layer, and what it can be stored as.
+        """
+        options = target.options(layer)
+        found = [option for option in options if self._means(option, layer)]
+        if len(found) == 1:
+            return found[0]
+        names = [describe(option, layer) for option in options]
+        problem = (
+            f"{where}: {layer.name!r} cannot be stored as {self.text} in {target.name}; its shape is "
+            f"{layer.shape}, its dtype {layer.dtype}."
+            if not found
+            else f"{where}: {self.text} could be {len(found)} things of {layer.name!r} in {target.name}."
+        )
+        raise ConfigurationError(
+            f"{problem} It can be {_listed(names)}. Write one of these in its rule, or take it out of the rules.",
+            key="rules",
+            tensor=layer.name,
+            value=self.text,
+            allowed=tuple(dict.fromkeys(names)),
+        )
+
+    def _means(self, option: Option, layer: Layer) -> bool:
+        if option.is_kept:
+            return not self.schemes or layer.dtype.lower() in self.schemes
+        group_size = layer.cols if self.group_size == 0 else self.group_size
+        return (
+            option.scheme.lower() in self.schemes
+            and self.bits in (None, option.bits)
+            and group_size in (None, option.group_size)
+        )
+
+
+KEEP_WISH = Wish("its own dtype")
+"""The wish that a layer keeps its dtype."""
+
+
+def type_name(option: Option, layer: Layer) -> str:
+    """What GGML calls the type of an option: ``q4_0``, ``q4_K``, or the source's dtype where it is kept."""
+    if option.is_kept:
+        return layer.dtype.lower()
+    name = option.scheme.lower()
+    return f"{name[:-2]}_K" if name.endswith("_k") else name
+
+
+def describe(option: Option, layer: Layer) -> str:
+    """An option in few words."""
+    if option.is_kept:
+        return layer.dtype.lower()
+    if option.scheme in ("affine", "asymmetric", "symmetric"):
+        group = "rows" if option.group_size == layer.cols else f"groups of {option.group_size}"
+        return f"{option.scheme} {option.bits} bits in {group}"
+    return type_name(option, layer)
+
+
+def _listed(names: list[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    most = 12
+    more = f" or {len(distinct) - most} more" if len(distinct) > most else ""
+    return ", ".join(distinct[:most]) + more
