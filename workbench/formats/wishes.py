@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from workbench.errors import ConfigurationError
@@ -38,7 +38,6 @@ class Wish:
         found = [option for option in options if self._means(option, layer)]
         if len(found) == 1:
             return found[0]
-        names = [describe(option, layer) for option in options]
         problem = (
             f"{where}: {layer.name!r} cannot be stored as {self.text} in {target.name}; its shape is "
             f"{layer.shape}, its dtype {layer.dtype}."
@@ -46,11 +45,12 @@ class Wish:
             else f"{where}: {self.text} could be {len(found)} things of {layer.name!r} in {target.name}."
         )
         raise ConfigurationError(
-            f"{problem} It can be {_listed(names)}. Write one of these in its rule, or take it out of the rules.",
+            f"{problem} It can be {_described(options, layer)}. Write one of these in its rule, or take it out of the "
+            "rules.",
             key="rules",
             tensor=layer.name,
             value=self.text,
-            allowed=tuple(dict.fromkeys(names)),
+            allowed=_described(options, layer),
         )
 
     def _means(self, option: Option, layer: Layer) -> bool:
@@ -76,18 +76,21 @@ def type_name(option: Option, layer: Layer) -> str:
     return f"{name[:-2]}_K" if name.endswith("_k") else name
 
 
-def describe(option: Option, layer: Layer) -> str:
-    """An option in few words."""
-    if option.is_kept:
-        return layer.dtype.lower()
-    if option.scheme in ("affine", "asymmetric", "symmetric"):
-        group = "rows" if option.group_size == layer.cols else f"groups of {option.group_size}"
-        return f"{option.scheme} {option.bits} bits in {group}"
-    return type_name(option, layer)
+def _described(options: Sequence[Option], layer: Layer) -> str:
+    """The options of a layer in few words: those of a scheme together."""
+    by_scheme: dict[str, list[Option]] = {}
+    for option in options:
+        by_scheme.setdefault(type_name(option, layer), []).append(option)
+    parts = []
+    for name, alike in by_scheme.items():
+        if len(alike) == 1:
+            parts.append(name)
+            continue
+        widths = _either(sorted({str(option.bits) for option in alike}))
+        sizes = [str(size) for size in sorted({option.group_size for option in alike})]
+        parts.append(f"{name} of {widths} bits in groups of {_either(sizes)}")
+    return "; or ".join(parts)
 
 
-def _listed(names: list[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    most = 12
-    more = f" or {len(distinct) - most} more" if len(distinct) > most else ""
-    return ", ".join(distinct[:most]) + more
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
