@@ -96,6 +96,7 @@ def test_the_package_decompresses_to_our_arrays(
     found = {tuple(open_shape): option for open_shape, option in shapes_of(source, choices)}
     assert {option.bits for option in found.values() if not option.is_kept} == {bits}
     assert found[33, 128].group_size == 64
+    assert found[1, 64].group_size == 64, "the whole row is the group wished for"
     assert found[40, 96].group_size == 32, "the next smaller that divides"
     assert found[31, 50].group_size == 50, "a whole row where none divides"
     assert found[64, 4097].group_size == 4097
@@ -330,4 +331,27 @@ def test_a_damaged_file_is_refused(make_checkpoint: Make, tmp_path: Path) -> Non
     data[-16] ^= 0x01  # in the shape, which is last
     path.write_bytes(data)
     with pytest.raises(wb.MetadataError, match="weight_shape"):
+        wb.load(out)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('\\"group_size\\":64', '\\"group_size\\":0'), ('\\"group_size\\":64', '\\"group_size\\":-8'),
+        ('[\\"F32\\",[64,64]]', '[\\"F32\\",[4096]]'), ('[\\"F32\\",[64,64]]', '[\\"F32\\",[64,128]]'),
+        ('\\"bits\\":4', '\\"bits\\":9'), ('\\"bits\\":4', '\\"bits\\":-4'),
+    ],
+)  # fmt: skip
+def test_impossible_metadata_are_refused(make_checkpoint: Make, tmp_path: Path, old: str, new: str) -> None:
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    out = export(make_checkpoint({"blocks.0.fc1.weight": weights}), tmp_path / "out", group_size=64)
+    path = out / "model.safetensors"
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].decode()
+    assert old in header
+    header = header.replace(old, new).rstrip()
+    header += " " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + data[8 + length :])
+    with pytest.raises(wb.ArrowQuantError):
         wb.load(out)

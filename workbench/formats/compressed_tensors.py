@@ -87,7 +87,7 @@ class CompressedTensorsTarget:
             return keep
         width = next(width for width in self._bits if width >= bits)
         # A row is the last resort, whatever its length.
-        group = max((g for g in groups[:-1] if g <= group_size), default=groups[0])
+        group = max((g for g in groups if g in GROUP_SIZES and g <= group_size), default=groups[0])
         scheme = scheme if scheme in _schemes(layer, width) else "symmetric"
         return smaller(_option(layer, width, scheme, group), keep)
 
@@ -144,13 +144,13 @@ class _PackedScheme(Scheme):
 
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
-    ) -> tuple[Sequence[NDArray[Any]], Error]:
+    ) -> Sequence[NDArray[Any]]:
         encoded = _encode(weights, option, tensor, row_start)
         packed = _in_words(encoded.codes)
         if option.scheme == "symmetric":
-            return (packed, encoded.scales), encoded.error
+            return packed, encoded.scales
         zeros = _pack_columns(encoded.zero_points, option.bits)
-        return (packed, encoded.scales, zeros), encoded.error
+        return packed, encoded.scales, zeros
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
         return decode_zero_point(*_unpacked(rows, option, cols), cols, option.bits, option.group_size)

@@ -34,6 +34,9 @@ NAME = "safetensors"
 DEFAULT = "parquet"
 """The format whose weights a bare scheme names."""
 
+PIECE = 2**16
+"""Weights whose squares are summed at once."""
+
 Lookup = Callable[[str], Target]
 """The target of a name, with all its widths."""
 
@@ -105,8 +108,10 @@ class DequantizedTarget:
         # No finite weight may round to infinity.
         largest = min(float(ml_dtypes.finfo(weights.dtype).max), float(np.finfo(np.float32).max))
         stored = np.clip(exact, -largest, largest).astype(weights.dtype)
-        lost = exact.astype(np.float64) - stored.astype(np.float64)
-        return stored, float(np.square(lost).sum())
+        exact -= stored.astype(np.float32)  # rounding errors are exact in float32
+        lost = exact.reshape(-1)
+        pieces = (lost[at : at + PIECE].astype(np.float64) for at in range(0, lost.size, PIECE))
+        return stored, float(sum(piece @ piece for piece in pieces))
 
     def writer(self, checkpoint: Checkpoint, plan: Plan) -> SafetensorsWriter:
         """What writes the files; they are divided as the source's."""
@@ -169,9 +174,8 @@ class _DequantizedScheme(Scheme):
 
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
-    ) -> tuple[Sequence[NDArray[Any]], Error]:
-        stored, _ = self._target.rounded(weights, option, tensor, row_start)
-        return (stored,), measure_error(weights, stored.astype(np.float32), tensor, row_start)
+    ) -> Sequence[NDArray[Any]]:
+        return (self._target.rounded(weights, option, tensor, row_start)[0],)
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
         return rows[0].astype(np.float32).reshape(-1, cols)

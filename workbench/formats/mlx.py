@@ -114,9 +114,9 @@ class _MlxScheme(Scheme):
 
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
-    ) -> tuple[Sequence[NDArray[Any]], Error]:
+    ) -> Sequence[NDArray[Any]]:
         encoded = _encode(weights, option, tensor, row_start)
-        return (encoded.codes.view("<u4"), encoded.scales, encoded.offsets), encoded.error
+        return encoded.codes.view("<u4"), encoded.scales, encoded.offsets
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
         codes, scales, biases = rows

@@ -102,7 +102,15 @@ class SafetensorsPayload:
         """The checkpoint's tensors, put together from the files' tensors, in their order."""
         owners: dict[str, str] = {}
         for name, source in sources.items():
-            pieces = self._scheme.pieces(source, self.plan.choices[name])
+            try:
+                pieces = self._scheme.pieces(source, self.plan.choices[name])
+            except (ValueError, ZeroDivisionError) as error:
+                raise MetadataError(
+                    f"{self.folder}: the files' metadata say of {name!r} what cannot be: shape {source.shape} as "
+                    f"{self.plan.choices[name]}.",
+                    path=self.folder,
+                    tensor=name,
+                ) from error
             for piece in pieces:
                 found = self._files.tensors.get(piece.name)
                 if found is None or (found.dtype, found.shape) != (piece.dtype, piece.shape):

@@ -18,7 +18,6 @@ from workbench.formats.blocks import Block, divide
 from workbench.formats.safetensors_layout import Piece, by_size
 from workbench.formats.target import BlockCheck, Unit
 from workbench.plan import Option, Plan
-from workbench.quantize import Error
 
 UNIT_BYTES = 64 * 2**20
 """Source bytes after which a unit is closed."""
@@ -48,8 +47,8 @@ class Scheme(ABC):
     @abstractmethod
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
-    ) -> tuple[Sequence[NDArray[Any]], Error]:
-        """Rows of each piece but those whose content is known, and what they lose."""
+    ) -> Sequence[NDArray[Any]]:
+        """Rows of each piece but those whose content is known."""
 
     @abstractmethod
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:

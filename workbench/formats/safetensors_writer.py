@@ -98,7 +98,7 @@ class SafetensorsWriter:
         option = self._plan.choices.get(name)
         if option is None or option.is_kept:
             return (weights,)
-        return self._scheme.encode(weights, option, name, block.row_start)[0]
+        return self._scheme.encode(weights, option, name, block.row_start)
 
 
 def _compact(document: object) -> str:

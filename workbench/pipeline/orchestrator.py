@@ -192,7 +192,7 @@ def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
     for name, option in plan.choices.items():
         if not target.stores(layers[name], option):
             raise ValidationError(
-                f"The plan's option for {name!r}, {option}, is not one that {plan.target} has for it. Make the plan "
+                f"The plan's option for {name!r}, {option}, is not one that {plan.target} offers for it. Make the plan "
                 "again.",
                 tensor=name,
                 option=option,
