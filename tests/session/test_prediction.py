@@ -69,3 +69,16 @@ def test_a_session_exports_what_its_plan_decodes_to(tmp_path: Path) -> None:
 def plain_weights_dtype(name: str) -> np.dtype[Any]:
     with open_checkpoint("zoo:digits-dit") as checkpoint:
         return DTYPES[checkpoint.tensors[name].dtype]
+
+
+def test_all_widths_are_offered_when_asked_for_and_exported_as_planned(tmp_path: Path) -> None:
+    opened = {"target": "compressed-tensors", "group_size": 64, "cache": tmp_path / "cache"}
+    with wb.open("zoo:digits-dit", **opened) as session:
+        session.set_bits("*", 3)
+        assert {option.bits for option in session.plan.choices.values() if not option.is_kept} == {4}
+    with wb.open("zoo:digits-dit", **opened, all_widths=True) as session:
+        session.set_bits("*", 3)
+        assert {option.bits for option in session.plan.choices.values() if not option.is_kept} == {3}
+        ahead = session.predict()
+        assert session.export(tmp_path / "out").result(120).actual_bytes == ahead.nbytes
+    assert wb.verify(tmp_path / "out", "zoo:digits-dit").ok
