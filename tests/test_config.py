@@ -94,6 +94,8 @@ DEFAULTS: dict[str, Any] = {
     "num_threads": 0,
     "max_memory_limit_mb": None,
     "enable_streaming": True,
+    "all_widths": False,
+    "shard_size_mb": 5000.0,
 }
 
 FLAGS = [
@@ -104,6 +106,7 @@ FLAGS = [
     "enable_entropy_adaptation",
     "fail_fast",
     "enable_streaming",
+    "all_widths",
 ]
 
 ALLOWED: dict[str, list[Any]] = {
@@ -122,6 +125,7 @@ ALLOWED: dict[str, list[Any]] = {
     "sensitive_layer_patterns": [[], [r"^head\.", "emb|norm"]],
     "layer_bit_widths": [{}, {"a.weight": 2, "blocks.*": 8}],
     "target_model_size_mb": [None, 0.5, 1750],
+    "shard_size_mb": [0.5, 2000.0],
     "num_threads": [0, 64],
     "max_memory_limit_mb": [None, 1.5, 4096],
     **{flag: [True, False] for flag in FLAGS},
@@ -143,6 +147,7 @@ REFUSED: dict[str, list[Any]] = {
     "sensitive_layer_patterns": ["a.*", 5, None],
     "layer_bit_widths": [4, None, ["a"], "a"],
     "target_model_size_mb": [0, -1, float("nan"), float("inf"), "100", True],
+    "shard_size_mb": [0, -1, float("nan"), float("inf"), "100", True, None],
     "num_threads": [-1, 1.0, "2", True, None],
     "max_memory_limit_mb": [0, -1, float("nan"), float("inf"), "100", True],
     **{flag: [0, 1, "true", "yes", None] for flag in FLAGS},

@@ -58,7 +58,10 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
 """What a profile changes in the fields' own defaults, which are those of ``local``."""
 
 _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
-    "target": (("parquet", "mlx"), "this format cannot be written yet"),
+    "target": (
+        ("parquet", "mlx", "compressed-tensors", "safetensors"),
+        "this format cannot be written yet",
+    ),
     "effort": (("fast",), "the search quantizers do not exist yet"),
     "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }
@@ -137,6 +140,14 @@ class DiffusionQuantConfig(BaseModel):
     It and ``scheme`` go with every width that is named; ``enable_mixed_precision`` chooses among all there are."""
     scheme: _Scheme = "asymmetric"
     """Whether a group has a zero point (asymmetric) or only a scale (symmetric)."""
+    all_widths: _Flag = False
+    """Offer widths too that only newer versions of a format's runtimes read right: 3, 5, 6 and 7 bits of
+    compressed-tensors, which need its version 0.18."""
+    shard_size_mb: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="a number of megabytes (10^6 bytes) above 0")
+    ] = 5000.0
+    """Tensor data in MB (10^6 bytes) after which a safetensors file is closed and another begun; with more than one
+    comes an index. Dequantized safetensors are divided as the source is."""
     effort: Annotated[Literal["fast", "normal", "best"], Field(description="fast, normal or best")] = "fast"
     """How hard to look for good codes: ``fast`` is min-max, the others search."""
     min_accuracy: Annotated[

@@ -76,7 +76,7 @@ def yaml_values(path: Path) -> Iterator[Given]:
     ConfigurationError
         For a file that cannot be read or is not a YAML mapping, and for a key that is given twice.
     """
-    text = _read_text(path)
+    text = read_text(path)
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
@@ -110,16 +110,21 @@ def yaml_values(path: Path) -> Iterator[Given]:
         yield Given(key, value, path=path, line=line, entry_lines=lines)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file that somebody named.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read or is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise error_at("not UTF-8 text; save it as UTF-8", path=path, line=line) from error
     except OSError as error:
-        raise error_at(
-            f"cannot be read: {error.strerror}; give the path of a YAML file", path=path
-        ) from error
+        raise error_at(f"cannot be read: {error.strerror}; give the path of a file", path=path) from error
 
 
 def _pairs(mapping: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node, int]]:

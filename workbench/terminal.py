@@ -28,11 +28,25 @@ from workbench.errors import ArrowQuantError
 
 if TYPE_CHECKING:
     from workbench.pipeline import Report, Verification
+    from workbench.session.prediction import Prediction
 
 WIDTH_OF_FILES = 200
 """Columns of a table that goes to a file or another program, which cannot say how wide it is."""
 
-_NUMBERS = ("bits", "group", "layers", "weights", "MB", "ratio", "bpw", "NSR", "cosine", "seconds")
+_NUMBERS = (
+    "bits",
+    "group",
+    "layers",
+    "weights",
+    "MB",
+    "ratio",
+    "bpw",
+    "NSR",
+    "cosine",
+    "seconds",
+    "Δ",
+    "bytes",
+)
 
 
 @contextmanager
@@ -151,6 +165,16 @@ def print_demo(
         print(*verification.problems, sep="\n", end="\n" if verification.problems else "")
 
 
+def print_prediction(ahead: Prediction) -> None:
+    """Print what an export will take."""
+    most = "" if ahead.is_exact else "at most "
+    files = [*((name, count, most) for name, count in ahead.files.items())]
+    files += [(name, count, "") for name, count in ahead.side_files.items()]
+    print_table([{"file": name, "bytes": f"{prefix}{count:,}"} for name, count, prefix in files])
+    print(f"The payload is {most}{ahead.nbytes:,} bytes; workbench.json comes beside it.")
+    print(f"About {ahead.seconds:.1f} seconds here, and at most {ahead.peak_bytes / 1e6:,.0f} MB of memory.")
+
+
 def totals_of(report: Mapping[str, Any]) -> dict[str, str]:
     """A report's totals as cells of a table."""
     return {
@@ -205,6 +229,23 @@ def layers_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "cosine": cosine(layer["cosine"]),
         }
         for layer in report["layers"]
+    ]
+
+
+def checks_of(verification: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row of a table for each layer of an export that was verified; Δ only where a runtime's own package decoded."""
+    is_judged = any(layer["max_difference"] is not None for layer in verification["by_layer"])
+    return [
+        {
+            "layer": layer["name"],
+            "bits": f"{layer['bits']}",
+            "scheme": "kept" if layer["scheme"] == "none" else layer["scheme"],
+            "group": f"{layer['group_size'] or ''}",
+            **({"Δ": number(layer["max_difference"])} if is_judged else {}),
+            "NSR": number(layer["nsr"]),
+            "cosine": cosine(layer["cosine"]),
+        }
+        for layer in verification["by_layer"]
     ]
 
 

@@ -173,12 +173,9 @@ def test_config_names_what_differs(make_checkpoint: Make, tmp_path: Path) -> Non
     }  # fmt: skip
 
 
-def test_large_models_are_sharded_with_an_index(
-    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workbench.formats.safetensors_layout.SHARD_BYTES", 10_000)
+def test_large_models_are_sharded_with_an_index(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint(layers())
-    out = export(source, tmp_path / "out")
+    out = export(source, tmp_path / "out", shard_size_mb=0.01)
     index = json.loads((out / "model.safetensors.index.json").read_text())
     shards = sorted(path.name for path in out.glob("model-*.safetensors"))
     assert len(shards) > 2

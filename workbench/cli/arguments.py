@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from workbench.formats import TargetSettings
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A safetensors file, an index, a folder, or zoo:NAME.")
@@ -15,6 +18,24 @@ Component = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
+]
+
+TARGETS = "parquet, mlx, compressed-tensors or safetensors"
+"""The export formats, for help texts."""
+
+AllWidths = Annotated[
+    bool,
+    typer.Option(
+        "--all-widths",
+        help="Offer widths too that only newer runtimes read right: 3, 5, 6 and 7 bits of compressed-tensors.",
+    ),
+]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Tensor data after which a safetensors file is closed, such as 2GB; 5GB by default.",
+        metavar="SIZE",
+    ),
 ]
 
 
@@ -27,3 +48,17 @@ def parse_widths(texts: Sequence[str], option: str) -> dict[str, int]:
             raise typer.BadParameter(f"{text!r} is not PATTERN=BITS, such as '*attn*=8'.", param_hint=option)
         widths[pattern] = int(bits)
     return widths
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as ``2GB``."""
+    from workbench.session.values import parse_size
+
+    return parse_size(text)
+
+
+def settings_from(shard_size: str | None, all_widths: bool) -> TargetSettings:
+    """What options on the command line ask of a target."""
+    from workbench.formats import DEFAULTS, TargetSettings
+
+    return TargetSettings(DEFAULTS.shard_bytes if shard_size is None else parse_bytes(shard_size), all_widths)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json, Model, parse_widths
+from workbench.cli.arguments import (
+    TARGETS,
+    AllWidths,
+    Component,
+    Json,
+    Model,
+    ShardSize,
+    parse_bytes,
+    parse_widths,
+)
 from workbench.errors import CancelledError, MetadataError
 
 if TYPE_CHECKING:
@@ -124,16 +133,26 @@ def quantize(
             metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
         ),
     ],
-    target: Annotated[str | None, typer.Option(help="Export format: parquet or mlx.", metavar="NAME")] = None,
+    target: Annotated[str | None, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")] = None,
     plan: Annotated[
         Path | None,
-        typer.Option(help="A plan to execute as it is; goes without the options on bits.", metavar="FILE"),
+        typer.Option(
+            help="A plan to execute as it is; goes without the options on bits. With --target safetensors, what its "
+            "export decodes to is written in the source's dtype, to try it.",
+            metavar="FILE",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings as YAML.", metavar="FILE")] = None,
     profile: Annotated[
         str | None, typer.Option(help="Defaults for edge, local or cloud.", metavar="NAME")
     ] = None,
     bit_width: Annotated[int | None, typer.Option(help="Bits per weight, 2 to 8.", metavar="BITS")] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(help="asymmetric, with a zero point, or symmetric, with a scale only.", metavar="NAME"),
+    ] = None,
+    all_widths: AllWidths = False,
+    shard_size: ShardSize = None,
     group_size: Annotated[
         int | None, typer.Option(help="Weights that share a scale: 16, 32, 64, 128 or 256.", metavar="N")
     ] = None,
@@ -174,6 +193,9 @@ def quantize(
         "deployment_profile": profile,
         "bit_width": bit_width,
         "group_size": group_size,
+        "scheme": scheme,
+        "all_widths": all_widths or None,
+        "shard_size_mb": None if shard_size is None else parse_bytes(shard_size) / 1e6,
         "layer_bit_widths": parse_widths(override or [], "--override") or None,
         "min_accuracy": min_accuracy,
         "fail_fast": fail_fast or None,
@@ -199,7 +221,10 @@ def _settings(
     from workbench.plan import Plan
 
     if plan is not None:
-        excluded = given.keys() - {"num_threads", "min_accuracy"}
+        free = {"num_threads", "min_accuracy", "shard_size_mb"}
+        if given.get("target") == "safetensors":
+            free.add("target")
+        excluded = given.keys() - free
         if excluded or config is not None:
             names = ", ".join(sorted(excluded | ({"config"} if config else set())))
             raise typer.BadParameter(f"a plan is executed as it is; leave out {names}.", param_hint="--plan")
@@ -299,7 +324,9 @@ def verify(
 ) -> None:
     """Prove that an export decodes to what its report claims; the exit code is 1 if it does not.
 
-    Every block is read from disk, checked against its checksum, decoded and compared with the source.
+    Every block is read from disk, checked against its checksum, decoded and compared with the source. Where the
+    package of the format's runtime is installed (mlx, compressed-tensors), it decodes too, and Δ is the greatest
+    difference from what we decode.
 
     Example: workbench verify out --source zoo:digits-dit
     """
@@ -307,7 +334,9 @@ def verify(
     if as_json:
         terminal.print_json(outcome.to_dict())
     elif outcome.ok:
+        terminal.print_table(terminal.checks_of(outcome.to_dict()))
         print(f"{output}: verified. All {outcome.tensors} tensors decode to what the report claims.")
+        print(f"Decoded by: {outcome.decoder}.")
         if outcome.worst_layer is not None:
             worst = f"{outcome.worst_layer}, cosine {outcome.worst_cosine:.6f}"
             print(f"The worst of {outcome.layers} layers: {worst}.")

@@ -1,21 +1,38 @@
-"""``workbench analyze`` and ``plan``: what layers cost, and the best plan for a size."""
+"""``workbench analyze`` and ``plan``: what layers cost, the best plan for a size, and what exporting it will take."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json, Model, parse_widths
+from workbench.cli.arguments import (
+    TARGETS,
+    AllWidths,
+    Component,
+    Json,
+    Model,
+    ShardSize,
+    parse_widths,
+    settings_from,
+)
+from workbench.cli.ready_plans import take_plan
 from workbench.errors import ValidationError
 
 if TYPE_CHECKING:
+    from workbench.formats import TargetSettings
+    from workbench.plan import Plan
     from workbench.session import Session
+    from workbench.session.prediction import Prediction
+    from workbench.session.values import Totals
 
-Target = Annotated[str, typer.Option(help="Export format: parquet or mlx.", metavar="NAME")]
+Target = Annotated[str, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")]
+RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
 Calibration = Annotated[
     str | None,
     typer.Option(
@@ -42,6 +59,7 @@ def analyze(
     calibration: Calibration = None,
     time_groups: Groups = 10,
     exact: Exact = False,
+    all_widths: AllWidths = False,
     as_json: Json = False,
 ) -> None:
     """Show how the weights of every layer are distributed, and what each width would cost it.
@@ -53,7 +71,9 @@ def analyze(
 
     Example: workbench analyze zoo:digits-dit
     """
-    with _session(model, target, component, exact, calibration, time_groups, shown=not as_json) as session:
+    settings = settings_from(shard_size=None, all_widths=all_widths)
+    session = _session(model, target, component, exact, calibration, time_groups, settings, shown=not as_json)
+    with session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
     if as_json:
@@ -65,9 +85,9 @@ def analyze(
 def plan(
     model: Model,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option("--output", "-o", help="The plan to write, YAML; it must not exist.", metavar="FILE"),
-    ],
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="Bytes of the payload, such as 2.5GB or 900MiB.", metavar="SIZE")
     ] = None,
@@ -106,7 +126,34 @@ def plan(
             help="Layers that share one width, scheme and group size. Repeatable.", metavar="PATTERN,…"
         ),
     ] = None,
-    target: Target = "parquet",
+    from_plan: Annotated[
+        Path | None, typer.Option(help="Take this plan instead of solving for one.", metavar="FILE")
+    ] = None,
+    from_rules: Annotated[
+        Path | None, typer.Option(help="Take the plan of another tool's rules instead.", metavar="FILE")
+    ] = None,
+    otherwise: Annotated[
+        int | None,
+        typer.Option(
+            help="Bits of the layers that no rule names; they keep their dtype without.", metavar="BITS"
+        ),
+    ] = None,
+    to_rules: Annotated[
+        Path | None, typer.Option(help="Write the plan as rules too; it must not exist.", metavar="FILE")
+    ] = None,
+    rules_format: Annotated[str | None, typer.Option(help=f"{RULES}.", metavar="NAME")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what exporting it will take: the bytes of every file, time and memory."
+        ),
+    ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(help=f"Export format: {TARGETS}. Parquet, or that of the rules.", metavar="NAME"),
+    ] = None,
+    all_widths: AllWidths = False,
+    shard_size: ShardSize = None,
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
@@ -115,60 +162,120 @@ def plan(
 ) -> None:
     """Find the bits of every layer that lose least within a size, and write them as a plan.
 
-    There is one goal: --size, --bpw, --temperature, --max-nsr or --min-cosine.
+    There is one goal: --size, --bpw, --temperature, --max-nsr or --min-cosine. Or there is a plan already:
+    --from-plan, --from-rules. What comes of it is written (-o, --to-rules), or only looked at (--dry-run).
 
     The gap is by how much another plan of the same bytes and limits could be better at most: certified, not guessed.
 
     Example: workbench plan zoo:digits-dit --size 2MB -o plan.yaml; then workbench quantize --plan plan.yaml
     """
-    if output.exists():
-        raise ValidationError(f"{output} exists already. Choose another name, or move it away.", path=output)
-    locks = parse_widths(lock or [], "--lock")
-    floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
-    with _session(model, target, component, exact, calibration, time_groups, shown=not as_json) as session:
-        for pattern, bits in locks.items():
-            session.lock(pattern, bits)
-        totals = session.solve(
-            size,
-            bpw=bpw,
-            temperature=temperature,
-            max_nsr=max_nsr,
-            min_cosine=min_cosine,
-            floors=floors,
-            ceilings=ceilings,
-            ties=[patterns.split(",") for patterns in tie or []],
+    from workbench.formats.rules import rules_format as format_named
+
+    if output is None and to_rules is None and not dry_run:
+        raise typer.BadParameter("say where the plan goes: -o, --to-rules, or --dry-run.", param_hint="-o")
+    if (from_rules or to_rules) and rules_format is None:
+        raise typer.BadParameter(f"name the format of the rules: {RULES}.", param_hint="--rules-format")
+    for path in filter(None, (output, to_rules)):
+        if path.exists():
+            raise ValidationError(f"{path} exists already. Choose another name, or move it away.", path=path)
+    settings = settings_from(shard_size, all_widths)
+    if target is None and rules_format is not None and from_plan is None:
+        target = format_named(rules_format).target
+    totals: Totals | None = None
+    if from_plan or from_rules:
+        goals = {
+            "size": size, "bpw": bpw, "temperature": temperature, "max-nsr": max_nsr, "min-cosine": min_cosine,
+            "lock": lock, "floor": floor, "ceiling": ceiling, "tie": tie,
+        }  # fmt: skip
+        given = [name for name, value in goals.items() if value]
+        if given or (from_plan and from_rules):
+            more = given[0] if given else "from-rules"
+            raise typer.BadParameter(f"a plan that is there is not solved for; leave out --{more}.")
+        found, ahead = take_plan(
+            model, component, from_plan, from_rules, rules_format, otherwise, target, settings, to_rules, dry_run
+        )  # fmt: skip
+    else:
+        floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
+        locks = parse_widths(lock or [], "--lock")
+        session = _session(
+            model,
+            target or "parquet",
+            component,
+            exact,
+            calibration,
+            time_groups,
+            settings,
+            shown=not as_json,
         )
-        found = session.plan
+        with session:
+            for pattern, bits in locks.items():
+                session.lock(pattern, bits)
+            totals = session.solve(
+                size,
+                bpw=bpw,
+                temperature=temperature,
+                max_nsr=max_nsr,
+                min_cosine=min_cosine,
+                floors=floors,
+                ceilings=ceilings,
+                ties=[patterns.split(",") for patterns in tie or []],
+            )
+            found, ahead = session.plan, session.predict() if dry_run else None
+            if to_rules is not None and rules_format is not None:
+                session.save_rules(to_rules, rules_format)
+    if output is not None:
         found.save(output)
-    widths: dict[int, list[str]] = {}
-    for name, option in found.choices.items():
-        widths.setdefault(option.bits, []).append(name)
-    facts: dict[str, Any] = {
-        "plan": str(output.absolute()),
-        "payload_bytes": totals.nbytes,
-        "ratio": totals.ratio,
-        "bpw": totals.bpw,
-        "nsr": totals.nsr / max(len(found.choices), 1),
-        "total_nsr": totals.nsr,
-        "gap": found.predicted["gap"],
-        "temperature": found.predicted["temperature"],
-        "layers_by_bits": {str(bits): len(names) for bits, names in sorted(widths.items())},
-    }
     if as_json:
-        terminal.print_json(facts)
+        terminal.print_json(_facts(found, totals, ahead, output, to_rules))
         return
-    print(f"{output}: {len(found.choices)} layers for {target}")
-    row = {
-        "MB": f"{totals.nbytes / 1e6:.3f}",
-        "ratio": f"{totals.ratio:.2f}",
-        "bpw": f"{totals.bpw:.3f}",
-        "NSR": terminal.number(facts["nsr"]),
-        "gap": f"{totals.gap:.3%}",
-        "temperature": terminal.number(totals.temperature),
+    print(f"{output or model}: {len(found.choices)} layers for {found.target}")
+    if totals is not None:
+        row = {
+            "MB": f"{totals.nbytes / 1e6:.3f}",
+            "ratio": f"{totals.ratio:.2f}",
+            "bpw": f"{totals.bpw:.3f}",
+            "NSR": terminal.number(totals.nsr / max(len(found.choices), 1)),
+            "gap": f"{totals.gap:.3%}",
+            "temperature": terminal.number(totals.temperature),
+        }
+        terminal.print_table([row])
+    print(*(f"{bits} bits: {count} layers" for bits, count in _layers_by_bits(found).items()), sep="\n")
+    if to_rules is not None:
+        print(f"{to_rules}: rules for {rules_format}")
+    if ahead is not None:
+        terminal.print_prediction(ahead)
+    if output is not None:
+        print(f"Next: workbench quantize {model} OUT --plan {output}")
+
+
+def _facts(
+    found: Plan, totals: Totals | None, ahead: Prediction | None, output: Path | None, to_rules: Path | None
+) -> dict[str, Any]:
+    """What the command has to say, as JSON."""
+    facts: dict[str, Any] = {
+        "plan": None if output is None else str(output.absolute()),
+        "target": found.target,
+        "layers_by_bits": {str(bits): count for bits, count in _layers_by_bits(found).items()},
     }
-    terminal.print_table([row])
-    print(*(f"{bits} bits: {len(names)} layers" for bits, names in sorted(widths.items())), sep="\n")
-    print(f"Next: workbench quantize {model} OUT --plan {output}")
+    if totals is not None:
+        facts |= {
+            "payload_bytes": totals.nbytes,
+            "ratio": totals.ratio,
+            "bpw": totals.bpw,
+            "nsr": totals.nsr / max(len(found.choices), 1),
+            "total_nsr": totals.nsr,
+            "gap": found.predicted["gap"],
+            "temperature": found.predicted["temperature"],
+        }
+    if to_rules is not None:
+        facts["rules"] = str(to_rules.absolute())
+    if ahead is not None:
+        facts["dry_run"] = asdict(ahead)
+    return facts
+
+
+def _layers_by_bits(found: Plan) -> dict[int, int]:
+    return dict(sorted(Counter(option.bits for option in found.choices.values()).items()))
 
 
 def _session(
@@ -178,6 +285,7 @@ def _session(
     exact: bool,
     calibration: str | None,
     time_groups: int,
+    settings: TargetSettings,
     *,
     shown: bool,
 ) -> Session:
@@ -190,6 +298,7 @@ def _session(
         return open_session(
             model, target, component=component, exact=exact, calibration=calibration,
             num_time_groups=time_groups, callback=callback, cancel=cancel,
+            all_widths=settings.all_widths, shard_size=settings.shard_bytes,
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.arguments import Component
+from workbench.cli.arguments import TARGETS, Component
 from workbench.errors import ConfigurationError
 
 QUICKSTART = "00_quickstart.ipynb"
@@ -62,7 +62,7 @@ def serve(
     folder: Annotated[
         Path, typer.Option(help="Where plans and exports go, and nowhere else.", metavar="FOLDER")
     ] = Path("exports"),
-    target: Annotated[str, typer.Option(help="Export format: parquet or mlx.", metavar="NAME")] = "parquet",
+    target: Annotated[str, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")] = "parquet",
     component: Component = None,
     calibration: Annotated[
         str | None, typer.Option(help="Calibration records, or zoo:NAME.", metavar="FILE")

@@ -1,22 +1,49 @@
 """Export targets: what each can store, exact bytes, writing and reading."""
 
+from collections.abc import Callable
+
+from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
+from workbench.formats.compressed_tensors import CompressedTensorsTarget
+from workbench.formats.dequantized import DequantizedTarget, dequantized
 from workbench.formats.mlx import MlxTarget
 from workbench.formats.parquet import ParquetTarget
-from workbench.formats.target import BlockCheck, Payload, StoredTensor, Target, Unit, Writer
+from workbench.formats.target import (
+    BlockCheck,
+    Payload,
+    StoredTensor,
+    Target,
+    TargetSettings,
+    Unit,
+    Writer,
+)
 
 __all__ = [
+    "DEFAULTS",
     "BlockCheck",
     "Payload",
     "StoredTensor",
     "Target",
+    "TargetSettings",
     "Unit",
     "Writer",
+    "dequantized",
+    "settings_of",
     "target_named",
     "target_names",
 ]
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(), MlxTarget())}
+DEFAULTS = TargetSettings()
+"""What targets do where nobody asks for more."""
+
+_TARGETS: dict[str, Callable[[TargetSettings], Target]] = {
+    "parquet": lambda settings: ParquetTarget(),
+    "mlx": MlxTarget,
+    "compressed-tensors": CompressedTensorsTarget,
+    "safetensors": lambda settings: DequantizedTarget(
+        lambda name: target_named(name, TargetSettings(all_widths=True))
+    ),
+}
 
 
 def target_names() -> tuple[str, ...]:
@@ -24,8 +51,14 @@ def target_names() -> tuple[str, ...]:
     return tuple(_TARGETS)
 
 
-def target_named(name: str) -> Target:
+def target_named(name: str, settings: TargetSettings = DEFAULTS) -> Target:
     """The export target of a name.
+
+    Parameters
+    ----------
+    name : str
+    settings : TargetSettings, optional
+        What the user asks of it; it matters for what is offered and written, not for reading.
 
     Raises
     ------
@@ -33,7 +66,7 @@ def target_named(name: str) -> Target:
         If there is none; the message lists those there are.
     """
     try:
-        return _TARGETS[name]
+        make = _TARGETS[name]
     except KeyError:
         raise ConfigurationError(
             f"There is no export target {name!r}; there are: {', '.join(sorted(_TARGETS))}.",
@@ -41,3 +74,9 @@ def target_named(name: str) -> Target:
             value=name,
             allowed=tuple(sorted(_TARGETS)),
         ) from None
+    return make(settings)
+
+
+def settings_of(config: DiffusionQuantConfig) -> TargetSettings:
+    """What a configuration asks of its target."""
+    return TargetSettings(shard_bytes=int(config.shard_size_mb * 1e6), all_widths=config.all_widths)

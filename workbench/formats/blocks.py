@@ -37,24 +37,27 @@ class Block:
         return count * self.tensor.nbytes // max(math.prod(self.tensor.shape), 1)
 
 
-def blocks_of(tensor: TensorInfo) -> Iterator[Block]:
-    """The blocks of a tensor; one without rows where it is empty."""
+def blocks_of(tensor: TensorInfo, multiple: int = 1) -> Iterator[Block]:
+    """The blocks of a tensor, of a multiple of so many rows but for the last; one without rows where it is empty."""
     rows = tensor.shape[0] if tensor.shape else 1
     cols = math.prod(tensor.shape[1:])
     if rows * cols == 0:
         yield Block(tensor, 0, 0, rows)
         return
-    step = max(BLOCK_WEIGHTS // cols, 1)
+    step = max(BLOCK_WEIGHTS // cols // multiple, 1) * multiple
     for index, start in enumerate(range(0, rows, step)):
         yield Block(tensor, index, start, min(step, rows - start))
 
 
-def divide(checkpoint: Checkpoint, most_bytes: int) -> list[list[Block]]:
-    """The blocks of all tensors, in the checkpoint's order, in runs that end once they hold so many source bytes."""
+def divide(checkpoint: Checkpoint, most_bytes: int, multiple: int = 1) -> list[list[Block]]:
+    """The blocks of all tensors, in the checkpoint's order, in runs that end once they hold so many source bytes.
+
+    Blocks are of a multiple of so many rows, see `blocks_of`.
+    """
     runs: list[list[Block]] = [[]]
     size = 0
     for tensor in checkpoint.tensors.values():
-        for block in blocks_of(tensor):
+        for block in blocks_of(tensor, multiple):
             if size >= most_bytes:
                 runs.append([])
                 size = 0

@@ -7,7 +7,6 @@ size and bits, by module where they differ (https://ml-explore.github.io/mlx, ml
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,10 @@ from numpy.typing import NDArray
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece
-from workbench.formats.safetensors_payload import SafetensorsPayload, SafetensorsWriter, Scheme
-from workbench.formats.target import BlockCheck, Trial, kept, smaller
+from workbench.formats.safetensors_payload import SafetensorsPayload
+from workbench.formats.safetensors_scheme import Scheme, merged_config, module_of, scale_dtype
+from workbench.formats.safetensors_writer import SafetensorsWriter
+from workbench.formats.target import BlockCheck, TargetSettings, Trial, kept, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Error, count_codes
 from workbench.quantize.offset import OffsetEncoded, decode_offset, encode_offset, offset_error
@@ -32,18 +33,29 @@ SCHEME = "affine"
 
 
 class MlxTarget:
-    """The export format MLX safetensors."""
+    """The export format MLX safetensors.
+
+    Parameters
+    ----------
+    settings : TargetSettings
+        It heeds ``shard_bytes``.
+    """
 
     name = "mlx"
     is_exact = True
 
-    def __init__(self) -> None:
+    def __init__(self, settings: TargetSettings) -> None:
         self._scheme = _MlxScheme()
+        self._shard_bytes = settings.shard_bytes
 
     def options(self, layer: Layer) -> Sequence[Option]:
         """Widths 2 to 6 and 8 in groups of 32, 64 or 128, where the rows divide; convolutions are kept."""
         found = [_option(layer, bits, group) for bits in BITS for group in _groups(layer)]
         return sorted([*found, kept(layer, DTYPES[layer.dtype].itemsize)], key=lambda option: option.nbytes)
+
+    def stores(self, layer: Layer, option: Option) -> bool:
+        """Whether the option is offered."""
+        return option in self.options(layer)
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
         """The legal option nearest to a wish; the source dtype where there is none that takes fewer bytes."""
@@ -74,11 +86,12 @@ class MlxTarget:
 
     def writer(self, checkpoint: Checkpoint, plan: Plan) -> SafetensorsWriter:
         """What writes a plan's safetensors files."""
-        return SafetensorsWriter(self._scheme, checkpoint, plan)
+        return SafetensorsWriter(self._scheme, checkpoint, plan, self._shard_bytes)
 
     def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
         """Read a unit back and compare each block with the source."""
-        yield from self.open(folder).check(unit, checkpoint)
+        payload = SafetensorsPayload(self._scheme, folder, watched=False)
+        yield from payload.check(unit, checkpoint)
 
     def open(self, folder: Path) -> SafetensorsPayload:
         """Open the files in a folder."""
@@ -90,9 +103,9 @@ class _MlxScheme(Scheme):
 
     def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
         rows, cols = tensor.shape
-        module = _module(tensor.name)
+        module = module_of(tensor.name)
         scales = (rows, cols // option.group_size)
-        dtype = _scale_dtype(tensor.dtype)
+        dtype = scale_dtype(tensor.dtype)
         return (
             Piece(f"{module}.weight", "U32", (rows, cols * option.bits // 32)),
             Piece(f"{module}.scales", dtype, scales),
@@ -101,9 +114,9 @@ class _MlxScheme(Scheme):
 
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
-    ) -> tuple[Sequence[NDArray[Any]], Error]:
+    ) -> Sequence[NDArray[Any]]:
         encoded = _encode(weights, option, tensor, row_start)
-        return (encoded.codes.view("<u4"), encoded.scales, encoded.offsets), encoded.error
+        return encoded.codes.view("<u4"), encoded.scales, encoded.offsets
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
         codes, scales, biases = rows
@@ -130,8 +143,7 @@ class _MlxScheme(Scheme):
 
     def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
         quantization = quantization_config(checkpoint.layers, plan)
-        config = {**checkpoint.config, "quantization": quantization, "quantization_config": quantization}
-        return {"config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+        return merged_config(checkpoint, quantization=quantization, quantization_config=quantization)
 
 
 def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
@@ -142,9 +154,9 @@ def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
     config: dict[str, Any] = {"group_size": group_size, "bits": bits, "mode": SCHEME}
     for name, option in choices.items():
         if option.is_kept:
-            config[_module(name)] = False
+            config[module_of(name)] = False
         elif (option.group_size, option.bits) != (group_size, bits):
-            config[_module(name)] = {"group_size": option.group_size, "bits": option.bits}
+            config[module_of(name)] = {"group_size": option.group_size, "bits": option.bits}
     return config
 
 
@@ -153,20 +165,12 @@ def _encode(weights: NDArray[Any], option: Option, tensor: str, row_start: int) 
     return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start)
 
 
-def _module(name: str) -> str:
-    return name.removesuffix(".weight")
-
-
 def _groups(layer: Layer) -> list[int]:
     if layer.kind == "conv" or len(layer.shape) != 2:
         return []
     return [group for group in GROUP_SIZES if layer.cols % group == 0]
 
 
-def _scale_dtype(dtype: str) -> str:
-    return dtype if dtype in ("F32", "F16", "BF16") else "F32"
-
-
 def _option(layer: Layer, bits: int, group_size: int) -> Option:
-    scales_and_biases = 2 * DTYPES[_scale_dtype(layer.dtype)].itemsize * (layer.cols // group_size)
+    scales_and_biases = 2 * DTYPES[scale_dtype(layer.dtype)].itemsize * (layer.cols // group_size)
     return Option(bits, SCHEME, group_size, layer.rows * (layer.cols * bits // 8 + scales_and_biases))

@@ -64,6 +64,10 @@ class ParquetTarget:
         ]
         return sorted([*found, self.keep(layer)], key=lambda option: option.nbytes)
 
+    def stores(self, layer: Layer, option: Option) -> bool:
+        """Whether the option is offered."""
+        return option in self.options(layer)
+
     def keep(self, layer: Layer) -> Option:
         """The option of leaving a layer in its source dtype."""
         return kept(layer, DTYPES[layer.dtype].itemsize)
@@ -154,19 +158,27 @@ class ParquetWriter:
 
     @property
     def predicted_bytes(self) -> int:
-        """Upper bound of the bytes of all parts: ZSTD may compress, and grows what it cannot by 1/256."""
+        """Upper bound of the bytes of all parts."""
+        return sum(self.predicted_files.values())
+
+    @property
+    def predicted_files(self) -> Mapping[str, int]:
+        """Upper bound of the bytes of each part: ZSTD may compress, and grows what it cannot by 1/256."""
         metadata = file_metadata(self._plan, 0, 0)
         stated = sum(len(key) + len(value.encode()) for key, value in metadata.items())
-        total = len(self.units) * (PART_OVERHEAD + stated)
-        for block in (block for part in self.units for block in part.blocks):
-            option = self._plan.choices.get(block.tensor.name)
-            if option is None or option.is_kept:
-                stored = block.nbytes
-            else:
-                stored = _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
-            # The name stands in the data and twice in the statistics of two columns' pages and chunks.
-            total += stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
-        return total
+        return {
+            part_name(part.index): PART_OVERHEAD + stated + sum(map(self._most_bytes, part.blocks))
+            for part in self.units
+        }
+
+    def _most_bytes(self, block: Block) -> int:
+        option = self._plan.choices.get(block.tensor.name)
+        if option is None or option.is_kept:
+            stored = block.nbytes
+        else:
+            stored = _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
+        # The name stands in the data and twice in the statistics of two columns' pages and chunks.
+        return stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
 
     def begin(self, folder: Path) -> None:
         """Nothing to prepare: each part is a file of its own."""

@@ -123,26 +123,34 @@ class ParquetPayload:
         MetadataError
             If a checksum is wrong or a block's data do not fit its shape.
         """
+        shape = self.tensors[name].shape
+        return self.read_rows(name, 0, shape[0] if shape else 1).reshape(shape)
+
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """The same of some rows, [rows, cols]."""
         tensor = self.tensors[name]
+        cols = math.prod(tensor.shape[1:])
         pieces = []
         for index in range(len(self._places[name])):
+            head = self._places[name][index].head
+            first, last = max(start - head["row_start"], 0), min(stop - head["row_start"], head["rows"])
+            if first >= last and start < stop:
+                continue
             block = self.stored_block(name, index)
             if block.option is None:
-                pieces.append(block.data.view(DTYPES[tensor.dtype]))
-            else:
-                cols = math.prod(tensor.shape[1:])
-                pieces.append(
-                    decode_affine(
-                        block.data,
-                        block.scales,
-                        block.zero_points,
-                        cols,
-                        block.option.bits,
-                        block.option.group_size,
-                    ).reshape(-1)
+                rows = (
+                    block.data.view(DTYPES[tensor.dtype]).reshape(-1, cols)
+                    if cols
+                    else block.data.reshape(0, 0)
                 )
-        whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return whole.reshape(tensor.shape)
+                pieces.append(rows[first:last])
+            else:
+                codes, scales, zero_points = (
+                    block.data[first:last], block.scales[first:last], block.zero_points[first:last]
+                )  # fmt: skip
+                option = block.option
+                pieces.append(decode_affine(codes, scales, zero_points, cols, option.bits, option.group_size))
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def stored_block(self, name: str, index: int) -> StoredBlock:
         """A block of a tensor, its checksum and sizes checked."""

@@ -15,9 +15,6 @@ from pathlib import Path
 
 from workbench.checkpoint import DTYPES
 
-SHARD_BYTES = 5 * 10**9
-"""Tensor data after which a shard is closed."""
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -29,6 +26,11 @@ class Piece:
     """Its safetensors dtype."""
     shape: tuple[int, ...]
     """Its shape."""
+    column_bits: int = 0
+    """For codes packed down the columns, the bits of each: 32 rows of the layer share so many rows of this tensor.
+    0 where its first axis is the layer's."""
+    content: bytes | None = None
+    """What it holds, where that is known before a weight is read."""
 
     @property
     def nbytes(self) -> int:
@@ -40,13 +42,19 @@ class Piece:
         """Bytes of one step along its first axis."""
         return math.prod(self.shape[1:]) * DTYPES[self.dtype].itemsize
 
+    def rows_of(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows of this tensor that hold rows of the layer; those must begin at a multiple of 32 if it is packed."""
+        if not self.column_bits:
+            return start, stop
+        return start * self.column_bits // 32, -(-stop * self.column_bits // 32)
+
 
 @dataclass(frozen=True)
 class Shard:
     """One file."""
 
     name: str
-    """File name."""
+    """File name, relative to the folder of the export."""
     header: bytes
     """The header, its length before it and padding after it included."""
     offsets: Mapping[str, int]
@@ -63,74 +71,108 @@ class FileLayout:
     """The files."""
     places: Mapping[str, tuple[int, int]]
     """Shard and offset of each tensor."""
-    index: bytes | None
-    """Content of the index file; None for a single file."""
-    index_name: str
-    """Name of the index file."""
+    contents: Mapping[str, bytes]
+    """Data of the tensors that are known beforehand."""
+    index: Mapping[str, bytes]
+    """Name and content of the index file; empty where there is none."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of all files by name, the index included."""
+        index = {name: len(content) for name, content in self.index.items()}
+        return {shard.name: shard.nbytes for shard in self.shards} | index
 
     @property
     def nbytes(self) -> int:
         """Bytes of all files, the index included."""
-        return sum(shard.nbytes for shard in self.shards) + len(self.index or b"")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all files, the index included."""
-        return tuple(shard.name for shard in self.shards) + ((self.index_name,) if self.index else ())
+        return sum(self.sizes.values())
 
     def create(self, folder: Path) -> None:
-        """Write headers and index, and give the files their size; what is there already stays."""
-        for shard in self.shards:
+        """Write headers, index and what is known, and give the files their size; what is there already stays."""
+        for place, shard in enumerate(self.shards):
             path = folder / shard.name
-            if path.exists() and path.stat().st_size == shard.nbytes:
-                continue
-            with path.open("wb") as file:
-                file.write(shard.header)
-                file.truncate(shard.nbytes)
-                if hasattr(os, "posix_fallocate"):  # not on macOS: there a full disk shows only while writing
-                    os.posix_fallocate(file.fileno(), 0, shard.nbytes)
-        if self.index is not None:
-            (folder / self.index_name).write_bytes(self.index)
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists() or path.stat().st_size != shard.nbytes:
+                with path.open("wb") as file:
+                    file.write(shard.header)
+                    file.truncate(shard.nbytes)
+                    if hasattr(
+                        os, "posix_fallocate"
+                    ):  # not on macOS: there a full disk shows only while writing
+                        os.posix_fallocate(file.fileno(), 0, shard.nbytes)
+            with path.open("r+b") as file:
+                for name, content in self.contents.items():
+                    if self.places[name][0] == place:
+                        file.seek(self.places[name][1])
+                        file.write(content)
+        for name, content in self.index.items():
+            (folder / name).write_bytes(content)
 
 
-def lay_out(
-    groups: Iterable[Sequence[Piece]], metadata: Mapping[str, str], stem: str = "model"
-) -> FileLayout:
-    """Divide tensors into files.
+def by_size(
+    groups: Iterable[Sequence[Piece]], shard_bytes: int, stem: str = "model"
+) -> dict[str, Sequence[Piece]]:
+    """Divide tensors into files, each closed once it holds so many bytes.
 
     Parameters
     ----------
     groups : iterable of sequences of Piece
         Tensors in order; those of a group, such as the parts of one layer, share a file.
-    metadata : mapping of str to str
-        Goes into each file's ``__metadata__``.
+    shard_bytes : int
+        Bytes of tensor data after which a file is closed.
     stem : str
-        What the files are called: ``model.safetensors``, or ``model-00001-of-00002.safetensors`` with an
-        index.
+        What the files are called: ``model.safetensors``, or ``model-00001-of-00002.safetensors`` and so on.
+
+    Returns
+    -------
+    dict of str to sequence of Piece
+        The tensors of each file, by its name.
     """
     files: list[list[Piece]] = [[]]
     size = 0
     for group in groups:
-        if size >= SHARD_BYTES:
+        if size >= shard_bytes:
             files.append([])
             size = 0
         files[-1].extend(group)
         size += sum(piece.nbytes for piece in group)
-    single = len(files) == 1
-    shards = []
-    for number, pieces in enumerate(files, start=1):
-        name = f"{stem}.safetensors" if single else f"{stem}-{number:05d}-of-{len(files):05d}.safetensors"
-        shards.append(_shard(name, pieces, metadata))
-    index = None
-    if not single:
-        weight_map = {name: shard.name for shard in shards for name in shard.offsets}
-        total = sum(piece.nbytes for pieces in files for piece in pieces)
-        document = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        index = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    if len(files) == 1:
+        return {f"{stem}.safetensors": files[0]}
+    return {
+        f"{stem}-{number:05d}-of-{len(files):05d}.safetensors": pieces
+        for number, pieces in enumerate(files, start=1)
+    }
+
+
+def lay_out(
+    files: Mapping[str, Sequence[Piece]], metadata: Mapping[str, str], index_name: str | None
+) -> FileLayout:
+    """Find the place of every tensor.
+
+    Parameters
+    ----------
+    files : mapping of str to sequence of Piece
+        The tensors of each file, by its name.
+    metadata : mapping of str to str
+        Goes into each file's ``__metadata__``.
+    index_name : str or None
+        What the index is called; None where there is to be none.
+    """
+    shards = [_shard(name, pieces, metadata) for name, pieces in files.items()]
+    pieces = [piece for held in files.values() for piece in held]
+    index = {}
+    if index_name is not None:
+        weight_map = {name: Path(shard.name).name for shard in shards for name in shard.offsets}
+        document = {
+            "metadata": {"total_size": sum(piece.nbytes for piece in pieces)},
+            "weight_map": weight_map,
+        }
+        index[index_name] = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
     places = {
         name: (place, offset) for place, shard in enumerate(shards) for name, offset in shard.offsets.items()
     }
-    return FileLayout(tuple(shards), places, index, f"{stem}.safetensors.index.json")
+    contents = {piece.name: piece.content for piece in pieces if piece.content is not None}
+    return FileLayout(tuple(shards), places, contents, index)
 
 
 def _shard(name: str, pieces: Sequence[Piece], metadata: Mapping[str, str]) -> Shard:

@@ -1,13 +1,10 @@
-"""Writing and reading exports that are safetensors files: rows go straight to their final place."""
+"""Reading exports that are safetensors files."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,145 +20,11 @@ from workbench.checkpoint import (
     TensorInfo,
 )
 from workbench.errors import ConfigurationError, MetadataError, QuantizationError
-from workbench.formats.blocks import Block, divide
-from workbench.formats.safetensors_layout import Piece, lay_out
-from workbench.formats.target import BlockCheck, StoredTensor, Unit
-from workbench.plan import Option, Plan
-from workbench.quantize import Error
-
-UNIT_BYTES = 64 * 2**20
-"""Source bytes after which a unit is closed."""
-
-PLAN_KEY = "arrowquant.plan"
-"""Key of ``__metadata__`` under which the plan is stored."""
-
-SOURCE_KEY = "arrowquant.source"
-"""Key under which the source's dtype and shape of each quantized layer are stored."""
-
-
-class Scheme(ABC):
-    """How a safetensors target stores a layer: as which tensors, and with which codes."""
-
-    stem = "model"
-    """What the files are called."""
-    metadata: Mapping[str, str] = MappingProxyType({})
-    """Goes into the files' ``__metadata__`` beside the plan."""
-
-    @abstractmethod
-    def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
-        """The tensors that store a layer, their first axes in step with its rows."""
-
-    @abstractmethod
-    def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
-    ) -> tuple[Sequence[NDArray[Any]], Error]:
-        """Rows of each piece, and what they lose."""
-
-    @abstractmethod
-    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
-        """Weights [rows, cols] of rows of each piece."""
-
-    @abstractmethod
-    def check(
-        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
-    ) -> BlockCheck:
-        """Compare stored rows with their source."""
-
-    @abstractmethod
-    def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
-        """The target's own small files, such as config.json."""
-
-
-@dataclass(frozen=True)
-class _Run(Unit):
-    blocks: tuple[Block, ...]
-
-
-def units_of(checkpoint: Checkpoint) -> list[_Run]:
-    """The division of a checkpoint into units."""
-    return [
-        _Run(index, sum(block.nbytes for block in blocks), tuple(blocks))
-        for index, blocks in enumerate(divide(checkpoint, UNIT_BYTES))
-    ]
-
-
-def stored_pieces(scheme: Scheme, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:
-    """The tensors that store a tensor of the checkpoint: itself, unless it is quantized."""
-    if option is None or option.is_kept:
-        return (Piece(tensor.name, tensor.dtype, tensor.shape),)
-    return scheme.pieces(tensor, option)
-
-
-class SafetensorsWriter:
-    """Writes the safetensors files of one export.
-
-    Parameters
-    ----------
-    scheme : Scheme
-    checkpoint : Checkpoint
-    plan : Plan
-    """
-
-    def __init__(self, scheme: Scheme, checkpoint: Checkpoint, plan: Plan) -> None:
-        self._scheme = scheme
-        self._checkpoint = checkpoint
-        self._plan = plan
-        sources = {
-            name: [checkpoint.tensors[name].dtype, list(checkpoint.tensors[name].shape)]
-            for name, option in plan.choices.items()
-            if not option.is_kept
-        }
-        metadata = {PLAN_KEY: _compact(plan.recipe), SOURCE_KEY: _compact(sources)}
-        self._pieces = {
-            name: stored_pieces(scheme, tensor, plan.choices.get(name))
-            for name, tensor in checkpoint.tensors.items()
-        }
-        self._layout = lay_out(self._pieces.values(), {**scheme.metadata, **metadata}, scheme.stem)
-        self.units: Sequence[Unit] = units_of(checkpoint)
-        self.documents = scheme.documents(checkpoint, plan)
-
-    @property
-    def predicted_bytes(self) -> int:
-        """Exact bytes of all files, headers and index included."""
-        return self._layout.nbytes
-
-    def begin(self, folder: Path) -> None:
-        """Create the files at their final size, with their headers."""
-        self._layout.create(folder)
-
-    def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a unit's rows into their places; yields source bytes done.
-
-        Raises
-        ------
-        QuantizationError
-            If the source changed.
-        ValidationError
-            If a weight to quantize is NaN or Inf.
-        """
-        assert isinstance(unit, _Run)
-        files: dict[int, int] = {}
-        try:
-            for block in unit.blocks:
-                for piece, rows in zip(self._pieces[block.tensor.name], self._rows(block), strict=True):
-                    shard, offset = self._layout.places[piece.name]
-                    if shard not in files:
-                        files[shard] = os.open(folder / self._layout.shards[shard].name, os.O_WRONLY)
-                    _write_all(files[shard], rows, offset + block.row_start * piece.row_bytes)
-                yield block.nbytes
-            for file in files.values():
-                os.fsync(file)
-        finally:
-            for file in files.values():
-                os.close(file)
-
-    def _rows(self, block: Block) -> Sequence[NDArray[Any]]:
-        name = block.tensor.name
-        weights = self._checkpoint.read_rows(name, block.row_start, block.row_start + block.rows)
-        option = self._plan.choices.get(name)
-        if option is None or option.is_kept:
-            return (weights,)
-        return self._scheme.encode(weights, option, name, block.row_start)[0]
+from workbench.formats.blocks import Block
+from workbench.formats.safetensors_layout import Piece
+from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme, units_of
+from workbench.formats.target import BlockCheck, StoredTensor
+from workbench.plan import Plan
 
 
 class SafetensorsPayload:
@@ -171,6 +34,8 @@ class SafetensorsPayload:
     ----------
     scheme : Scheme
     folder : Path
+    watched : bool
+        Without it, other units of it may be written while it is open.
 
     Raises
     ------
@@ -178,15 +43,15 @@ class SafetensorsPayload:
         If a file is missing or malformed, or its tensors are not those of its plan.
     """
 
-    def __init__(self, scheme: Scheme, folder: Path) -> None:
+    def __init__(self, scheme: Scheme, folder: Path, *, watched: bool = True) -> None:
         self.folder = folder
         self._scheme = scheme
-        index = folder / f"{scheme.stem}.safetensors.index.json"
-        single = folder / f"{scheme.stem}.safetensors"
-        self._index = index if index.exists() else None
-        self._files = ShardedSafeTensorsAdapter(index) if self._index else SafeTensorsAdapter(single)
+        path = scheme.locate(folder)
+        self._index = path if path.suffix == ".json" else None
+        opening = ShardedSafeTensorsAdapter if self._index else SafeTensorsAdapter
+        self._files = opening(path, watched=watched)
         self.plan, sources = self._read_metadata()
-        self._parts: dict[str, list[str]] = {}
+        self._parts: dict[str, list[Piece]] = {}
         self.tensors = MappingProxyType(self._match(sources))
 
     @property
@@ -198,42 +63,54 @@ class SafetensorsPayload:
 
     def read(self, name: str) -> NDArray[Any]:
         """The tensor: decoded to float32 where it was quantized, else in its own dtype."""
+        shape = self.tensors[name].shape
+        return self.read_rows(name, 0, shape[0] if shape else 1).reshape(shape)
+
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """The same of some rows, [rows, ...]; the first must be a multiple of 32."""
         stored = self.tensors[name]
         if stored.option is None or stored.option.is_kept:
-            return self._rows(name, None).reshape(stored.shape)
-        rows = [self._rows(piece, None) for piece in self._parts[name]]
-        return self._scheme.decode(rows, stored.option, math.prod(stored.shape[1:])).reshape(stored.shape)
+            return self._stored_rows(name, start, stop)
+        rows = self._parts_of(name, start, stop)
+        return self._scheme.decode(rows, stored.option, math.prod(stored.shape[1:]))
 
     def units(self, checkpoint: Checkpoint) -> int:
         """Number of units into which it is divided for checking."""
-        return len(units_of(checkpoint))
+        return len(units_of(checkpoint, self._scheme))
 
     def check(self, unit: int, checkpoint: Checkpoint) -> Iterator[BlockCheck]:
         """Compare the blocks of a unit with their source."""
-        for block in units_of(checkpoint)[unit].blocks:
+        for block in units_of(checkpoint, self._scheme)[unit].blocks:
             yield self._check_block(block, checkpoint)
 
     def _check_block(self, block: Block, checkpoint: Checkpoint) -> BlockCheck:
         name, stop = block.tensor.name, block.row_start + block.rows
         weights = checkpoint.read_rows(name, block.row_start, stop)
         stored = self.tensors[name]
-        where = slice(block.row_start, stop)
         if stored.option is None or stored.option.is_kept:
-            if self._rows(name, where).tobytes() != weights.tobytes():
+            if self._stored_rows(name, block.row_start, stop).tobytes() != weights.tobytes():
                 raise QuantizationError(
                     f"{self.folder}: rows {block.row_start} to {stop} of {name!r} differ from the source.",
                     path=self.folder,
                     tensor=name,
                 )
             return BlockCheck(name, weights.nbytes)
-        rows = [self._rows(piece, where) for piece in self._parts[name]]
+        rows = self._parts_of(name, block.row_start, stop)
         return self._scheme.check(weights, rows, stored.option, block)
 
     def _match(self, sources: Mapping[str, TensorInfo]) -> dict[str, StoredTensor]:
         """The checkpoint's tensors, put together from the files' tensors, in their order."""
         owners: dict[str, str] = {}
         for name, source in sources.items():
-            pieces = self._scheme.pieces(source, self.plan.choices[name])
+            try:
+                pieces = self._scheme.pieces(source, self.plan.choices[name])
+            except (ValueError, ZeroDivisionError) as error:
+                raise MetadataError(
+                    f"{self.folder}: the files' metadata say of {name!r} what cannot be: shape {source.shape} as "
+                    f"{self.plan.choices[name]}.",
+                    path=self.folder,
+                    tensor=name,
+                ) from error
             for piece in pieces:
                 found = self._files.tensors.get(piece.name)
                 if found is None or (found.dtype, found.shape) != (piece.dtype, piece.shape):
@@ -243,8 +120,15 @@ class SafetensorsPayload:
                         path=self.folder,
                         tensor=name,
                     )
+                if piece.content is not None and self._stored_rows(piece.name).tobytes() != piece.content:
+                    raise MetadataError(
+                        f"{self.folder}: tensor {piece.name!r} does not hold what it must for {name!r}: the file is "
+                        "damaged. Export again, or restore it.",
+                        path=self.folder,
+                        tensor=name,
+                    )
                 owners[piece.name] = name
-            self._parts[name] = [piece.name for piece in pieces]
+            self._parts[name] = [piece for piece in pieces if piece.content is None]
         tensors: dict[str, StoredTensor] = {}
         for stored, info in self._files.tensors.items():
             name = owners.get(stored, stored)
@@ -258,15 +142,18 @@ class SafetensorsPayload:
             )
         return tensors
 
-    def _rows(self, piece: str, where: slice | None) -> NDArray[Any]:
-        """Rows of a stored tensor, read and not mapped, as [rows, ...]."""
-        info = self._files.tensors[piece]
-        rows = info.shape[0] if info.shape else 1
-        start, stop = (0, rows) if where is None else (where.start, where.stop)
-        shape = (stop - start, *info.shape[1:])
-        out = np.empty(shape, DTYPES[info.dtype])
+    def _parts_of(self, name: str, start: int, stop: int) -> list[NDArray[Any]]:
+        """What stores rows of a layer."""
+        return [self._stored_rows(piece.name, *piece.rows_of(start, stop)) for piece in self._parts[name]]
+
+    def _stored_rows(self, stored: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows of a tensor of the files, read and not mapped, as [rows, ...]."""
+        info = self._files.tensors[stored]
+        if stop is None:
+            stop = info.shape[0] if info.shape else 1
+        out = np.empty((stop - start, *info.shape[1:]), DTYPES[info.dtype])
         row_bytes = out.nbytes // max(stop - start, 1)
-        self._files.read_into(piece, start * row_bytes, out.reshape(-1).view(np.uint8))
+        self._files.read_into(stored, start * row_bytes, out.reshape(-1).view(np.uint8))
         return out
 
     def _read_metadata(self) -> tuple[Plan, dict[str, TensorInfo]]:
@@ -282,14 +169,3 @@ class SafetensorsPayload:
                 f"{self.folder}: the files' metadata do not hold a sound plan: {error}", path=self.folder
             ) from error
         return plan, sources
-
-
-def _compact(document: object) -> str:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-
-
-def _write_all(file: int, rows: NDArray[Any], offset: int) -> None:
-    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while len(rest):
-        count = os.pwrite(file, rest, offset)
-        offset, rest = offset + count, rest[count:]

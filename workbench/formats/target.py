@@ -18,6 +18,16 @@ NO_ERROR = Error()
 
 
 @dataclass(frozen=True)
+class TargetSettings:
+    """What a user may ask of targets; each heeds what concerns it."""
+
+    shard_bytes: int = 5 * 10**9
+    """Bytes of tensor data after which a safetensors file is closed and another begun."""
+    all_widths: bool = False
+    """Offer widths too that only newer versions of the format's runtimes read right."""
+
+
+@dataclass(frozen=True)
 class Unit:
     """A piece of the payload that is written and checked in one go, independently of the others."""
 
@@ -52,7 +62,9 @@ class BlockCheck:
     error: Error = NO_ERROR
     """What its codes lose; none where it keeps the source dtype, which was found equal byte for byte."""
     code_counts: NDArray[np.int64] | None = None
-    """Occurrences of each code, [2**bits]; None where it keeps the source dtype."""
+    """Occurrences of each code, [2**bits]; None where none are stored."""
+    rounding: float = 0.0
+    """‖ŵ − stored‖² where what is stored are decoded weights, rounded to the source's dtype."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,9 @@ class Payload(Protocol):
     def read(self, name: str) -> NDArray[Any]:
         """The tensor: decoded to float32 where it was quantized, else in its own dtype."""
 
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """The same of some rows, [rows, ...]; the first must be a multiple of 32."""
+
 
 class Writer(Protocol):
     """Writes one export; everything about it depends on the checkpoint and the plan only."""
@@ -93,6 +108,10 @@ class Writer(Protocol):
     @property
     def predicted_bytes(self) -> int:
         """Bytes of the payload: exact, or an upper bound where the target says so."""
+
+    @property
+    def predicted_files(self) -> Mapping[str, int]:
+        """Bytes of each of its files by name, relative to the folder; they add up to `predicted_bytes`."""
 
     @property
     def units(self) -> Sequence[Unit]:
@@ -116,7 +135,10 @@ class Target(Protocol):
     """As the configuration names it."""
 
     def options(self, layer: Layer) -> Sequence[Option]:
-        """Everything the format can store the layer as, keeping it included, fewest bytes first."""
+        """Everything that is offered for the layer, keeping it included, fewest bytes first."""
+
+    def stores(self, layer: Layer, option: Option) -> bool:
+        """Whether the format can store the layer as an option: each that is offered, and perhaps others."""
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
         """The legal option nearest to a wish: this width or the next wider, this group size or the next smaller.

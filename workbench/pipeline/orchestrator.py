@@ -14,7 +14,7 @@ from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError, QuantizationError, ValidationError
-from workbench.formats import target_named
+from workbench.formats import dequantized, settings_of, target_named
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
 from workbench.pipeline.notes import note_on_solved, notes_on_plan
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
@@ -72,7 +72,8 @@ class DiffusionOrchestrator:
         output_path : path-like
             A folder that does not exist; it appears when all is done.
         plan : Plan, optional
-            Executed as it is; without one the configuration decides: the solver where it says
+            Executed as it is; where the configuration's target is ``safetensors`` and the plan's another, by writing
+            what its export would decode to. Without one the configuration decides: the solver where it says
             ``enable_mixed_precision``, else its widths, with fallback.
         time_aware : TimeAwareQuantizer, optional
             Gives the export its activation tables; by default that of the configuration's calibration.
@@ -101,10 +102,12 @@ class DiffusionOrchestrator:
         output = Path(output_path).absolute()
         refuse_existing(output)
         with open_checkpoint(os.fspath(model_path), component) as checkpoint:
-            target = target_named(plan.target if plan else self.config.target)
             if plan is not None:
                 check_fit(plan, checkpoint)
                 notes = (*notes, *notes_on_plan(self.config))
+                if self.config.target == "safetensors":
+                    plan = dequantized(plan, checkpoint.layers)
+            target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
             pricing = pricing_of(self.config, checkpoint)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware
@@ -187,9 +190,10 @@ def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         )
     target = target_named(plan.target)
     for name, option in plan.choices.items():
-        if option not in target.options(layers[name]):
+        if not target.stores(layers[name], option):
             raise ValidationError(
-                f"The plan's option for {name!r}, {option}, is not one that {plan.target} offers for it.",
+                f"The plan's option for {name!r}, {option}, is not one that {plan.target} offers for it. Make the plan "
+                "again.",
                 tensor=name,
                 option=option,
             )

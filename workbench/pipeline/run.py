@@ -202,7 +202,11 @@ class Run:
             if self.config.modality
             else self.checkpoint.modality.evidence,
             kernels=backend.kernels().description,
-            notes=(*notes, *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None)),
+            notes=(
+                *notes,
+                *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
+                *note_on_rounding({layer.name: checks[layer.name] for layer in self.layers}),
+            ),
         )
 
 
@@ -211,12 +215,30 @@ class Measured:
 
     def __init__(self) -> None:
         self.error = Error()
+        self.rounding = 0.0
         self.counts: NDArray[np.int64] | None = None
 
     def add(self, check: BlockCheck) -> None:
         self.error += check.error
+        self.rounding += check.rounding
         if check.code_counts is not None:
             self.counts = check.code_counts if self.counts is None else self.counts + check.code_counts
+
+
+def note_on_rounding(layers: Mapping[str, Measured]) -> tuple[str, ...]:
+    """A sentence on decoded weights that were rounded to the source's dtype, where that changed any."""
+    rounded = {
+        name: found.rounding / found.error.signal
+        for name, found in layers.items()
+        if found.rounding > 0.0 and found.error.signal > 0.0
+    }
+    if not rounded:
+        return ()
+    worst = max(rounded, key=lambda name: rounded[name])
+    return (
+        f"Decoded weights are rounded to the source's dtype, which moves {len(rounded)} layers: by an NSR of "
+        f"{sum(rounded.values()) / len(layers):.2g} in the mean, {rounded[worst]:.2g} at most ({worst}).",
+    )
 
 
 def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]:
@@ -229,7 +251,7 @@ def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]
 
 
 def _require_space(folder: Path, needed: int) -> None:
-    ahead = needed - sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    ahead = needed - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free
     if ahead > free:
         raise QuantizationError(
@@ -256,9 +278,11 @@ def _survey_from(line: Mapping[str, Any]) -> Survey:
 
 def _check_line(check: BlockCheck) -> list[Any]:
     counts = None if check.code_counts is None else check.code_counts.tolist()
-    return [check.tensor, check.nbytes, [check.error.noise, check.error.signal, check.error.cross], counts]
+    error = [check.error.noise, check.error.signal, check.error.cross]
+    return [check.tensor, check.nbytes, error, counts, check.rounding]
 
 
 def _check_from(line: Sequence[Any]) -> BlockCheck:
-    tensor, nbytes, sums, counts = line
-    return BlockCheck(tensor, nbytes, Error(*sums), None if counts is None else np.array(counts, np.int64))
+    tensor, nbytes, sums, counts, rounding = line
+    found = None if counts is None else np.array(counts, np.int64)
+    return BlockCheck(tensor, nbytes, Error(*sums), found, rounding)

@@ -15,12 +15,36 @@ from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import ArrowQuantError
 from workbench.formats import BlockCheck, Payload, target_named
 from workbench.pipeline.export import Record, read_record
+from workbench.pipeline.judge import FOREIGN, Judge, Judgement
+from workbench.pipeline.referees import OURS, referee_for
 from workbench.pipeline.report import plain
-from workbench.pipeline.run import measured_by_tensor
+from workbench.pipeline.run import Measured, measured_by_tensor
+from workbench.plan import Layer, Option
 from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
 
 TOLERANCE = 1e-4
 """Relative difference between a reported and a measured error that sums in another order explain."""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """What a layer of an export decodes to."""
+
+    name: str
+    """Its tensor in the checkpoint."""
+    bits: int
+    """Nominal bits per weight."""
+    scheme: str
+    """How it is stored; ``"none"`` where it keeps its dtype."""
+    group_size: int
+    """Weights that share a scale; 0 where it keeps its dtype."""
+    max_difference: float | None
+    """Greatest difference between what the runtime's own decoder gives and ours, rounded to its dtype; None where the
+    runtime's did not decode it."""
+    nsr: float
+    """Noise-to-signal ratio of what was decoded: by the runtime's own decoder, else by ours."""
+    cosine: float
+    """Cosine of the same."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +54,7 @@ class Verification:
     problems: tuple[str, ...]
     """What is wrong, each in a sentence; empty when the export is what its report claims."""
     decoder: str
-    """What decoded the payload."""
+    """What decoded the payload: the runtime's own package with its version, or this workbench."""
     layers: int
     """Quantized or kept layers compared."""
     tensors: int
@@ -41,6 +65,8 @@ class Verification:
     """Its cosine."""
     nsr: float
     """Mean of the layers' noise-to-signal ratios."""
+    by_layer: tuple[LayerCheck, ...] = ()
+    """Every layer, in the checkpoint's order; empty where something is wrong with the payload."""
 
     @property
     def ok(self) -> bool:
@@ -60,6 +86,9 @@ def verify(
     callback: ProgressCallback | None = None,
 ) -> Verification:
     """Compare an export with its source, and with what its report claims.
+
+    Every block is decoded by us; where the runtime's own package is installed, layers are decoded by it too, and may
+    differ by one unit in the last place of the dtype in which it computes.
 
     Parameters
     ----------
@@ -93,7 +122,15 @@ def verify(
         problems = _tensor_problems(payload, checkpoint, record)
         if problems:
             return _failed(problems)
-        progress = Progress(checkpoint.nbytes, callback)
+        try:
+            referee, decoder = referee_for(record.target, folder)
+        except FOREIGN as error:
+            return _failed([f"The runtime's own package cannot read the export: {error!r}"])
+        layers = [layer for layer in checkpoint.layers if layer.params]
+        judged = [layer for layer in layers if referee and not record.plan.choices[layer.name].is_kept]
+        progress = Progress(
+            checkpoint.nbytes + sum(checkpoint.tensors[layer.name].nbytes for layer in judged), callback
+        )
         progress.message = "decoding and comparing"
         checks: dict[int, list[BlockCheck]] = {}
 
@@ -106,13 +143,22 @@ def verify(
             except ArrowQuantError as error:
                 problems.append(str(error))
 
+        judgements: dict[str, Judgement] = {}
         threads = usable_cores()
         with ThreadPoolExecutor(threads) as executor:
             tasks = (partial(check, unit) for unit in range(payload.units(checkpoint)))
             run_tasks(tasks, executor, threads, progress, lambda _: None)
+            if referee is not None and not problems:
+                progress.message = f"decoding by {decoder}"
+                judge = Judge(referee, payload, checkpoint, progress)
+                run_tasks(
+                    (partial(judge.look, layer) for layer in judged), executor, threads, progress,
+                    lambda found: judgements.update({found.layer: found}),
+                )  # fmt: skip
+                problems += [found.problem for found in judgements.values() if found.problem]
         progress.pump(finished=True)
         if problems:
-            return _failed(problems)
+            return _failed(problems, decoder)
         measured = measured_by_tensor(checks[unit] for unit in sorted(checks))
         reported = {layer.get("name"): layer for layer in record.report.get("layers", [])}
         problems += [
@@ -127,21 +173,36 @@ def verify(
                 f"The payload has {payload.nbytes:,} bytes; the report claims "
                 f"{record.report.get('actual_bytes')!r}."
             )
-        layers = {name: measured[name].error for name in record.plan.choices}
-        worst = min(layers, key=lambda name: layers[name].cosine, default=None)
+        by_layer = tuple(
+            _layer_check(layer, record.plan.choices[layer.name], measured[layer.name], judgements)
+            for layer in layers
+        )
+        worst = min(by_layer, key=lambda layer: layer.cosine, default=None)
         return Verification(
             problems=tuple(problems),
-            decoder="ArrowQuant Workbench",
-            layers=len(layers),
+            decoder=decoder,
+            layers=len(by_layer),
             tensors=len(payload.tensors),
-            worst_layer=worst,
-            worst_cosine=1.0 if worst is None else layers[worst].cosine,
-            nsr=sum(error.nsr for error in layers.values()) / max(len(layers), 1),
+            worst_layer=None if worst is None else worst.name,
+            worst_cosine=1.0 if worst is None else worst.cosine,
+            nsr=sum(layer.nsr for layer in by_layer) / max(len(by_layer), 1),
+            by_layer=by_layer,
         )
 
 
-def _failed(problems: list[str]) -> Verification:
-    return Verification(tuple(problems), "ArrowQuant Workbench", 0, 0, None, math.nan, math.nan)
+def _layer_check(
+    layer: Layer, option: Option, measured: Measured, judgements: Mapping[str, Judgement]
+) -> LayerCheck:
+    judged = judgements.get(layer.name)
+    error = measured.error if judged is None else judged.error
+    difference = None if judged is None else judged.max_difference
+    return LayerCheck(
+        layer.name, option.bits, option.scheme, option.group_size, difference, error.nsr, error.cosine
+    )
+
+
+def _failed(problems: list[str], decoder: str = OURS) -> Verification:
+    return Verification(tuple(problems), decoder, 0, 0, None, math.nan, math.nan)
 
 
 def _tensor_problems(payload: Payload, checkpoint: Checkpoint, record: Record) -> list[str]:

@@ -66,11 +66,12 @@ def offset_encode(
             v, q, d = (grouped(x, inside, groups) for x in (values, codes, delta))
             s, m = scale[r, at, None], offset[r, at, None]
             q[:] = _nearest(v, s, m, levels)
-            np.multiply(q, s, out=d)
+            with np.errstate(over="ignore"):  # q·s may overflow where q·s + m does not
+                np.multiply(q, s, out=d)
             d += m
-        with np.errstate(over="ignore"):  # no scale spans more than half of float32's range
+        with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(values, delta, out=delta)
-        add_error(values, delta, sums[r])
+            add_error(values, delta, sums[r])
         stream[r, byte_range(c, bits)] = pack(codes.astype(np.uint8), bits)
 
 

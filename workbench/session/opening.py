@@ -7,9 +7,10 @@ import threading
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
-from workbench.formats import Target, target_named
+from workbench.formats import DEFAULTS, Target, TargetSettings, target_named
 from workbench.session.session import Session
 from workbench.session.study import Study
+from workbench.session.values import parse_size
 from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
@@ -28,6 +29,8 @@ def open_session(
     num_time_groups: int = 10,
     grouping: str = "optimal",
     importance: str | None = None,
+    all_widths: bool = False,
+    shard_size: int | str = DEFAULTS.shard_bytes,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -55,6 +58,10 @@ def open_session(
         ``"optimal"`` or ``"uniform"``.
     importance : str, optional
         The estimator of importance, of those in the records; ``"none"`` counts every layer alike. By default the best.
+    all_widths : bool
+        Offer widths too that only newer versions of the format's runtimes read right.
+    shard_size : int or str
+        Bytes of tensor data, or text such as ``"2GB"``, after which `Session.predict` has a safetensors file closed.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -72,7 +79,8 @@ def open_session(
     ArrowQuantError
         Whatever is wrong with the checkpoint or the target.
     """
-    found = target_named(target)
+    settings = TargetSettings(parse_size(shard_size), all_widths)
+    found = target_named(target, settings)
     checkpoint = open_checkpoint(os.fspath(path), component)
     try:
         pricing = None
@@ -97,7 +105,7 @@ def open_session(
 
         return Session(
             study(found, callback, cancel),
-            lambda name, callback, cancel: study(target_named(name), callback, cancel),
+            lambda name, callback, cancel: study(target_named(name, settings), callback, cancel),
         )
     except BaseException:
         checkpoint.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
@@ -24,6 +25,11 @@ class Prediction:
     """Bytes of the payload: exact, or an upper bound where the target compresses."""
     is_exact: bool
     """Which of the two."""
+    files: Mapping[str, int]
+    """Bytes of each file of the payload, by its name in the folder; they add up to `nbytes`."""
+    side_files: Mapping[str, int]
+    """Bytes of the files that travel along, exact: configuration, tokenizer, scheduler. Beside them there will be
+    workbench.json, which holds what is measured."""
     seconds: float
     """Roughly, by the time that a piece of the largest layer takes now on this machine."""
     peak_bytes: int
@@ -32,7 +38,9 @@ class Prediction:
 
 def predict(checkpoint: Checkpoint, target: Target, plan: Plan) -> Prediction:
     """Predict an export of a plan: sizes by reckoning, time by trying a piece of the largest layer."""
-    nbytes = target.writer(checkpoint, plan).predicted_bytes
+    writer = target.writer(checkpoint, plan)
+    beside = {side.relative: side.source.stat().st_size for side in checkpoint.side_files}
+    beside |= {name: len(content) for name, content in writer.documents.items()}
     layers = [layer for layer in checkpoint.layers if layer.params and not plan.choices[layer.name].is_kept]
     pace = 0.0
     if layers:
@@ -43,8 +51,10 @@ def predict(checkpoint: Checkpoint, target: Target, plan: Plan) -> Prediction:
         pace = (time.perf_counter() - started) / weights.nbytes
     cores = usable_cores()
     return Prediction(
-        nbytes=nbytes,
+        nbytes=writer.predicted_bytes,
         is_exact=target.is_exact,
+        files=dict(writer.predicted_files),
+        side_files=dict(sorted(beside.items())),
         seconds=0.2 + PASSES * pace * checkpoint.nbytes / cores,
         peak_bytes=BASE_BYTES + cores * WORKER_BYTES,
     )

@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.config import DiffusionQuantConfig
+from workbench.config_sources import read_text
 from workbench.errors import ConfigurationError
+from workbench.formats.rules import write_rules
 from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
@@ -24,6 +26,7 @@ from workbench.session.script import call
 from workbench.session.study import Patterns
 from workbench.session.table import html_table, text_table
 from workbench.session.values import Change, Totals, parse_size
+from workbench.text_file import replace_text
 from workbench.thermo import Constraints, compare
 from workbench.work import ProgressCallback
 
@@ -245,6 +248,37 @@ class Session(Outlook):
         self._edit(lambda _: tuning, call("load_plan", os.fspath(path)))
         return notes
 
+    def load_rules(self, path: str | os.PathLike[str], rules_format: str) -> None:
+        """Give layers the options that another tool's rules say, as one edit; layers that no rule names stay.
+
+        Parameters
+        ----------
+        path : path-like
+            A file with the rules, or a config.json that has them.
+        rules_format : str
+            ``"llama-quantize"``, ``"stable-diffusion.cpp"``, ``"mlx"`` or ``"compressed-tensors"``.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file cannot be read, a rule names no layer, or a layer cannot be stored as its rule says.
+        """
+        text, where = read_text(Path(path)), os.fspath(path)
+        self._edit(
+            lambda now: self._study.by_rules(now, text, rules_format, where),
+            call("load_rules", where, rules_format),
+        )
+
+    def save_rules(self, path: str | os.PathLike[str], rules_format: str) -> None:
+        """Write the present plan as another tool's rules, see `load_rules`; what was there is replaced.
+
+        Raises
+        ------
+        ConfigurationError
+            If the rules cannot say what the plan does, or the file cannot be written.
+        """
+        replace_text(path, write_rules(self.plan, rules_format, self._study.layers, self.target))
+
     # ---- comparing and exporting --------------------------------------------------------------------------
 
     def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> pa.Table:
@@ -260,7 +294,7 @@ class Session(Outlook):
         return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy(), only=only)
 
     def predict(self) -> Prediction:
-        """What exporting the present plan will take: bytes, and roughly time and memory."""
+        """What exporting the present plan will take: the bytes of every file, and roughly time and memory."""
         return predict(self.checkpoint, self.target, self.plan)
 
     def export(
@@ -270,7 +304,10 @@ class Session(Outlook):
         config: DiffusionQuantConfig | None = None,
         resume: bool = False,
     ) -> Job[Report]:
-        """Write the present plan's export in the background, and measure it."""
+        """Write the present plan's export in the background, and measure it.
+
+        Where the configuration's target is ``safetensors``, what it would decode to is written, to try it.
+        """
         plan = self.plan
         settings = config or DiffusionQuantConfig.model_validate({"target": self.target.name})
 

@@ -14,6 +14,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
+from workbench.formats.rules import read_rules
 from workbench.plan import Layer, Plan
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
@@ -257,6 +258,16 @@ class Study:
             else ()
         )
         return Tuning(choice, frozenset(self.index[name] for name in plan.locks), plan.made_by), notes
+
+    def by_rules(self, now: Tuning, text: str, rules_format: str, where: str) -> Tuning:
+        """The tuning with the options that some rules give, see `Session.load_rules`."""
+        present = self.priced.choices(now.choice)
+        found = read_rules(text, rules_format, self.layers, self.target, present, where=where)
+        choice = tuple(
+            options.index(found[layer.name]) for layer, options in zip(self.layers, self.options, strict=True)
+        )
+        made_by = {"method": "rules", "format": rules_format}
+        return replace(now, choice=choice, made_by=made_by, limits=Constraints())
 
     def locks(self, tuning: Tuning) -> list[int]:
         """Place of each locked layer's option; −1 for the others."""

@@ -1,0 +1,89 @@
+"""Plans that are there already: in a file, or in another tool's rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from workbench.checkpoint import Checkpoint
+    from workbench.formats import TargetSettings
+    from workbench.plan import Plan
+    from workbench.session.prediction import Prediction
+
+
+def take_plan(
+    model: str,
+    component: str | None,
+    from_plan: Path | None,
+    from_rules: Path | None,
+    rules_format: str | None,
+    otherwise: int | None,
+    target_name: str | None,
+    settings: TargetSettings,
+    to_rules: Path | None,
+    dry_run: bool,
+) -> tuple[Plan, Prediction | None]:
+    """A plan that need not be solved for, written as rules if asked; and what exporting it will take, if asked.
+
+    Nothing has to be priced for it.
+    """
+    from workbench.checkpoint import open_checkpoint
+    from workbench.formats import dequantized, target_named
+    from workbench.formats.rules import write_rules
+    from workbench.pipeline.orchestrator import check_fit
+    from workbench.plan import Plan
+    from workbench.session.prediction import predict
+    from workbench.text_file import replace_text
+
+    with open_checkpoint(model, component) as checkpoint:
+        if from_plan is not None:
+            found = Plan.load(from_plan)
+            check_fit(found, checkpoint)
+            if target_name == "safetensors":
+                found = dequantized(found, checkpoint.layers)
+            elif target_name not in (None, found.target):
+                raise typer.BadParameter(
+                    f"the plan is for {found.target}; leave it out, or say safetensors to try what it decodes to.",
+                    param_hint="--target",
+                )
+        else:
+            assert from_rules is not None
+            assert rules_format is not None
+            assert target_name is not None
+            found = _plan_of_rules(checkpoint, from_rules, rules_format, otherwise, target_name, settings)
+        target = target_named(found.target, settings)
+        layers = [layer for layer in checkpoint.layers if layer.params]
+        if to_rules is not None and rules_format is not None:
+            replace_text(to_rules, write_rules(found, rules_format, layers, target))
+        return found, predict(checkpoint, target, found) if dry_run else None
+
+
+def _plan_of_rules(
+    checkpoint: Checkpoint,
+    path: Path,
+    rules_format: str,
+    otherwise: int | None,
+    target_name: str,
+    settings: TargetSettings,
+) -> Plan:
+    from workbench.config import DiffusionQuantConfig
+    from workbench.config_sources import read_text
+    from workbench.formats import target_named
+    from workbench.formats.rules import read_rules
+    from workbench.pipeline.survey import at_width
+    from workbench.plan import Plan
+
+    target = target_named(target_name, settings)
+    layers = [layer for layer in checkpoint.layers if layer.params]
+    rest = {
+        layer.name: next(option for option in target.options(layer) if option.is_kept)
+        if otherwise is None
+        else at_width(layer, otherwise, DiffusionQuantConfig(), target)
+        for layer in layers
+    }
+    choices = read_rules(read_text(path), rules_format, layers, target, rest, where=str(path))
+    made_by = {"method": "rules", "format": rules_format, "file": path.name}
+    return Plan(target.name, choices, checkpoint.fingerprint, made_by=made_by)

@@ -1,0 +1,161 @@
+"""Plans from and to the rules that other tools take: which tensor is stored as which type.
+
+========================  =====================================================================================
+``llama-quantize``        ``name=type`` lines, as its ``--tensor-type`` (and ``--tensor-type-file``) takes them
+``stable-diffusion.cpp``  ``pattern=type,pattern=type``, as its ``--tensor-type-rules`` takes them
+``mlx``                   the ``quantization`` of config.json, or a whole config.json
+``compressed-tensors``    the ``quantization_config`` of config.json, or a whole config.json
+========================  =====================================================================================
+
+The first two name regular expressions, searched for in tensors' names, of which the first that matches counts, and
+types by a target's own names of its schemes (https://github.com/ggml-org/llama.cpp, tools/quantize;
+https://github.com/leejet/stable-diffusion.cpp, model.cpp). The others name modules, widths and group sizes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from workbench.errors import ConfigurationError
+from workbench.formats.rules_of_configs import (
+    compressed_tensors_wishes,
+    mlx_wishes,
+    write_compressed_tensors,
+    write_mlx,
+)
+from workbench.formats.rules_of_types import parse_llama, parse_stable_diffusion, typed_wishes, write_types
+from workbench.formats.target import Target
+from workbench.formats.wishes import Naming, Wish
+from workbench.plan import Layer, Option, Plan
+
+
+@dataclass(frozen=True)
+class RulesFormat:
+    """A way in which another tool writes its rules."""
+
+    target: str
+    """The target whose plans it speaks of."""
+    read: Callable[[str, Sequence[Layer], Naming, str], Mapping[str, Wish]]
+    """What a text wishes for each layer that it names."""
+    write: Callable[[Plan, Sequence[Layer], Target, Naming], str]
+    """A plan as text."""
+
+
+def _llama(text: str, layers: Sequence[Layer], naming: Naming, where: str) -> Mapping[str, Wish]:
+    return typed_wishes(parse_llama(text, where), layers, naming, where)
+
+
+def _stable_diffusion(text: str, layers: Sequence[Layer], naming: Naming, where: str) -> Mapping[str, Wish]:
+    return typed_wishes(parse_stable_diffusion(text, where), layers, naming, where)
+
+
+FORMATS: Mapping[str, RulesFormat] = {
+    "llama-quantize": RulesFormat("gguf", _llama, lambda *of: "\n".join(write_types(*of)) + "\n"),
+    "stable-diffusion.cpp": RulesFormat(
+        "gguf", _stable_diffusion, lambda *of: ",".join(write_types(*of)) + "\n"
+    ),
+    "mlx": RulesFormat("mlx", mlx_wishes, lambda *of: _document(write_mlx(*of))),
+    "compressed-tensors": RulesFormat(
+        "compressed-tensors", compressed_tensors_wishes, lambda *of: _document(write_compressed_tensors(*of))
+    ),
+}
+"""By name."""
+
+
+def same_name(name: str) -> str:
+    """The naming of rules that call tensors as the checkpoint does."""
+    return name
+
+
+def rules_format(name: str) -> RulesFormat:
+    """The format of a name.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none.
+    """
+    if name not in FORMATS:
+        allowed = ", ".join(FORMATS)
+        raise ConfigurationError(
+            f"There is no rules format {name!r}; allowed: {allowed}.",
+            key="rules_format",
+            value=name,
+            allowed=allowed,
+        )
+    return FORMATS[name]
+
+
+def read_rules(
+    text: str,
+    format_name: str,
+    layers: Sequence[Layer],
+    target: Target,
+    otherwise: Mapping[str, Option],
+    *,
+    where: str = "rules",
+    naming: Naming = same_name,
+) -> dict[str, Option]:
+    """The option of every layer by some rules.
+
+    Parameters
+    ----------
+    text : str
+        The rules.
+    format_name : str
+        One of `FORMATS`.
+    layers : sequence of Layer
+        Those of the checkpoint.
+    target : Target
+        What the plan is for.
+    otherwise : mapping of str to Option
+        The option of each layer that no rule names.
+    where : str
+        Begins every message.
+    naming : callable
+        What the rules call a layer's tensor; by default as the checkpoint does.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text is malformed, a rule names no layer, or a layer cannot be stored as its rule says: the message
+        names the layer, what it can be stored as, and the way out.
+    """
+    wishes = rules_format(format_name).read(text, layers, naming, where)
+    return {
+        layer.name: wishes[layer.name].option(layer, target, where)
+        if layer.name in wishes
+        else otherwise[layer.name]
+        for layer in layers
+    }
+
+
+def write_rules(
+    plan: Plan, format_name: str, layers: Sequence[Layer], target: Target, *, naming: Naming = same_name
+) -> str:
+    """A plan as rules, one for each layer.
+
+    Parameters
+    ----------
+    plan : Plan
+    format_name : str
+        One of `FORMATS`.
+    layers : sequence of Layer
+        Those of its checkpoint.
+    target : Target
+        The plan's.
+    naming : callable
+        What the rules are to call a layer's tensor; by default as the checkpoint does.
+
+    Raises
+    ------
+    ConfigurationError
+        If the rules cannot say what the plan does with a layer.
+    """
+    return rules_format(format_name).write(plan, layers, target, naming)
+
+
+def _document(values: Mapping[str, object]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

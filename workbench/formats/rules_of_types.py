@@ -1,0 +1,103 @@
+"""Rules that give tensors GGML types: those of llama-quantize and stable-diffusion.cpp."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from workbench.errors import ConfigurationError
+from workbench.formats.target import Target
+from workbench.formats.wishes import Naming, Wish, type_name
+from workbench.plan import Layer, Plan
+
+OPTION = "--tensor-type"
+"""Before each rule on a command line of llama-quantize; it may stand in the text."""
+
+Rule = tuple[str, str]
+"""A regular expression and a type."""
+
+
+def parse_llama(text: str, where: str) -> list[Rule]:
+    """The rules of llama-quantize: ``name=type``, parted by white space. It takes names in lower case."""
+    words = [word.removeprefix(f"{OPTION}=") for word in text.split() if word != OPTION]
+    return [(pattern.lower(), kind) for pattern, kind in _pairs(words, where)]
+
+
+def parse_stable_diffusion(text: str, where: str) -> list[Rule]:
+    """The rules of stable-diffusion.cpp: ``pattern=type``, parted by commas."""
+    return _pairs([word.strip() for word in re.split(r"[,\n]", text) if word.strip()], where)
+
+
+def typed_wishes(
+    rules: Sequence[Rule], layers: Sequence[Layer], naming: Naming, where: str
+) -> Mapping[str, Wish]:
+    """What the rules wish of each layer that one of them matches; the first counts.
+
+    Raises
+    ------
+    ConfigurationError
+        If a pattern does not compile or matches no layer.
+    """
+    wishes: dict[str, Wish] = {}
+    for pattern, kind in rules:
+        try:
+            matching = re.compile(pattern)
+        except re.error as error:
+            raise ConfigurationError(
+                f"{where}: the pattern {pattern!r} is not a regular expression: {error}.",
+                key="rules",
+                value=pattern,
+            ) from error
+        matched = [layer for layer in layers if matching.search(naming(layer.name))]
+        if not matched:
+            raise ConfigurationError(
+                f"{where}: {pattern!r} matches no layer; layers are called like {_example(layers, naming)!r}. Correct "
+                "the rule, or take it out.",
+                key="rules",
+                value=pattern,
+            )
+        for layer in matched:
+            wishes.setdefault(layer.name, Wish(kind, (kind.lower(),)))
+    return wishes
+
+
+def write_types(plan: Plan, layers: Sequence[Layer], target: Target, naming: Naming) -> Iterable[str]:
+    """``pattern=type`` for each layer.
+
+    Raises
+    ------
+    ConfigurationError
+        If the target's schemes are no types.
+    """
+    rules = []
+    for layer in layers:
+        option = plan.choices[layer.name]
+        alike = [one for one in target.options(layer) if one.scheme == option.scheme]
+        if len(alike) > 1:
+            raise ConfigurationError(
+                f"A plan for {plan.target} cannot be written as types of tensors: {option.scheme} of {layer.name!r} is "
+                "none by itself. Make the plan for a target whose schemes are types, such as gguf, or write the rules "
+                "of its own format.",
+                key="rules_format",
+                tensor=layer.name,
+            )
+        # llama-quantize makes patterns lower case, which does not change the number of a capital letter.
+        pattern = re.sub("[A-Z]", lambda letter: f"\\x{ord(letter[0]):x}", re.escape(naming(layer.name)))
+        rules.append(f"^{pattern}$={type_name(option, layer)}")
+    return rules
+
+
+def _pairs(words: Iterable[str], where: str) -> list[Rule]:
+    rules = []
+    for word in words:
+        pattern, _, kind = word.rpartition("=")
+        if not pattern or not kind:
+            raise ConfigurationError(
+                f"{where}: {word!r} is not NAME=TYPE, such as 'attn_q=q4_K'.", key="rules", value=word
+            )
+        rules.append((pattern, kind))
+    return rules
+
+
+def _example(layers: Sequence[Layer], naming: Naming) -> str:
+    return naming(layers[0].name) if layers else ""

@@ -1,0 +1,116 @@
+"""How a target whose files are safetensors stores a layer: what their writer and their payload share."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint import Checkpoint, TensorInfo
+from workbench.formats.blocks import Block, divide
+from workbench.formats.safetensors_layout import Piece, by_size
+from workbench.formats.target import BlockCheck, Unit
+from workbench.plan import Option, Plan
+
+UNIT_BYTES = 64 * 2**20
+"""Source bytes after which a unit is closed."""
+
+PLAN_KEY = "arrowquant.plan"
+"""Key of ``__metadata__`` under which the plan is stored."""
+
+SOURCE_KEY = "arrowquant.source"
+"""Key under which the source's dtype and shape of each quantized layer are stored."""
+
+STEM = "model"
+"""What the files are called."""
+
+
+class Scheme(ABC):
+    """How a safetensors target stores a layer: as which tensors, and with which codes."""
+
+    row_multiple = 1
+    """Rows of a layer are written in blocks of a multiple of so many."""
+    metadata: Mapping[str, str] = MappingProxyType({})
+    """Goes into the files' ``__metadata__`` beside the plan."""
+
+    @abstractmethod
+    def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
+        """The tensors that store a layer."""
+
+    @abstractmethod
+    def encode(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+    ) -> Sequence[NDArray[Any]]:
+        """Rows of each piece but those whose content is known."""
+
+    @abstractmethod
+    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
+        """Weights [rows, cols] of rows of each piece but those whose content is known."""
+
+    @abstractmethod
+    def check(
+        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
+    ) -> BlockCheck:
+        """Compare stored rows with their source."""
+
+    def files(
+        self, checkpoint: Checkpoint, pieces: Mapping[str, Sequence[Piece]], shard_bytes: int
+    ) -> tuple[Mapping[str, Sequence[Piece]], str | None]:
+        """The files and what each holds, and the name of the index if any; `pieces` are by the checkpoint's tensor."""
+        files = by_size(pieces.values(), shard_bytes, STEM)
+        return files, f"{STEM}.safetensors.index.json" if len(files) > 1 else None
+
+    def locate(self, folder: Path) -> Path:
+        """The index of the files in a folder, or the only file."""
+        index = folder / f"{STEM}.safetensors.index.json"
+        return index if index.exists() else folder / f"{STEM}.safetensors"
+
+    def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
+        """The target's own small files, such as config.json."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Run(Unit):
+    """Consecutive blocks, written and checked in one go."""
+
+    blocks: tuple[Block, ...]
+    """The blocks."""
+
+
+def units_of(checkpoint: Checkpoint, scheme: Scheme) -> list[Run]:
+    """The division of a checkpoint into units."""
+    return [
+        Run(index, sum(block.nbytes for block in blocks), tuple(blocks))
+        for index, blocks in enumerate(divide(checkpoint, UNIT_BYTES, scheme.row_multiple))
+    ]
+
+
+def stored_pieces(scheme: Scheme, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:
+    """The tensors that store a tensor of the checkpoint: itself, unless it is quantized."""
+    if option is None or option.is_kept:
+        return (Piece(tensor.name, tensor.dtype, tensor.shape),)
+    return scheme.pieces(tensor, option)
+
+
+def merged_config(checkpoint: Checkpoint, **entries: Any) -> dict[str, bytes]:
+    """config.json: the checkpoint's, with further entries."""
+    text = json.dumps({**checkpoint.config, **entries}, indent=2, ensure_ascii=False)
+    return {"config.json": (text + "\n").encode()}
+
+
+def module_of(name: str) -> str:
+    """The module that owns a weight."""
+    return name.removesuffix(".weight")
+
+
+def scale_dtype(dtype: str) -> str:
+    """The dtype of scales beside weights of a dtype: the same where it is a plain float of at most 32 bits."""
+    return dtype if dtype in ("F32", "F16", "BF16") else "F32"

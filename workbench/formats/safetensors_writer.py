@@ -1,0 +1,112 @@
+"""Writing exports that are safetensors files: rows go straight to their final place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint import Checkpoint
+from workbench.formats.blocks import Block
+from workbench.formats.safetensors_layout import lay_out
+from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Run, Scheme, stored_pieces, units_of
+from workbench.formats.target import Unit
+from workbench.plan import Plan
+
+
+class SafetensorsWriter:
+    """Writes the safetensors files of one export.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    checkpoint : Checkpoint
+    plan : Plan
+    shard_bytes : int
+        Bytes of tensor data after which a file is closed.
+    """
+
+    def __init__(self, scheme: Scheme, checkpoint: Checkpoint, plan: Plan, shard_bytes: int) -> None:
+        self._scheme = scheme
+        self._checkpoint = checkpoint
+        self._plan = plan
+        sources = {
+            name: [checkpoint.tensors[name].dtype, list(checkpoint.tensors[name].shape)]
+            for name, option in plan.choices.items()
+            if not option.is_kept
+        }
+        metadata = {PLAN_KEY: _compact(plan.recipe), SOURCE_KEY: _compact(sources)}
+        self._pieces = {
+            name: stored_pieces(scheme, tensor, plan.choices.get(name))
+            for name, tensor in checkpoint.tensors.items()
+        }
+        files, index_name = scheme.files(checkpoint, self._pieces, shard_bytes)
+        self._layout = lay_out(files, {**scheme.metadata, **metadata}, index_name)
+        self.units: Sequence[Unit] = units_of(checkpoint, scheme)
+        self.documents = scheme.documents(checkpoint, plan)
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Exact bytes of all files, headers and index included."""
+        return self._layout.nbytes
+
+    @property
+    def predicted_files(self) -> Mapping[str, int]:
+        """Exact bytes of each file."""
+        return self._layout.sizes
+
+    def begin(self, folder: Path) -> None:
+        """Create the files at their final size, with their headers."""
+        self._layout.create(folder)
+
+    def write(self, unit: Unit, folder: Path) -> Iterator[int]:
+        """Write a unit's rows into their places; yields source bytes done.
+
+        Raises
+        ------
+        QuantizationError
+            If the source changed.
+        ValidationError
+            If a weight to quantize is NaN or Inf.
+        """
+        assert isinstance(unit, Run)
+        files: dict[int, int] = {}
+        try:
+            for block in unit.blocks:
+                pieces = [piece for piece in self._pieces[block.tensor.name] if piece.content is None]
+                for piece, rows in zip(pieces, self._rows(block), strict=True):
+                    shard, offset = self._layout.places[piece.name]
+                    if shard not in files:
+                        files[shard] = os.open(folder / self._layout.shards[shard].name, os.O_WRONLY)
+                    first, _ = piece.rows_of(block.row_start, block.row_start)
+                    _write_all(files[shard], rows, offset + first * piece.row_bytes)
+                yield block.nbytes
+            for file in files.values():
+                os.fsync(file)
+        finally:
+            for file in files.values():
+                os.close(file)
+
+    def _rows(self, block: Block) -> Sequence[NDArray[Any]]:
+        name = block.tensor.name
+        weights = self._checkpoint.read_rows(name, block.row_start, block.row_start + block.rows)
+        option = self._plan.choices.get(name)
+        if option is None or option.is_kept:
+            return (weights,)
+        return self._scheme.encode(weights, option, name, block.row_start)
+
+
+def _compact(document: object) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+
+
+def _write_all(file: int, rows: NDArray[Any], offset: int) -> None:
+    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+    while len(rest):
+        count = os.pwrite(file, rest, offset)
+        offset, rest = offset + count, rest[count:]

@@ -1,0 +1,186 @@
+"""Affine quantization with an integer zero point, w ≈ (q − z)·s, whose scale is stored in a narrow dtype.
+
+Codes q and zero points z are unsigned, 0 to 2^bits − 1. As the zero point must lie among the codes, a group's range
+reaches zero. The codes are found for the scale as it is stored, after rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench import backend
+from workbench.quantize.affine import affine_error, decode_affine
+from workbench.quantize.error import Error, error_of
+from workbench.quantize.patterns import patterns_of, raise_not_finite
+
+RUN = 4096
+"""Weights that a kernel takes together at most: a longer group is a run of such groups that share a scale."""
+
+
+@dataclass(frozen=True)
+class ZeroPointEncoded:
+    """Rows of a layer, quantized."""
+
+    codes: NDArray[np.uint8]
+    """[rows, ceil(cols·bits / 8)]: each row's codes as one LSB-first bitstream, padded to a whole byte."""
+    scales: NDArray[Any]
+    """[rows, groups] in the storage dtype."""
+    zero_points: NDArray[np.uint8]
+    """[rows, groups]: the code of zero."""
+    sums: NDArray[np.float64]
+    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]."""
+
+    @property
+    def error(self) -> Error:
+        """What the codes lose."""
+        return error_of(self.sums)
+
+
+def encode_zero_point(
+    weights: NDArray[Any],
+    bits: int,
+    group_size: int,
+    symmetric: bool,
+    storage: np.dtype[Any],
+    tensor: str = "weights",
+    row_start: int = 0,
+) -> ZeroPointEncoded:
+    """Quantize rows between the extremes of each group and zero.
+
+    Parameters
+    ----------
+    weights : bfloat16, float16, float32 (others are converted to float32) [rows, cols]
+    bits : int, 2 to 8
+    group_size : int
+        A divisor of 4096, or `cols`: one group a row.
+    symmetric : bool
+        Zero point 2^(bits−1) instead of a fitted one.
+    storage : dtype
+        Of the scales: bfloat16, float16 or float32. No decoded weight overflows it.
+    tensor, row_start : str, int
+        What an error names.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf: names the tensor and the first such weight.
+    """
+    rows, cols = weights.shape
+    group, repeats = _runs(cols, group_size)
+    groups = -(-cols // group)
+    patterns, is_half = patterns_of(weights)
+    lows, highs = np.empty((2, rows, groups), np.float32)
+    kernels = backend.kernels()
+    bad = kernels.group_ranges(patterns, is_half, rows, cols, group, lows.reshape(-1), highs.reshape(-1))
+    if bad >= 0:
+        raise_not_finite(weights, bad, tensor, row_start)
+    if repeats > 1:
+        lows, highs = lows.min(axis=1, keepdims=True), highs.max(axis=1, keepdims=True)
+    scales, zero_points = fit_through_zero(lows, highs, bits, symmetric, storage)
+    single = scales.astype(np.float32)
+    offsets = -zero_points.astype(np.float32) * single
+    codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
+    sums = np.zeros((rows, 3))
+    kernels.offset_encode(
+        patterns, is_half, rows, cols, bits, group,
+        _repeated(single, repeats), _repeated(offsets, repeats), codes.reshape(-1), sums,
+    )  # fmt: skip
+    if not np.isfinite(sums).all():
+        # The kernel decodes as q·s − z·s, whose parts may overflow where (q − z)·s does not.
+        for row in range(rows):
+            error = zero_point_error(
+                weights[row : row + 1], codes[row : row + 1], single[row : row + 1],
+                zero_points[row : row + 1], bits, group_size,
+            )  # fmt: skip
+            sums[row] = error.noise, error.signal, error.cross
+    return ZeroPointEncoded(codes, scales, zero_points, sums)
+
+
+def decode_zero_point(
+    codes: NDArray[np.uint8],
+    scales: NDArray[Any],
+    zero_points: NDArray[np.uint8],
+    cols: int,
+    bits: int,
+    group_size: int,
+) -> NDArray[np.float32]:
+    """Weights of quantized rows, float32 [rows, cols]: (q − z)·s, not rounded to the dtype of the scales."""
+    group, repeats = _runs(cols, group_size)
+    s, z = (_repeated(part.astype(np.float32), repeats) for part in (scales, zero_points))
+    return decode_affine(codes, s, z, cols, bits, group)
+
+
+def zero_point_error(
+    weights: NDArray[Any],
+    codes: NDArray[np.uint8],
+    scales: NDArray[Any],
+    zero_points: NDArray[np.uint8],
+    bits: int,
+    group_size: int,
+    tensor: str = "weights",
+    row_start: int = 0,
+) -> Error:
+    """Error of quantized rows against their weights [rows, cols], without keeping what is decoded.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf.
+    """
+    group, repeats = _runs(weights.shape[1], group_size)
+    s, z = (_repeated(part.astype(np.float32), repeats) for part in (scales, zero_points))
+    return affine_error(weights, codes, s, z, bits, group, tensor, row_start)
+
+
+def fit_through_zero(
+    lows: NDArray[np.float32], highs: NDArray[np.float32], bits: int, symmetric: bool, storage: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Scale, as it is stored, and zero point of groups with the given extremes.
+
+    A constant group is exact: its scale is its magnitude. Elsewhere the scale is the range, which includes zero, over
+    2^bits − 1; if symmetric, twice the magnitude over that.
+    """
+    levels, half = (1 << bits) - 1, 1 << (bits - 1)
+    low, high = np.minimum(lows, 0).astype(np.float64), np.maximum(highs, 0).astype(np.float64)
+    peak = np.maximum(-low, high)
+    # The product of zero point and scale must be finite in float32.
+    constant = (lows == highs) & (peak * (half if symmetric else 1) <= float(np.finfo(np.float32).max))
+    width = 2 * peak if symmetric else high - low
+    ideal = np.where(constant, np.where(peak > 0, peak, 1.0), width / levels)
+    # A scale that rounds to zero would lose the group.
+    finfo = ml_dtypes.finfo(storage)
+    with np.errstate(over="ignore"):
+        scales = np.maximum(ideal.astype(storage), finfo.smallest_subnormal)
+    if symmetric:
+        zero_points = np.full(scales.shape, half, np.uint8)
+    else:
+        found = np.clip(np.rint(-low / scales.astype(np.float64)), 0, levels)
+        zero_points = np.where(constant, low < 0, found).astype(np.uint8)
+    farthest = np.maximum(zero_points, levels - zero_points).astype(np.float64)
+    farthest[constant] = 1
+    # No code may decode to more than the dtype holds.
+    return np.minimum(scales, _rounded_down(float(finfo.max) / farthest, storage)), zero_points
+
+
+def _rounded_down(values: NDArray[np.float64], storage: np.dtype[Any]) -> NDArray[Any]:
+    """Positive values in a dtype, none greater than it was."""
+    found = values.astype(storage)
+    pattern = found.view(f"u{storage.itemsize}")
+    pattern -= (found.astype(np.float64) > values).astype(pattern.dtype)
+    return found
+
+
+def _runs(cols: int, group_size: int) -> tuple[int, int]:
+    """The group size for the kernels, and how many of their groups share a scale."""
+    if RUN % group_size == 0:
+        return group_size, 1
+    return RUN, -(-cols // RUN)
+
+
+def _repeated(values: NDArray[np.float32], repeats: int) -> NDArray[np.float32]:
+    return np.repeat(values, repeats, axis=1).reshape(-1) if repeats > 1 else values.reshape(-1)
