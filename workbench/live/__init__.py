@@ -3,6 +3,7 @@
 Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
 """
 
+from workbench.live.applied import Applied, apply
 from workbench.live.capture import Capture, capture
 from workbench.live.clock import Clock, mask_ratio, timestep
 from workbench.live.errors import weight_errors
@@ -13,8 +14,10 @@ from workbench.live.probes import categorical, gaussian
 from workbench.live.trials import importance_by_trial
 
 __all__ = [
+    "Applied",
     "Capture",
     "Clock",
+    "apply",
     "capture",
     "capture_pipeline",
     "categorical",
