@@ -6,6 +6,8 @@ Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
 from workbench.live.applied import Applied, apply
 from workbench.live.capture import Capture, capture
 from workbench.live.clock import Clock, mask_ratio, timestep
+from workbench.live.compare import compare
+from workbench.live.comparison import Comparison
 from workbench.live.errors import weight_errors
 from workbench.live.importance import directional, importance_by_gradients
 from workbench.live.modules import match_modules
@@ -17,10 +19,12 @@ __all__ = [
     "Applied",
     "Capture",
     "Clock",
+    "Comparison",
     "apply",
     "capture",
     "capture_pipeline",
     "categorical",
+    "compare",
     "directional",
     "gaussian",
     "importance_by_gradients",
