@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -154,6 +155,9 @@ class Comparison:
     def __repr__(self) -> str:
         found = f"error {self.error:.3g}, predicted {self.predicted_error:.3g}"
         return f"<Comparison over {len(self.errors)} runs: {found}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": f"<pre>{html.escape(str(self))}</pre>"}
 
     def _pairs(self, *columns: str) -> tuple[NDArray[np.float64], ...]:
         rows = zip(*(self.layers[column].to_pylist() for column in columns), strict=True)
