@@ -8,15 +8,13 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from workbench.calibration.activation_tables import LEVELS
 from workbench.calibration.grouping import TimeGroups, group_steps
 from workbench.calibration.layer_record import FloatArray
 from workbench.calibration.pooling import pool_steps
 from workbench.calibration.records import CalibrationRecords
 from workbench.calibration.variance import group_of_steps, variance_table
 from workbench.errors import ConfigurationError
-
-LEVELS = 255
-"""Steps between the least and the greatest 8-bit code."""
 
 TABLE_SCHEMA = pa.schema(
     [

@@ -1,5 +1,6 @@
 """Plotly figures of a session: drawn from its tables, without state of their own."""
 
+from workbench.figures.comparison import error_growth, predicted_against_measured, samples
 from workbench.figures.costs import option_costs
 from workbench.figures.depth import entropy_along_depth
 from workbench.figures.front import front
@@ -14,11 +15,14 @@ __all__ = [
     "damage_over_time",
     "entropy_along_depth",
     "error_by_channel",
+    "error_growth",
     "escape",
     "front",
     "importance",
     "option_costs",
+    "predicted_against_measured",
     "range_over_time",
+    "samples",
     "temperature_sweep",
     "weight_levels",
 ]

@@ -3,8 +3,11 @@
 Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
 """
 
+from workbench.live.applied import Applied, apply
 from workbench.live.capture import Capture, capture
 from workbench.live.clock import Clock, mask_ratio, timestep
+from workbench.live.compare import compare
+from workbench.live.comparison import Comparison
 from workbench.live.errors import weight_errors
 from workbench.live.importance import directional, importance_by_gradients
 from workbench.live.modules import match_modules
@@ -13,11 +16,15 @@ from workbench.live.probes import categorical, gaussian
 from workbench.live.trials import importance_by_trial
 
 __all__ = [
+    "Applied",
     "Capture",
     "Clock",
+    "Comparison",
+    "apply",
     "capture",
     "capture_pipeline",
     "categorical",
+    "compare",
     "directional",
     "gaussian",
     "importance_by_gradients",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.checkpoint import Checkpoint
@@ -31,16 +34,31 @@ def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     ValidationError
         If a weight is NaN or Inf.
     """
-    target = target_named(plan.target)
     found = {}
+    layers = {layer.name: layer for layer in checkpoint.layers}
+    for name, decoded in decoded_weights(checkpoint, plan):
+        layer = layers[name]
+        errors = decoded
+        for rows, weights in read_blocks(checkpoint, layer):
+            errors[rows] -= weights.astype(np.float32)
+        found[name] = torch.from_numpy(errors).reshape(layer.shape)
+    return found
+
+
+def decoded_weights(checkpoint: Checkpoint, plan: Plan) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Name and Ŵ, [rows, cols], of every layer that a plan quantizes, exactly as an export of it decodes.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf.
+    """
+    target = target_named(plan.target)
     for layer in checkpoint.layers:
         option = plan.choices.get(layer.name)
         if option is None or option.is_kept:
             continue
-        errors = np.empty((layer.rows, layer.cols), np.float32)
+        decoded = np.empty((layer.rows, layer.cols), np.float32)
         for rows, weights in read_blocks(checkpoint, layer):
-            start = int(rows[0])
-            decoded = target.decoded(weights, option, layer.name, start)
-            np.subtract(decoded, weights.astype(np.float32), out=errors[start : start + len(rows)])
-        found[layer.name] = torch.from_numpy(errors).reshape(layer.shape)
-    return found
+            decoded[rows] = target.decoded(weights, option, layer.name, int(rows[0]))
+        yield layer.name, decoded

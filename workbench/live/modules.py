@@ -10,7 +10,7 @@ from torch import nn
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ShapeMismatchError, ValidationError
-from workbench.plan import Kind, Layer
+from workbench.plan import Kind
 
 WEIGHT = ".weight"
 
@@ -64,8 +64,8 @@ def match_modules(model: nn.Module, checkpoint: Checkpoint) -> dict[str, nn.Modu
     ShapeMismatchError
         If a module's weight has another shape than its layer.
     """
-    modules = {name: module for name, module in model.named_modules() if kind_of(module)}
-    ours, theirs = _prefixes(checkpoint.layers, modules)
+    modules = _watchable(model)
+    ours, theirs = prefixes(model, checkpoint)
     found = {}
     for layer in checkpoint.layers:
         name = theirs + layer.name.removesuffix(WEIGHT).removeprefix(ours)
@@ -90,9 +90,10 @@ def match_modules(model: nn.Module, checkpoint: Checkpoint) -> dict[str, nn.Modu
     return found
 
 
-def _prefixes(layers: tuple[Layer, ...], modules: Mapping[str, nn.Module]) -> tuple[str, str]:
-    """What to take off the layers' names, and what to put before them, so that most of them are modules."""
-    names = [layer.name.removesuffix(WEIGHT) for layer in layers]
+def prefixes(model: nn.Module, checkpoint: Checkpoint) -> tuple[str, str]:
+    """What to take off a checkpoint's names, and what to put before them, so that most layers are modules."""
+    modules = _watchable(model)
+    names = [layer.name.removesuffix(WEIGHT) for layer in checkpoint.layers]
     tried = {("", "")}
     for name in names[:1] + names[len(names) // 2 : len(names) // 2 + 1] + names[-1:]:
         for module in modules:
@@ -107,3 +108,7 @@ def _prefixes(layers: tuple[Layer, ...], modules: Mapping[str, nn.Module]) -> tu
         return hits, -len(ours) - len(theirs)
 
     return max(sorted(tried), key=fitting)
+
+
+def _watchable(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in model.named_modules() if kind_of(module)}

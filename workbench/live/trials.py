@@ -68,7 +68,7 @@ def importance_by_trial(
     if not level > 0:
         raise ConfigurationError(f"level is {level}; allowed: above 0.", key="level", value=level)
     modules = modules_of(module, checkpoint, records, deltas)
-    apart = distance or _relative_error
+    apart = distance or relative_error
     progress = Progress(runs * len(modules), callback, cancel)
     progress.message = "trying layers"
     totals = dict.fromkeys(modules, 0.0)
@@ -93,7 +93,8 @@ def importance_by_trial(
     return with_sensitivity(records, estimator, found)
 
 
-def _relative_error(output: Tensor, undisturbed: Tensor) -> float:
+def relative_error(output: Tensor, undisturbed: Tensor) -> float:
+    """‖Δy‖² / ‖y‖²."""
     return float((output - undisturbed).float().square().sum() / undisturbed.float().square().sum())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from workbench.calibration import ActivationTables
 from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError
 from workbench.formats import Payload, target_named
 from workbench.plan import Plan
@@ -31,6 +32,8 @@ class Record:
     """The configuration it was made with."""
     report: Mapping[str, Any]
     """What was measured."""
+    activation_tables: ActivationTables | None
+    """Scales of 8-bit activations; None where there was no calibration."""
 
 
 def write_record(
@@ -95,7 +98,9 @@ def read_record(folder: Path) -> Record:
         plan = Plan.from_dict(document["plan"], f"{path}: plan")
     except ConfigurationError as error:
         raise MetadataError(str(error), path=path) from error
-    return Record(plan.target, plan, document["config"], document["report"])
+    given = document.get("activation_tables")
+    tables = None if given is None else ActivationTables.from_dict(given, f"{path}: activation_tables")
+    return Record(plan.target, plan, document["config"], document["report"], tables)
 
 
 class Export(Mapping[str, NDArray[Any]]):
@@ -110,6 +115,7 @@ class Export(Mapping[str, NDArray[Any]]):
         self.plan = record.plan
         self.config = record.config
         self.report = record.report
+        self.activation_tables = record.activation_tables
         self.payload: Payload = target_named(record.target).open(folder)
 
     def __getitem__(self, name: str) -> NDArray[Any]:

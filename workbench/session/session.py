@@ -205,6 +205,8 @@ class Session(Outlook):
         """
         study = self._reopen(target, callback, cancel)
         with self._lock:
+            if self._study.learnt:
+                study = study.learn(self._study.learnt)
             before = self._history.present
             after, notes = study.like(self._study, before)
             self._study, self._history = study, History(after)
@@ -222,6 +224,40 @@ class Session(Outlook):
             f"pricing for {target}",
             lambda callback, cancel: self.retarget(target, callback=callback, cancel=cancel),
         )
+
+    def learn(self, factors: Mapping[str, float]) -> Totals:
+        """Correct the predicted damage by what was measured; solve again to let the plan follow.
+
+        Parameters
+        ----------
+        factors : mapping of str to float
+            By what the damage of each layer is multiplied: `workbench.live.Comparison.factors`. Layers that are not
+            named get the median.
+
+        Returns
+        -------
+        Totals
+            Of the present plan, as it is predicted now.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such layer, a factor is not a positive number, or there is none.
+
+        Examples
+        --------
+        >>> s.learn(wb.live.compare(module, run, s).factors)  # doctest: +SKIP
+        >>> s.solve(bpw=4)  # doctest: +SKIP
+        """
+        with self._lock:
+            self._study = self._study.learn(factors)
+            self._known = self._snapshot = None
+            self._version += 1
+            self._script.append("s.learn(comparison.factors)")
+            totals = self._totals(self._history.present)
+            self._observers.note(Change(self._version, tuple(range(len(self._study.layers))), totals))
+        self._observers.tell()
+        return totals
 
     def undo(self) -> bool:
         """Take the last edit back; whether there was one."""

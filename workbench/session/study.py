@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -55,6 +56,8 @@ class Study:
         Of the option that stands for a width.
     pricing : Pricing, optional
         What the options were priced by.
+    learnt : mapping of str to float, optional
+        By what the damage of layers is multiplied, because measuring found it so.
     """
 
     def __init__(
@@ -66,13 +69,16 @@ class Study:
         scheme: str,
         group_size: int,
         pricing: Pricing | None = None,
+        learnt: Mapping[str, float] | None = None,
     ) -> None:
+        self.learnt = dict(learnt or {})
         self.checkpoint = checkpoint
         self.target = target
         self.pricing = pricing
+        self._measured = layers, options
         self.profile = layers if pricing is None else with_time(layers, pricing, checkpoint)
-        self.prices = options
-        self.priced = PricedCheckpoint(checkpoint, target, options)
+        self.prices = _scaled(options, self.learnt)
+        self.priced = PricedCheckpoint(checkpoint, target, self.prices)
         self.layers: tuple[Layer, ...] = self.priced.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
         self.options = self.priced.options
@@ -80,6 +86,29 @@ class Study:
         # Prices stand layer by layer in the order of the options.
         self.starts: IntArray = np.cumsum([0, *(len(options) for options in self.options)])[:-1]
         self._wish = scheme, group_size
+
+    def learn(self, factors: Mapping[str, float]) -> Study:
+        """The same with the damage of layers multiplied, beside what was learnt before; of layers that are not named by
+        the median factor.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such layer, or a factor is not a positive number.
+        """
+        for name, factor in factors.items():
+            if name not in self.index or not (math.isfinite(factor) and factor > 0):
+                problem = (
+                    f"{factor} is not a positive number" if name in self.index else "there is no such layer"
+                )
+                raise ConfigurationError(
+                    f"Nothing can be learnt of {name!r}: {problem}.", key=name, value=factor
+                )
+        if not factors:
+            raise ConfigurationError("Nothing can be learnt: no layer was measured.", key="factors")
+        others = float(np.median(list(factors.values())))
+        learnt = {name: self.learnt.get(name, 1.0) * factors.get(name, others) for name in self.index}
+        return Study(self.checkpoint, self.target, *self._measured, *self._wish, self.pricing, learnt)
 
     def uniform(self, bits: int) -> Tuning:
         """Every layer at one width."""
@@ -300,3 +329,15 @@ class Study:
 
     def _totals(self, tuning: Tuning) -> dict[str, float]:
         return self.priced.totals(np.array(tuning.choice), self._draft(tuning), self.limits_of(tuning))
+
+
+def _scaled(options: pa.Table, factors: Mapping[str, float]) -> pa.Table:
+    """Prices with the damage of some layers multiplied."""
+    if not factors:
+        return options
+    scale = np.array([factors.get(name, 1.0) for name in options["layer"].to_pylist()])
+    for column in ("nsr", "nsr_stderr"):
+        place = options.column_names.index(column)
+        values = pa.array(options[column].to_numpy() * scale, options.schema.field(place).type)
+        options = options.set_column(place, options.schema.field(place), values)
+    return options

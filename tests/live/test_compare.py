@@ -1,0 +1,201 @@
+"""Guards that what a plan does to a model is measured as it is, and that a session learns from it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+import workbench as wb
+from workbench.checkpoint import Checkpoint
+from workbench.errors import CancelledError, ConfigurationError
+from workbench.live import Comparison, capture, compare, weight_errors
+from workbench.live.comparison import rank_correlation
+from workbench.session import Session
+
+Store = Callable[..., Checkpoint]
+TIMES = (90.0, 50.0, 10.0)
+
+
+class Loop:
+    """Three denoising steps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, number: int) -> Tensor:
+        x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(number))
+        for time in TIMES:
+            x = self.model(x, time, torch.arange(2))
+        return x
+
+
+@pytest.fixture
+def run(toy: Any) -> Loop:
+    return Loop(toy)
+
+
+@pytest.fixture
+def session(toy: Any, run: Loop, store: Store, tmp_path: Path) -> Iterator[Session]:
+    checkpoint = store(toy)
+    with capture(toy, checkpoint) as rec, torch.no_grad():
+        run(100)
+    with wb.open(checkpoint.path, calibration=rec.records, num_time_groups=3, cache=tmp_path) as session:
+        session.set_bits("*", 4)
+        yield session
+
+
+def test_the_error_of_the_final_output_and_of_every_call(toy: Any, run: Loop, session: Session) -> None:
+    found = compare(toy, run, session, runs=2)
+    deltas = weight_errors(session.checkpoint, session.plan)
+    before = [run(number).detach() for number in range(2)]
+    calls = [outputs_of(toy, run, number) for number in range(2)]
+    weights = dict(toy.named_parameters())
+    for name, delta in deltas.items():
+        weights[name].data += delta
+    after = [run(number).detach() for number in range(2)]
+    others = [outputs_of(toy, run, number) for number in range(2)]
+    for error, x, y in zip(found.errors, before, after, strict=True):
+        assert error == pytest.approx(float((x - y).square().sum() / x.square().sum()), rel=1e-4)
+    assert found.error == pytest.approx(found.errors.mean())
+    rows = found.calls.to_pylist()
+    assert [(row["run"], row["call"], row["time"]) for row in rows] == [
+        (number, call, time) for number in range(2) for call, time in enumerate(TIMES)
+    ]
+    for row in rows:
+        x, y = calls[row["run"]][row["call"]], others[row["run"]][row["call"]]
+        assert row["error"] == pytest.approx(float((x - y).square().sum() / x.square().sum()), rel=1e-4)
+    np.testing.assert_array_equal(found.samples[0], before[0].numpy())
+    np.testing.assert_allclose(found.samples[1], after[0].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def outputs_of(model: nn.Module, run: Loop, number: int) -> list[Tensor]:
+    seen: list[Tensor] = []
+    handle = model.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))
+    run(number)
+    handle.remove()
+    return seen
+
+
+@torch.no_grad()
+def test_the_errors_of_the_layers_own_outputs(toy: Any, run: Loop, session: Session, keep: Any) -> None:
+    found = compare(toy, run, session, runs=1)
+    modules = {
+        name: toy.get_submodule(name.removesuffix(".weight")) for name in found.layers["layer"].to_pylist()
+    }
+    kept = keep(modules)
+    with kept.keeping(toy, lambda args, kwargs: args[1]):
+        run(0)
+    deltas = weight_errors(session.checkpoint, session.plan)
+    for row in found.layers.to_pylist():
+        module, delta = modules[row["layer"]], deltas[row["layer"]]
+        for group, measured in enumerate(row["measured_by_group"]):
+            low, high = session.time_aware.groups.ranges[group]
+            noise = signal = 0.0
+            for name, times, given, output in kept.calls:
+                if name != row["layer"] or not low <= times[0] <= high:
+                    continue
+                own, module.weight.data = module.weight.data, delta.reshape(module.weight.shape)
+                bias = getattr(module, "bias", None)
+                spread = 0.0 if bias is None else bias.reshape(-1, *[1] * (module.weight.dim() - 2))
+                noise += float((module(given) - spread).square().sum())
+                signal += float((output - spread).square().sum())
+                module.weight.data = own
+            assert measured == pytest.approx(noise / signal, rel=1e-4)
+        assert row["measured"] == pytest.approx(
+            float(np.average(row["measured_by_group"], weights=session.time_aware.groups.shares)), rel=1e-6
+        )
+    # The calibration saw other inputs of the same kind, so that the prediction is near.
+    ratios = found.layers["measured"].to_numpy() / found.layers["predicted"].to_numpy()
+    assert 0.3 < np.median(ratios) < 3
+    assert len(found.by_group()) == 3
+
+
+def test_what_is_learnt_makes_the_prediction_what_was_measured(toy: Any, run: Loop, session: Session) -> None:
+    found = compare(toy, run, session, runs=2, alone=True)
+    before = session.costs.distortion.copy()
+    totals = session.learn(found.factors)
+    assert totals.nsr == pytest.approx(found.error, rel=1e-6)
+    alone = {row["layer"]: row["measured_alone"] for row in found.layers.to_pylist()}
+    chosen = {row["layer"]: row["nsr"] for row in session.options.take(session.snapshot.rows).to_pylist()}
+    ratios = [chosen[name] / measured for name, measured in alone.items() if measured]
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-6)
+    assert not np.array_equal(session.costs.distortion, before)
+    # Comparing again learns nothing new of the whole, and edits before can be undone.
+    again = compare(toy, run, session, runs=2)
+    assert again.ratio == pytest.approx(1, rel=1e-6)
+    assert session.undo()
+    session.retarget("parquet")
+    assert session._study.learnt.keys() == session._study.index.keys()
+
+
+def test_the_solver_follows_what_was_learnt(session: Session) -> None:
+    session.set_bits("*", 3)
+    size = session.totals.nbytes
+    session.solve(size)
+    plain = {name: option.bits for name, option in session.plan.choices.items()}
+    name = min(plain, key=lambda name: (plain[name], name))
+    session.learn({other: (1e4 if other == name else 1.0) for other in plain})
+    session.solve(size)
+    assert session.plan.choices[name].bits > plain[name]
+
+
+@pytest.mark.parametrize(
+    "factors", [{}, {"nobody.weight": 1.0}, {"to_q.weight": 0.0}, {"to_q.weight": np.nan}]
+)
+def test_nothing_is_learnt_of_nonsense(session: Session, factors: dict[str, float]) -> None:
+    before = session.totals
+    with pytest.raises(ConfigurationError, match="Nothing can be learnt"):
+        session.learn(factors)
+    assert session.totals == before
+
+
+def test_cancelling_leaves_the_model_as_it_was(toy: Any, run: Loop, session: Session) -> None:
+    own = {name: value.clone() for name, value in toy.state_dict().items()}
+    cancel = threading.Event()
+
+    def stop(fraction: float, message: str) -> None:
+        if message == "running the plan":
+            cancel.set()
+
+    with pytest.raises(CancelledError):
+        compare(toy, run, session, runs=20, callback=stop, cancel=cancel)
+    assert all(torch.equal(value, own[name]) for name, value in toy.state_dict().items())
+    assert not toy._forward_hooks
+    assert not toy._forward_pre_hooks
+
+
+def test_metrics_and_rounded_inputs(toy: Any, run: Loop, session: Session) -> None:
+    def metrics(outputs: Any) -> dict[str, float]:
+        return {"energy": float(torch.cat(list(outputs)).square().mean())}
+
+    plain = compare(toy, run, session, runs=1, metrics=metrics)
+    rounded = compare(toy, run, session, runs=1, activations="int8-time", metrics=metrics)
+    assert plain.metrics["energy"][0] == rounded.metrics["energy"][0] != plain.metrics["energy"][1]
+    assert rounded.error != plain.error
+    assert "int8-time" in str(rounded)
+    assert "rank correlation" in str(plain)
+
+
+def test_a_session_without_calibration(toy: Any, run: Loop, store: Store, tmp_path: Path) -> None:
+    with wb.open(store(toy).path, cache=tmp_path) as session:
+        found: Comparison = compare(toy, run, session, runs=1)
+        assert found.layers["measured"].null_count == 0
+        assert set(found.calls["group"].to_pylist()) == {0}
+        with pytest.raises(ConfigurationError, match="needs scales"):
+            compare(toy, run, session, runs=1, activations="int8-static")
+
+
+def test_ranks_are_spearmans() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.integers(0, 6, 40).astype(float)
+    b = a + generator.integers(0, 6, 40)
+    assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b)[0])
+    assert np.isnan(rank_correlation(a[:2], b[:2]))

@@ -1,0 +1,310 @@
+"""Comparing a model that runs with a plan's weights with the model as it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workbench.live.applied import ActivationMode, apply
+from workbench.live.clock import Clock, Read, clock_for
+from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
+from workbench.live.errors import weight_errors
+from workbench.live.modules import kind_of, match_modules
+from workbench.live.passes import Run
+from workbench.live.sensitivity import require_runs
+from workbench.live.trials import changed, relative_error
+from workbench.session import Session
+from workbench.work import Progress, ProgressCallback
+
+Metrics = Callable[[Sequence[Tensor]], Mapping[str, float]]
+"""Takes the final outputs of all runs; gives figures of merit by name."""
+
+WATCHED = 2**16
+"""Values of what the model gives that are compared at each call, at most, evenly spread."""
+
+SHOWN = 8
+"""Final outputs that are kept to be looked at."""
+
+
+def compare(
+    module: nn.Module,
+    run: Run,
+    session: Session,
+    *,
+    runs: int = 3,
+    activations: ActivationMode = "none",
+    alone: bool = False,
+    metrics: Metrics | None = None,
+    distance: Callable[[Tensor, Tensor], float] = relative_error,
+    time: Read | Clock | str | None = None,
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> Comparison:
+    """Run a model as it is and with a session's present plan, and set what is measured beside what was predicted.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The model that the session's checkpoint was loaded into.
+    run : callable
+        Takes a number, generates with the model, differently for each number but always the same for the same one,
+        and returns the final output.
+    session : Session
+    runs : int
+        How often, at least 1.
+    activations : str
+        See `apply`; the scales are those of the session's calibration.
+    alone : bool
+        Also measure the final output with one layer quantized at a time, which takes a run for each layer.
+    metrics : callable, optional
+        Figures of merit of the final outputs of all runs.
+    distance : callable
+        Error power of an output beside the undisturbed one, by default ‖Δy‖² / ‖y‖².
+    time : Clock, callable or str, optional
+        See `clock_for`.
+    callback : callable, optional
+        Hears of the fraction done and a message.
+    cancel : threading.Event, optional
+        Set it to end the work with a `CancelledError`; the model is then as it was.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ConfigurationError
+        If `runs` is not at least 1, or the activations are to be rounded and the session has no calibration.
+    ValidationError
+        If the model has none of the checkpoint's layers.
+
+    Notes
+    -----
+    Takes the memory of the layers in float32, for the errors of their weights.
+    """
+    require_runs(runs)
+    plan, checkpoint = session.plan, session.checkpoint
+    deltas = weight_errors(checkpoint, plan)
+    modules = {name: found for name, found in match_modules(module, checkpoint).items() if name in deltas}
+    progress = Progress(runs * (2 + alone * len(modules)), callback, cancel)
+    watch = _Watch(module, clock_for(module, checkpoint, time), _group_at(session))
+
+    def generate(number: int, message: str) -> Tensor:
+        progress.message = message
+        progress.pump()
+        with torch.no_grad():
+            found = run(number)
+        progress.advance(1)
+        return found
+
+    outputs, errors = [], _OwnErrors(modules, deltas, watch)
+    for number in range(runs):
+        with watch.watching(), errors.watching():
+            outputs.append(generate(number, "running the model as it was"))
+    others = []
+    with apply(module, plan, checkpoint, activations=activations, tables=session.time_aware, time=time):
+        for number in range(runs):
+            with watch.comparing(number):
+                others.append(generate(number, "running the plan"))
+    on_its_own: dict[str, float] = {}
+    if alone:
+        for name, layer in modules.items():
+            with changed(layer, deltas[name]):
+                found = [
+                    distance(generate(number, "one layer at a time"), outputs[number])
+                    for number in range(runs)
+                ]
+            on_its_own[name] = float(np.mean(found))
+    progress.pump(finished=True)
+    return Comparison(
+        plan_digest=plan.digest,
+        activations=activations,
+        layers=_layer_table(session, deltas, errors.relative(), on_its_own),
+        calls=pa.Table.from_pylist(watch.rows, CALLS_SCHEMA),
+        errors=np.array([distance(other, own) for other, own in zip(others, outputs, strict=True)]),
+        predicted_error=session.totals.nsr,
+        metrics=_measured(metrics, outputs, others),
+        samples=(_shown(outputs[0]), _shown(others[0])),
+    )
+
+
+def _group_at(session: Session) -> Callable[[float], int]:
+    """The time group of a time; without a calibration there is one."""
+    if session.time_aware is None:
+        return lambda time: 0
+    ranges = session.time_aware.groups.ranges
+    borders = (ranges[:-1, 1] + ranges[1:, 0]) / 2
+    return lambda time: int(np.searchsorted(borders, time, side="right"))
+
+
+@dataclass
+class _Watch:
+    """Sees what the model gives at each call: keeps it of one run, and compares it with another."""
+
+    model: nn.Module
+    clock: Clock
+    group_at: Callable[[float], int]
+    group: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    _kept: list[list[Tensor]] = field(default_factory=list)
+    _time: float = 0.0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Keep what the model gives in this run."""
+        self._kept.append([])
+        with self._hooked(lambda values: self._kept[-1].append(values.clone())):
+            yield
+
+    @contextmanager
+    def comparing(self, run: int) -> Iterator[None]:
+        """Compare what the model gives with what it gave in a run that was kept."""
+        kept = iter(self._kept[run])
+
+        def compare(values: Tensor) -> None:
+            own = next(kept, None)
+            if own is not None and own.shape == values.shape:
+                call = sum(row["run"] == run for row in self.rows)
+                found = {"run": run, "call": call, "time": self._time, "group": self.group}
+                self.rows.append({**found, "error": relative_error(values, own)})
+
+        with self._hooked(compare):
+            yield
+
+    @contextmanager
+    def _hooked(self, see: Callable[[Tensor], None]) -> Iterator[None]:
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self._time = float(np.mean(self.clock.times(module, args, kwargs)))
+            self.group = self.group_at(self._time)
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            line = _first_tensor(output).detach().float().reshape(-1)
+            see(line[:: max(line.numel() // WATCHED, 1)])
+
+        handles = [
+            self.model.register_forward_pre_hook(before, with_kwargs=True),
+            self.model.register_forward_hook(after),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _OwnErrors:
+    """Energies of ΔWx and of Wx for every layer and time group, at the inputs of the model as it was."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], deltas: Mapping[str, Tensor], watch: _Watch) -> None:
+        self._modules = modules
+        self._deltas = deltas
+        self._watch = watch
+        self._energies: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in modules}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        handles = [
+            found.register_forward_hook(partial(self._see, name), with_kwargs=True)
+            for name, found in self._modules.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def relative(self) -> dict[str, dict[int, float]]:
+        """‖ΔWx‖² / ‖Wx‖² by layer and group, of the groups in which the layer gave more than zeros."""
+        return {
+            name: {group: float(noise / signal) for group, (noise, signal) in groups.items() if signal > 0}
+            for name, groups in self._energies.items()
+        }
+
+    def _see(
+        self, name: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Tensor
+    ) -> None:
+        given = args[0] if args else kwargs["input"]
+        delta = self._deltas[name].reshape(module.weight.shape).to(given.device)
+        match kind_of(module):
+            case "embedding":
+                noise = functional.embedding(given, delta)
+            case "conv":
+                noise = module._conv_forward(given.float(), delta, None)
+            case _:
+                noise = functional.linear(given.float(), delta)
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            bias = bias.float().reshape(-1, *[1] * (module.weight.dim() - 2))
+            output = output.float() - bias
+        energies = [float(values.float().square().sum(dtype=torch.float64)) for values in (noise, output)]
+        groups = self._energies[name]
+        groups[self._watch.group] = groups.get(self._watch.group, np.zeros(2)) + energies
+
+
+def _layer_table(
+    session: Session,
+    deltas: Mapping[str, Tensor],
+    measured: Mapping[str, Mapping[int, float]],
+    alone: Mapping[str, float],
+) -> pa.Table:
+    groups = 1 if session.time_aware is None else len(session.time_aware.groups)
+    shares = np.ones(1) if session.time_aware is None else session.time_aware.groups.shares
+    chosen = session.options.take(pa.array(session.snapshot.rows)).to_pylist()
+    layers = {layer.name: layer for layer in session.checkpoint.layers}
+    rows = []
+    for option in chosen:
+        name = option["layer"]
+        if name not in deltas:
+            continue
+        by_group = option.get("nsr_by_group") or [option["nsr"]] * groups
+        found = [measured.get(name, {}).get(group) for group in range(groups)]
+        rows.append(
+            {
+                "layer": name, "role": layers[name].role, "bits": option["bits"], "params": layers[name].params,
+                "predicted": _mean_over(shares, by_group) or 0.0, "measured": _mean_over(shares, found),
+                "predicted_by_group": by_group, "measured_by_group": found,
+                "predicted_alone": option["nsr"], "measured_alone": alone.get(name),
+            }
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, LAYERS_SCHEMA)
+
+
+def _mean_over(shares: NDArray[np.float64], values: Sequence[float | None]) -> float | None:
+    """Mean over the groups that are known, by their shares."""
+    known = [
+        (share, value) for share, value in zip(shares.tolist(), values, strict=True) if value is not None
+    ]
+    total = sum(share for share, _ in known)
+    return sum(share * value for share, value in known) / total if total > 0 else None
+
+
+def _measured(
+    metrics: Metrics | None, outputs: Sequence[Tensor], others: Sequence[Tensor]
+) -> dict[str, tuple[float, float]]:
+    if metrics is None:
+        return {}
+    own, plan = metrics(outputs), metrics(others)
+    return {name: (float(own[name]), float(plan[name])) for name in own}
+
+
+def _shown(output: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = output[:SHOWN].detach().float().cpu().numpy()
+    return found
+
+
+def _first_tensor(output: Any) -> Tensor:
+    """What a model gives first, however it is wrapped."""
+    while not isinstance(output, Tensor):
+        output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+    return output
