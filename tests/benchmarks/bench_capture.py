@@ -45,9 +45,9 @@ def main() -> None:
                 watched.append(time.perf_counter() - started)
             reported.append(rec.overhead)
         slower = statistics.median(b / a for a, b in zip(plain, watched, strict=True)) - 1
+        name, *seconds = str(dtype).removeprefix("torch."), *map(statistics.median, (plain, watched))
         print(
-            f"{str(dtype).removeprefix('torch.'):>10} {statistics.median(plain):9.2f}s {statistics.median(watched):9.2f}s "
-            f"{slower:10.1%} {statistics.median(reported):12.1%}"
+            f"{name:>10} {seconds[0]:9.2f}s {seconds[1]:9.2f}s {slower:10.1%} {statistics.median(reported):12.1%}"
         )
 
 
