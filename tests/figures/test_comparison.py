@@ -18,6 +18,7 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
             "measured": None if place == 3 else 0.02 * (place + 1), "predicted_by_group": [0.01, 0.02],
             "measured_by_group": [0.01, None], "predicted_alone": 0.1 * (place + 1),
             "measured_alone": 0.3 / (place + 1) if alone else None,
+            "stderr_alone": 0.001 if alone else None,
         }
         for place, bits in enumerate((2, 4, 4, 4))
     ]  # fmt: skip

@@ -32,8 +32,7 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
     -------
     plotly.graph_objects.Figure
     """
-    is_alone = comparison.layers["measured_alone"].null_count < len(comparison.layers)
-    suffix = "_alone" if is_alone else ""
+    suffix = "_alone" if comparison.is_alone else ""
     rows = [
         row
         for row in comparison.layers.to_pylist()
@@ -64,8 +63,8 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
             line={"dash": "dash", "color": "gray"},
             hoverinfo="skip",
         )
-    found = comparison.rank_correlation_alone if is_alone else comparison.rank_correlation
-    of_what = "the final output, one layer at a time" if is_alone else "the layers' own outputs"
+    found = comparison.rank_correlation_alone if comparison.is_alone else comparison.rank_correlation
+    of_what = "the final output, one layer at a time" if comparison.is_alone else "the layers' own outputs"
     figure.update_layout(
         template=template,
         title=f"Error of {of_what}: rank correlation {found:.3f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ def compare(
     activations : str
         See `apply`; the scales are those of the session's calibration.
     alone : bool
-        Also measure the final output with one layer quantized at a time, which takes a run for each layer.
+        Also measure the final output with one layer quantized at a time, which takes as many runs for each layer. To
+        learn from it takes at least two, see `Comparison.factors`.
     metrics : callable, optional
         Figures of merit of the final outputs of all runs.
     distance : callable
@@ -117,15 +119,14 @@ def compare(
         for number in range(runs):
             with watch.comparing(number):
                 others.append(generate(number, "running the plan"))
-    on_its_own: dict[str, float] = {}
+    on_its_own: dict[str, list[float]] = {}
     if alone:
         for name, layer in modules.items():
             with changed(layer, deltas[name]):
-                found = [
+                on_its_own[name] = [
                     distance(generate(number, "one layer at a time"), outputs[number])
                     for number in range(runs)
                 ]
-            on_its_own[name] = float(np.mean(found))
     progress.pump(finished=True)
     return Comparison(
         plan_digest=plan.digest,
@@ -256,7 +257,7 @@ def _layer_table(
     session: Session,
     deltas: Mapping[str, Tensor],
     measured: Mapping[str, Mapping[int, float]],
-    alone: Mapping[str, float],
+    alone: Mapping[str, Sequence[float]],
 ) -> pa.Table:
     groups = 1 if session.time_aware is None else len(session.time_aware.groups)
     shares = np.ones(1) if session.time_aware is None else session.time_aware.groups.shares
@@ -274,10 +275,18 @@ def _layer_table(
                 "layer": name, "role": layers[name].role, "bits": option["bits"], "params": layers[name].params,
                 "predicted": _mean_over(shares, by_group) or 0.0, "measured": _mean_over(shares, found),
                 "predicted_by_group": by_group, "measured_by_group": found,
-                "predicted_alone": option["nsr"], "measured_alone": alone.get(name),
+                "predicted_alone": option["nsr"], **_mean_and_stderr(alone.get(name, ())),
             }
         )  # fmt: skip
     return pa.Table.from_pylist(rows, LAYERS_SCHEMA)
+
+
+def _mean_and_stderr(values: Sequence[float]) -> dict[str, float | None]:
+    count = len(values)
+    return {
+        "measured_alone": float(np.mean(values)) if count else None,
+        "stderr_alone": float(np.std(values, ddof=1) / math.sqrt(count)) if count > 1 else None,
+    }
 
 
 def _mean_over(shares: NDArray[np.float64], values: Sequence[float | None]) -> float | None:

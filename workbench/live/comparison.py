@@ -22,10 +22,11 @@ LAYERS_SCHEMA = pa.schema(
         pa.field("measured_by_group", pa.list_(pa.float64())),
         pa.field("predicted_alone", pa.float64(), nullable=False),
         pa.field("measured_alone", pa.float64()),
+        pa.field("stderr_alone", pa.float64()),
     ]
 )
 """Columns of `Comparison.layers`: relative error power of the layer's own output, with its mean over time groups; then
-that of the final output with this layer alone quantized, where it was measured."""
+that of the final output with this layer alone quantized, where that was measured, and its standard error over runs."""
 
 CALLS_SCHEMA = pa.schema(
     [
@@ -85,23 +86,31 @@ class Comparison:
         return rank_correlation(*self._pairs("predicted_alone", "measured_alone"))
 
     @property
+    def is_alone(self) -> bool:
+        """Whether the final output was also measured with one layer quantized at a time."""
+        return bool(self.layers["measured_alone"].null_count < len(self.layers))
+
+    @property
     def factors(self) -> dict[str, float]:
         """By what each layer's predicted damage is to be multiplied, so that the sum is the error of the whole plan.
 
         The layers' shares in it are those of the final output's error with one layer quantized at a time, where that
-        was measured, else those that follow from the errors of the layers' own outputs.
+        was measured, else those that follow from the errors of the layers' own outputs. The former differ much from
+        run to run: the logarithm of measured over predicted is drawn towards the median of all layers by as much as
+        its own variance over the runs exceeds what the layers differ by (empirical Bayes, method of moments); after a
+        single run nothing is left of it.
         """
-        is_alone = self.layers["measured_alone"].null_count < len(self.layers)
-        columns = ("predicted_alone", "measured_alone") if is_alone else ("predicted", "measured")
-        names = self.layers["layer"].to_pylist()
-        rows = zip(names, *(self.layers[column].to_pylist() for column in columns), strict=True)
-        found = {
-            name: measured / predicted
-            for name, predicted, measured in rows
-            if measured is not None and measured > 0 and predicted > 0
-        }
-        damage = dict(zip(names, self.layers["predicted_alone"].to_pylist(), strict=True))
-        total = sum(damage[name] * factor for name, factor in found.items())
+        rows = self.layers.to_pylist()
+        suffix = "_alone" if self.is_alone else ""
+        known = [row for row in rows if (row[f"measured{suffix}"] or 0) > 0 and row[f"predicted{suffix}"] > 0]
+        if not known:
+            return {}
+        logs = np.log([row[f"measured{suffix}"] / row[f"predicted{suffix}"] for row in known])
+        if self.is_alone:
+            noise = np.array([(row["stderr_alone"] or np.inf) / row["measured_alone"] for row in known]) ** 2
+            logs = _shrunk(logs, noise)
+        found = {row["layer"]: float(value) for row, value in zip(known, np.exp(logs), strict=True)}
+        total = sum(row["predicted_alone"] * found[row["layer"]] for row in known)
         # Where inputs were rounded too, the error is not the weights' alone.
         common = self.error / total if total > 0 and self.error > 0 and self.activations == "none" else 1.0
         return {name: factor * common for name, factor in found.items()}
@@ -142,7 +151,7 @@ class Comparison:
             f"Layers' own outputs: rank correlation of predicted with measured {self.rank_correlation:.3f} over "
             f"{len(self.layers)} layers",
         ]
-        if self.layers["measured_alone"].null_count < len(self.layers):
+        if self.is_alone:
             lines.append(f"One layer at a time: rank correlation {self.rank_correlation_alone:.3f}")
         if self.activations != "none":
             lines.append(f"Activations: {self.activations}")
@@ -163,6 +172,17 @@ class Comparison:
         rows = zip(*(self.layers[column].to_pylist() for column in columns), strict=True)
         known = np.array([row for row in rows if None not in row], np.float64).reshape(-1, len(columns))
         return tuple(known.T)
+
+
+def _shrunk(values: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values drawn towards their median, each by its own variance beside that which the values have without noise."""
+    middle = float(np.median(values))
+    if not np.isfinite(noise).any():
+        return np.full_like(values, middle)
+    spread = max(float(np.square(values - middle).mean() - noise[np.isfinite(noise)].mean()), 0.0)
+    with np.errstate(invalid="ignore"):  # neither spread nor noise
+        part = np.nan_to_num(spread / (spread + noise), nan=1.0)
+    return middle + part * (values - middle)
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
