@@ -90,7 +90,7 @@ class Outlook:
         """The present plan."""
         with self._lock:
             tuning = self._history.present
-        return self._study.plan(tuning)
+        return self._study.plan(tuning, self._totals(tuning))
 
     @property
     def totals(self) -> Totals:
@@ -132,7 +132,7 @@ class Outlook:
     @property
     def menu(self) -> NDArray[np.int64]:
         """Rows in `options` of what `set_bits` gives each layer at 2, 3, … 8 bits, and of what `keep` does."""
-        return self._study.menu()
+        return self._study.menu
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:

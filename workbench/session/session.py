@@ -302,7 +302,7 @@ class Session(Outlook):
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         with self._lock:
             tuning = self._history.present
-        shown = self._study, self._study.plan(tuning), self._study.totals(tuning)
+        shown = self._study, tuning, self._totals(tuning)
         return {"text/plain": text_table(*shown), "text/html": html_table(*shown)}
 
     # ---- behind it ----------------------------------------------------------------------------------------
