@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -46,12 +47,12 @@ class Traffic:
     """What went between a page and the kernels, and what the page complained of."""
 
     comm: list[tuple[float, str, str]] = field(default_factory=list)
-    """Time, ``"sent"`` or ``"received"``, and the type of each comm message."""
+    """Time, ``"sent"`` or ``"received"``, and the type of each comm message of a widget."""
     faults: list[str] = field(default_factory=list)
 
-    def since(self, moment: float) -> int:
-        """Comm messages after a moment of `time.monotonic`."""
-        return sum(when >= moment for when, _, _ in self.comm)
+    def since(self, moment: float, *ways: str) -> int:
+        """Comm messages after a moment of `time.monotonic`; of both ways unless some are named."""
+        return sum(when >= moment and (not ways or way in ways) for when, way, _ in self.comm)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -116,6 +117,18 @@ def wait_for(address: str, server: subprocess.Popen[Any], log: Path) -> None:
             return
 
 
+def message_type(payload: bytes) -> str:
+    """The type that a message's header states.
+
+    References
+    ----------
+    Jupyter server's kernel websocket protocol ``v1.kernel.websocket.jupyter.org``: a count, so many offsets of 64 bits,
+    and the parts: channel, header, parent header, metadata, content, buffers.
+    """
+    start, end = struct.unpack_from("<2Q", payload, 16)
+    return str(json.loads(payload[start:end])["msg_type"])
+
+
 def notebook(cells: Sequence[str]) -> dict[str, Any]:
     """A notebook of code cells."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -177,10 +190,10 @@ class Desk:
 
         def note(way: str) -> Any:
             def noted(payload: str | bytes) -> None:
-                head = payload[:4000] if isinstance(payload, bytes) else payload[:4000].encode()
-                for kind in ("comm_open", "comm_msg", "comm_close"):
-                    if f'"msg_type": "{kind}"'.encode() in head or f'"msg_type":"{kind}"'.encode() in head:
-                        self.traffic.comm.append((time.monotonic(), way, kind))
+                assert isinstance(payload, bytes), "JupyterLab speaks Jupyter's binary protocol"
+                kind = message_type(payload)
+                if kind.startswith("comm_"):
+                    self.traffic.comm.append((time.monotonic(), way, kind))
 
             return noted
 
@@ -343,9 +356,13 @@ class Desk:
 
     def button(self, name: str) -> Locator:
         """A button of the toolbar."""
-        return self.page.locator(".aq-toolbar").get_by_role(
-            "button", name=name
-        )  # an icon is part of the name
+        return self.page.locator(".aq-toolbar").get_by_role("button", name=name)
+
+    def solve_for(self, size: str) -> None:
+        """Write a size into the toolbar, and Enter."""
+        field = self.page.get_by_label("size to solve for")
+        field.fill(size)
+        field.press("Enter")
 
     def close(self) -> None:
         """Leave the page, and end its kernel."""

@@ -101,14 +101,26 @@ def agree(desk: Desk) -> None:
 
 
 def strip(desk: Desk, role: str) -> Any:
-    return desk.page.locator(f'.aq-strip [role="{role}"]')
+    return desk.page.locator(f'.aq-strip[role="{role}"]')
 
 
-def click_point(page: Page, chart: int, trace: int, point: int) -> None:
+def drag_budget(page: Page, part: float) -> None:
+    """Drag the budget to a part of its range, and hold it there."""
+    box = page.locator(".aq-budget").bounding_box()
+    assert box
+    at = float(page.locator(".aq-budget").evaluate("one => (one.value - one.min) / (one.max - one.min)"))
+    middle = box["y"] + box["height"] / 2
+    # The handle, 16 pixels wide, stays within the box.
+    page.mouse.move(box["x"] + 8 + at * (box["width"] - 16), middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 8 + part * (box["width"] - 16), middle, steps=5)
+
+
+def click_point(page: Page, chart: str, trace: int, point: int) -> None:
     """Click a mark of a figure."""
     place = page.evaluate(
         """([chart, trace, point]) => {
-            const figure = document.querySelectorAll(".aq-chart")[chart];
+            const figure = document.querySelector(chart);
             figure.scrollIntoView({ block: "center" });
             const { x, y, xaxis = "x", yaxis = "y" } = figure._fullData[trace];
             const across = figure._fullLayout[xaxis.replace("x", "xaxis")];
@@ -168,39 +180,39 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     # Undo, in the toolbar.
     version = int(desk.ask("s.version"))
     desk.button("Undo").click()
+    assert "3" not in desk.bits().values(), "at once: what it takes back is known"
     expect(desk.table).to_have_attribute("data-version", str(version + 1))
     agree(desk)
     assert "3" not in desk.bits().values()
 
     # The budget, by the slider and in writing.
-    handle = page.locator(".aq-toolbar .noUi-handle").bounding_box()
-    assert handle
-    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(handle["x"] + 60, handle["y"] + 8, steps=4)
+    shown = desk.total("nbytes"), desk.bits()
+    drag_budget(page, 0.35)
+    page.wait_for_function(
+        "shown => document.querySelector('[data-total=nbytes] b').textContent !== shown", arg=shown[0]
+    )
+    assert desk.bits() != shown[1], "the plan follows the hand"
+    assert int(desk.ask("s.version")) == version + 1, "the kernel was not asked"
     page.mouse.up()
     expect(page.locator(".aq-script")).to_have_attribute("data-last", re.compile(r"s\.solve\(\d+\)"))
     agree(desk)
-    size = page.get_by_placeholder("2.5 GB")
-    size.fill("2 MB")
-    size.press("Enter")
+    desk.solve_for("2 MB")
     expect(page.locator(".aq-script")).to_have_attribute("data-last", "s.solve('2 MB')")
     agree(desk)
     solved = desk.total("nbytes")
     assert 1.99 < float(solved.removesuffix(" MB")) <= 2
 
     # What cannot be done is said, with the way out, and changes nothing.
-    size.fill("20 parsecs")
-    size.press("Enter")
+    desk.solve_for("20 parsecs")
     expect(strip(desk, "alert")).to_contain_text("write it as 2.5GB")
     assert desk.total("nbytes") == solved
     agree(desk)
-    page.get_by_title("Dismiss the message").click()
+    page.get_by_label("dismiss").click()
     expect(strip(desk, "alert")).to_be_hidden()
 
     # A mark in a figure is a layer of the table.
     page.wait_for_timeout(600)  # the figures follow the edits after a pause
-    click_point(page, 3, 0, 1)
+    click_point(page, ".aq-figures figure:nth-child(2) .aq-chart", 0, 1)
     expect(page.locator('.aq-row[aria-selected="true"]')).to_have_count(1)
     chosen = page.locator('.aq-row[aria-selected="true"] [data-key="name"]').get_attribute("title")
     assert chosen in names
@@ -210,9 +222,9 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     desk.ask(f"exec({SLOW!r})")
     desk.button("Export …").click()
     expect(page.locator(".aq-toolbar").get_by_text("at most 1,99")).to_be_visible()
-    page.get_by_role("textbox", name="folder").fill("small")
-    page.get_by_role("textbox", name="folder").press("Enter")
-    desk.button("Write").click()
+    folder = page.get_by_role("textbox", name="folder")
+    folder.fill("small")
+    folder.press("Enter")
     expect(page.locator(".aq-jobs")).to_contain_text("export to small")
     page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
     expect(strip(desk, "status")).to_contain_text("was cancelled; nothing was left", timeout=PATIENCE)
@@ -258,7 +270,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     # A kernel that was restarted knows nothing of the table: it says so.
     page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     expect(desk.table).to_have_attribute("data-connection", "gone", timeout=PATIENCE)
-    expect(page.locator('.aq-table [role="alert"]')).to_contain_text("Run its cell again")
+    expect(strip(desk, "alert")).to_contain_text("Run its cell again")
 
 
 def wb_path(name: str) -> Path:
@@ -299,9 +311,13 @@ def test_a_cell_that_computes_hinders_nobody(open_desk: Callable[..., Desk], lab
     expect(page.locator('[data-total="nbytes"] b')).not_to_have_text(before)
     expect(desk.table).to_have_attribute("data-version", "1", timeout=3000)
     desk.settle()
-    page.get_by_placeholder("2.5 GB").fill("2.2 MB")
-    page.get_by_placeholder("2.5 GB").press("Enter")
+    desk.solve_for("2.2 MB")
     expect(desk.table).to_have_attribute("data-version", "2", timeout=3000)
+    shown = desk.total("nbytes")
+    drag_budget(page, 0.6)
+    expect(page.locator('[data-total="nbytes"] b')).not_to_have_text(shown)
+    page.mouse.up()
+    expect(desk.table).to_have_attribute("data-version", "3", timeout=3000)
     desk.button("Export …").click()
     desk.button("Write").click()
     expect(page.locator(".aq-jobs")).to_contain_text("export to export")
@@ -332,8 +348,7 @@ def test_it_looks_as_it_should(
     desk.choose(3)
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("3")
-    page.get_by_placeholder("2.5 GB").fill("1 kB")
-    page.get_by_placeholder("2.5 GB").press("Enter")
+    desk.solve_for("1 kB")
     expect(strip(desk, "alert")).to_be_visible()
     desk.button("Export …").click()
     desk.wait_for_charts(5)

@@ -15,6 +15,9 @@ from workbench.session import Session
 OUTSIDE = -1
 """Where layers outside the blocks stand."""
 
+CROWD = 300
+"""Of more layers the marks are small."""
+
 
 def entropy_along_depth(session: Session, *, template: str = "simple_white") -> go.Figure:
     """The normalised entropy Ĥ of each layer and the thermodynamic entropy S of its width, along depth.
@@ -41,6 +44,9 @@ def entropy_along_depth(session: Session, *, template: str = "simple_white") -> 
     for row, block in zip(layers, blocks, strict=True):
         place[row["name"]] = block + 0.8 * ((seen[block] + 0.5) / counts[block] - 0.5)
         seen[block] += 1
+    # Of many marks a page draws those without an edge in half the time.
+    is_crowded = len(layers) > CROWD
+    look = {"size": 5 if is_crowded else 9, "line": {"width": 0 if is_crowded else 1, "color": "#333333"}}
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for bits in sorted(set(width.values())):
         shown = [row for row in layers if width[row["name"]] == bits]
@@ -59,12 +65,7 @@ def entropy_along_depth(session: Session, *, template: str = "simple_white") -> 
                 legendgroup=str(bits),
                 showlegend=subplot == 1,
                 mode="markers",
-                marker={
-                    "color": colour_of(bits),
-                    "symbol": symbol_of(bits),
-                    "size": 9,
-                    "line": {"width": 1, "color": "#333333"},
-                },
+                marker={"color": colour_of(bits), "symbol": symbol_of(bits), **look},
                 customdata=np.array([[escape(row["name"]), row["role"]] for row in shown], object),
                 hovertemplate="%{customdata[0]}<br>%{customdata[1]}, " + title,
                 row=subplot,

@@ -74,6 +74,7 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
         mode="markers+text",
         text=["you are here"],
         textposition="top right",
+        cliponaxis=False,
         marker={"color": "black", "symbol": "circle-open", "size": 24, "line": {"width": 2}},
         customdata=[[totals.nbytes / 1e6, totals.gap]],
         hovertemplate="%{x:.3f} bits a weight, payload %{customdata[0]:,.3f} MB<br>ΣD %{y:.4g}, "

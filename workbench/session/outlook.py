@@ -24,7 +24,7 @@ from workbench.session.over_time import damage_by_group
 from workbench.session.present import present_table
 from workbench.session.study import Patterns, Study
 from workbench.session.values import Snapshot, Totals
-from workbench.thermo import CostTable, Pricing
+from workbench.thermo import CostTable, Front, Pricing, trace
 from workbench.work import ProgressCallback
 
 Reopen = Callable[[str, ProgressCallback | None, threading.Event | None], Study]
@@ -79,6 +79,16 @@ class Outlook:
     def costs(self) -> CostTable:
         """Bytes and distortion of every option of every layer."""
         return self._study.costs
+
+    @property
+    def front(self) -> Front:
+        """The front of best plans without locks or other limits; a row of it is a layer."""
+        return trace(self._study.costs)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Row of each layer's first option in `options`, [layers]."""
+        return self._study.starts
 
     @property
     def version(self) -> int:
