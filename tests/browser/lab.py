@@ -1,4 +1,4 @@
-"""A real JupyterLab for tests and benchmarks: its server, and a page with one notebook."""
+"""A real JupyterLab, or Notebook 7, for tests and benchmarks: its server, and a page with one notebook."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Lab:
     """Where its notebooks are."""
     server: int
     """Its process."""
+    application: str
+    """``"jupyterlab"`` or ``"notebook"``."""
 
 
 @dataclass
@@ -75,8 +77,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Lab]:
-    """A JupyterLab with all its files in a folder, until the block ends."""
+def started(folder: Path, application: str = "jupyterlab") -> Iterator[Lab]:
+    """A JupyterLab, or a Notebook 7, with all its files in a folder, until the block ends."""
     root = folder / "notebooks"
     root.mkdir(parents=True)
     settings = folder / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
@@ -85,10 +87,11 @@ def started(folder: Path) -> Iterator[Lab]:
         json.dumps({"fetchNews": "false", "checkForUpdates": False})
     )
     token, port = secrets.token_hex(16), free_port()
+    name = {"jupyterlab": "LabApp", "notebook": "JupyterNotebookApp"}[application]
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=",
+        sys.executable, "-m", application, "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
+        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}", f"--{name}.expose_app_in_browser=True",
+        f"--{name}.check_for_updates_class=jupyterlab.NeverCheckForUpdate", f"--{name}.news_url=",
     ]  # fmt: skip
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
@@ -97,7 +100,7 @@ def started(folder: Path) -> Iterator[Lab]:
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(f"{address}/api?token={token}", server, folder / "server.log")
-        yield Lab(address, token, root, server.pid)
+        yield Lab(address, token, root, server.pid, application)
     finally:
         server.terminate()
         server.wait(20)
@@ -172,13 +175,13 @@ class Desk:
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.traffic.faults.append(str(error)))
         self.page.on("websocket", self._listen)
-        workspace = f"{lab.address}/lab/workspaces/w{secrets.token_hex(4)}"
-        self.address = f"{workspace}/tree/{name}?token={lab.token}"
+        workspace = f"lab/workspaces/w{secrets.token_hex(4)}/tree"
+        place = {"jupyterlab": workspace, "notebook": "notebooks"}[lab.application]
+        self.address = f"{lab.address}/{place}/{name}?token={lab.token}"
         self.page.goto(self.address)
         self.wait_until_idle()
-        self.page.evaluate(
-            "window.jupyterapp.shell.collapseLeft(); window.jupyterapp.shell.collapseRight?.();"
-        )
+        for side in ("Left", "Right"):
+            self.page.evaluate(f"window.jupyterapp.shell.collapse{side}?.()")
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not any(part in message.text for part in HARMLESS):
@@ -353,6 +356,21 @@ class Desk:
     def settle(self) -> None:
         """Wait until the kernel has answered all edits."""
         expect(self.table).to_have_attribute("data-pending", "0", timeout=PATIENCE)
+
+    def agree(self) -> None:
+        """Assert that the page shows the kernel's plan."""
+        self.settle()
+        plan = json.loads(
+            self.ask("__import__('json').dumps({n: o.bits for n, o in s.plan.choices.items()})").strip("'")
+        )
+        shown = self.bits()
+        assert shown
+        assert shown == {name: str(plan[name]) for name in shown}
+        assert self.total("nbytes") == f"{int(self.ask('s.totals.nbytes')) / 1e6:.3f} MB"
+
+    def told(self, role: str) -> Locator:
+        """The panel's message: an ``"alert"`` or a ``"status"``."""
+        return self.page.locator(f'.aq-strip[role="{role}"]')
 
     def button(self, name: str) -> Locator:
         """A button of the toolbar."""

@@ -10,20 +10,19 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench.cli.serving import copy_quickstart
 
-from .lab import PATIENCE, Desk, Lab, notebook, started
+from .lab import PATIENCE, Desk, Lab
 
 SLOW = """
 import time, workbench.work
@@ -35,30 +34,6 @@ def slow(self, amount):
 workbench.work.Progress.advance = slow
 """
 QUICK = "workbench.work.Progress.advance = workbench.work.quick"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with started(tmp_path_factory.mktemp("lab")) as server:
-        yield server
-
-
-@pytest.fixture
-def open_desk(browser: Browser, lab: Lab) -> Iterator[Callable[..., Desk]]:
-    """Open a notebook; no error may reach the page's console."""
-    desks = []
-
-    def open_it(name: str, cells: list[str] | dict[str, Any], **settings: Any) -> Desk:
-        document = cells if isinstance(cells, dict) else notebook(cells)
-        (lab.folder / name).write_text(json.dumps(document))
-        desks.append(Desk(browser, lab, name, **settings))
-        return desks[-1]
-
-    yield open_it
-    faults = [fault for desk in desks for fault in desk.traffic.faults]
-    for desk in desks:
-        desk.close()
-    assert faults == []
 
 
 @pytest.fixture(scope="module")
@@ -86,22 +61,6 @@ def many_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"_class_name": "DiTTransformer2DModel"}))
     return folder
-
-
-def agree(desk: Desk) -> None:
-    """Assert that the page shows the kernel's plan."""
-    desk.settle()
-    plan = json.loads(
-        desk.ask("__import__('json').dumps({n: o.bits for n, o in s.plan.choices.items()})").strip("'")
-    )
-    shown = desk.bits()
-    assert shown
-    assert shown == {name: str(plan[name]) for name in shown}
-    assert desk.total("nbytes") == f"{int(desk.ask('s.totals.nbytes')) / 1e6:.3f} MB"
-
-
-def strip(desk: Desk, role: str) -> Any:
-    return desk.page.locator(f'.aq-strip[role="{role}"]')
 
 
 def drag_budget(page: Page, part: float) -> None:
@@ -146,7 +105,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     desk.run(code[0])
     desk.wait_for_table()
     desk.wait_for_charts()
-    agree(desk)
+    desk.agree()
 
     # Bits of several rows by keyboard.
     before = desk.total("nbytes")
@@ -156,7 +115,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("6")
     expect(page.locator('[data-total="nbytes"] b')).not_to_have_text(before)
-    agree(desk)
+    desk.agree()
     assert [name for name, bits in desk.bits().items() if bits == "6"] == names[2:5]
     expect(page.locator(".aq-script")).to_have_attribute("data-last", re.compile(r"s\.set_bits\(\[.*\], 6\)"))
 
@@ -171,7 +130,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     page.keyboard.press("Enter")
     page.keyboard.press("Control+a")
     page.get_by_label("3 bits").click()
-    agree(desk)
+    desk.agree()
     assert set(desk.bits().values()) == {"3"}
     page.keyboard.press("/")
     page.keyboard.press("Escape")
@@ -182,7 +141,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     desk.button("Undo").click()
     assert "3" not in desk.bits().values(), "at once: what it takes back is known"
     expect(desk.table).to_have_attribute("data-version", str(version + 1))
-    agree(desk)
+    desk.agree()
     assert "3" not in desk.bits().values()
 
     # The budget, by the slider and in writing.
@@ -195,20 +154,20 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     assert int(desk.ask("s.version")) == version + 1, "the kernel was not asked"
     page.mouse.up()
     expect(page.locator(".aq-script")).to_have_attribute("data-last", re.compile(r"s\.solve\(\d+\)"))
-    agree(desk)
+    desk.agree()
     desk.solve_for("2 MB")
     expect(page.locator(".aq-script")).to_have_attribute("data-last", "s.solve('2 MB')")
-    agree(desk)
+    desk.agree()
     solved = desk.total("nbytes")
     assert 1.99 < float(solved.removesuffix(" MB")) <= 2
 
     # What cannot be done is said, with the way out, and changes nothing.
     desk.solve_for("20 parsecs")
-    expect(strip(desk, "alert")).to_contain_text("write it as 2.5GB")
+    expect(desk.told("alert")).to_contain_text("write it as 2.5GB")
     assert desk.total("nbytes") == solved
-    agree(desk)
+    desk.agree()
     page.get_by_label("dismiss").click()
-    expect(strip(desk, "alert")).to_be_hidden()
+    expect(desk.told("alert")).to_be_hidden()
 
     # A mark in a figure is a layer of the table.
     page.wait_for_timeout(600)  # the figures follow the edits after a pause
@@ -227,12 +186,12 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     folder.press("Enter")
     expect(page.locator(".aq-jobs")).to_contain_text("export to small")
     page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
-    expect(strip(desk, "status")).to_contain_text("was cancelled; nothing was left", timeout=PATIENCE)
+    expect(desk.told("status")).to_contain_text("was cancelled; nothing was left", timeout=PATIENCE)
     assert not [path for path in lab.folder.iterdir() if "small" in path.name]
     desk.ask(f"exec({QUICK!r})")
     desk.button("Export …").click()
     desk.button("Write").click()
-    expect(strip(desk, "status")).to_contain_text("read back and compared", timeout=PATIENCE)
+    expect(desk.told("status")).to_contain_text("read back and compared", timeout=PATIENCE)
     exported = wb.load(lab.folder / "small")
     written = {name: str(option.bits) for name, option in exported.plan.choices.items()}
     assert desk.bits().items() <= written.items(), "the rows in sight are what was exported"
@@ -251,17 +210,17 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     desk.reload()
     desk.wait_for_charts()
     assert desk.bits().items() <= written.items()
-    agree(desk)
+    desk.agree()
     desk.choose(1)
     page.keyboard.press("8")
-    agree(desk)
+    desk.agree()
     assert desk.bits()[names[1]] == "8"
 
     # The rest of the notebook.
     for place in code[1:]:
         desk.run(place)
     assert "verified: True" in desk.output(code[5 - 1])
-    agree(desk)
+    desk.agree()
     desk.save()
     text = stored.read_text()
     assert len(text) < 300_000
@@ -270,7 +229,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
     # A kernel that was restarted knows nothing of the table: it says so.
     page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     expect(desk.table).to_have_attribute("data-connection", "gone", timeout=PATIENCE)
-    expect(strip(desk, "alert")).to_contain_text("Run its cell again")
+    expect(desk.told("alert")).to_contain_text("Run its cell again")
 
 
 def wb_path(name: str) -> Path:
@@ -322,10 +281,10 @@ def test_a_cell_that_computes_hinders_nobody(open_desk: Callable[..., Desk], lab
     desk.button("Write").click()
     expect(page.locator(".aq-jobs")).to_contain_text("export to export")
     page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
-    expect(strip(desk, "status")).to_contain_text("was cancelled", timeout=PATIENCE)
+    expect(desk.told("status")).to_contain_text("was cancelled", timeout=PATIENCE)
     assert busy(), "all of that while the cell computed"
     desk.interrupt()
-    agree(desk)
+    desk.agree()
     assert not (lab.folder / "export").exists()
 
 
@@ -349,7 +308,7 @@ def test_it_looks_as_it_should(
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("3")
     desk.solve_for("1 kB")
-    expect(strip(desk, "alert")).to_be_visible()
+    expect(desk.told("alert")).to_be_visible()
     desk.button("Export …").click()
     desk.wait_for_charts(5)
     page.wait_for_timeout(1500)

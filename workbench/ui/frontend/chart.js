@@ -69,7 +69,7 @@ function marked(data, layout, chosen) {
     }
     if (!Array.isArray(trace.customdata)) return trace;
     const selectedpoints = trace.customdata.flatMap((custom, index) => (names.has(layerOf(custom)) ? [index] : []));
-    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.35 } } };
+    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.45 } } };
   });
   return { data: traces, layout: { ...layout, shapes } };
 }
