@@ -110,6 +110,19 @@ ANSWERED = """() => new Promise((resolve, reject) => {
     look();
 })"""
 
+QUIET = """() => new Promise((resolve) => {
+    const charts = () => [...document.querySelectorAll(".aq-chart")].map((one) => one.dataset.drawn).join();
+    let [known, since] = [charts(), performance.now()];
+    const look = () => {
+        const now = charts();
+        if (now !== known) [known, since] = [now, performance.now()];
+        if (performance.now() - since > 1200) resolve();
+        else setTimeout(look, 50);
+    };
+    look();
+})"""
+"""The figures have followed."""
+
 SCROLL = """async () => {
     const grid = document.querySelector(".aq-grid");
     const frames = 120;
@@ -158,7 +171,7 @@ def run(desk: Desk) -> dict[str, float]:
     def shown(act: str, value: object = None) -> float:
         took = float(page.evaluate(SHOWN, [size, act, value]))
         page.evaluate(ANSWERED)
-        page.wait_for_timeout(700)  # the figures follow
+        page.evaluate(QUIET)
         return took
 
     def edited(key: str) -> tuple[float, float]:
@@ -171,7 +184,7 @@ def run(desk: Desk) -> dict[str, float]:
             }}""",
             [size, "key", {"key": key}],
         )
-        page.wait_for_timeout(700)
+        page.evaluate(QUIET)
         return took, answer
 
     desk.choose(3)

@@ -26,6 +26,7 @@ PATIENCE = 60_000
 HARMLESS = (
     "preload",  # the browser's advice about the server's own fonts
     "ResizeObserver loop",
+    "(reading 'schema')",  # Notebook 7 itself, before it has read its settings
 )
 """Parts of console messages that say nothing of the panel."""
 
@@ -87,12 +88,16 @@ def started(folder: Path, application: str = "jupyterlab") -> Iterator[Lab]:
         json.dumps({"fetchNews": "false", "checkForUpdates": False})
     )
     token, port = secrets.token_hex(16), free_port()
-    name = {"jupyterlab": "LabApp", "notebook": "JupyterNotebookApp"}[application]
     command = [
         sys.executable, "-m", application, "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}", f"--{name}.expose_app_in_browser=True",
-        f"--{name}.check_for_updates_class=jupyterlab.NeverCheckForUpdate", f"--{name}.news_url=",
+        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}",
     ]  # fmt: skip
+    if application == "jupyterlab":
+        command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url="]
+    # The option of this name is not heard by Notebook 7.
+    page = folder / "jupyter_config_dir" / "labconfig"
+    page.mkdir(parents=True)
+    (page / "page_config.json").write_text(json.dumps({"exposeAppInBrowser": True}))
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
             command, env=environment(folder), stdout=log, stderr=subprocess.STDOUT, cwd=folder
@@ -173,7 +178,7 @@ class Desk:
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.traffic.faults.append(str(error)))
+        self.page.on("pageerror", lambda error: self._note(str(error)))
         self.page.on("websocket", self._listen)
         workspace = f"lab/workspaces/w{secrets.token_hex(4)}/tree"
         place = {"jupyterlab": workspace, "notebook": "notebooks"}[lab.application]
@@ -184,8 +189,12 @@ class Desk:
             self.page.evaluate(f"window.jupyterapp.shell.collapse{side}?.()")
 
     def _hear(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(part in message.text for part in HARMLESS):
-            self.traffic.faults.append(message.text)
+        if message.type == "error":
+            self._note(message.text)
+
+    def _note(self, fault: str) -> None:
+        if not any(part in fault for part in HARMLESS):
+            self.traffic.faults.append(fault)
 
     def _listen(self, socket: WebSocket) -> None:
         if "/channels" not in socket.url:

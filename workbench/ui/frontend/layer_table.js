@@ -5,7 +5,7 @@ import { columnsOf, element } from "./columns.js";
 import { Connection } from "./connection.js";
 import { whole } from "./format.js";
 import { Grid } from "./grid.js";
-import { keyOf, staysInside } from "./keys.js";
+import { KEY, keepKeys, keyOf } from "./keys.js";
 import { Menu } from "./menu.js";
 import { ordered } from "./order.js";
 import { unpack } from "./packing.js";
@@ -88,8 +88,8 @@ export class Table {
     this.follows = Object.entries(follow).map(([name, act]) => [`change:${name}`, act]);
     for (const [event, act] of this.follows) this.model.on(event, act);
     this.unfollowTheme = followTheme(this.root);
-    this.root.addEventListener("keydown", (event) => staysInside(event) && event.stopPropagation());
-    this.grid.root.addEventListener("keydown", (event) => this.key(event));
+    this.freeKeys = keepKeys(this.root);
+    this.grid.root.addEventListener(KEY, (event) => this.key(event));
     this.grid.root.addEventListener("copy", (event) => {
       const names = this.subject.map((row) => this.plan.names[row]);
       event.clipboardData.setData("text/plain", names.join("\n"));
@@ -114,6 +114,7 @@ export class Table {
   close() {
     for (const [event, act] of this.follows) this.model.off(event, act);
     this.unfollowTheme();
+    this.freeKeys();
     this.connection.close();
     this.grid.close();
     clearTimeout(this.telling);

@@ -3,7 +3,7 @@
 import { Chart } from "./chart.js";
 import { element } from "./columns.js";
 import { JobBar, ScriptLine } from "./foot.js";
-import { keyOf, staysInside } from "./keys.js";
+import { KEY, keepKeys, keyOf } from "./keys.js";
 import { unpack } from "./packing.js";
 import { Steps } from "./steps.js";
 import { Table } from "./layer_table.js";
@@ -57,7 +57,8 @@ class Panel {
       act();
     }
     this.unfollowTheme = followTheme(this.root, () => this.allCharts.forEach((chart) => chart.later()));
-    this.root.addEventListener("keydown", (event) => this.key(event));
+    this.root.addEventListener(KEY, (event) => this.key(event));
+    this.freeKeys = keepKeys(this.root);
   }
 
   makeCharts(header) {
@@ -89,8 +90,7 @@ class Panel {
   // ---- what happens -------------------------------------------------------------------------------------------
 
   key(event) {
-    if (staysInside(event)) event.stopPropagation();
-    const found = event.target.tagName === "INPUT" ? null : keyOf(event);
+    const found = keyOf(event);
     if (event.defaultPrevented || !["undo", "redo"].includes(found?.action)) return;
     event.preventDefault();
     event.stopPropagation();
@@ -163,6 +163,7 @@ class Panel {
   close() {
     for (const [event, act] of this.follows) this.model.off(event, act);
     this.unfollowTheme();
+    this.freeKeys();
     for (const chart of this.allCharts) chart.close();
     this.table.close();
   }

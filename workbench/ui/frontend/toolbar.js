@@ -3,6 +3,7 @@
 import { button } from "./bars.js";
 import { element } from "./columns.js";
 import { significant, size, whole } from "./format.js";
+import { KEY } from "./keys.js";
 
 let fields = 0;
 
@@ -16,7 +17,7 @@ function choice(label, groups, onChoose) {
   const made = element("select", "aq-choice", {}, ...groups);
   made.setAttribute("aria-label", label);
   made.addEventListener("change", () => onChoose(made.value));
-  made.addEventListener("keydown", (event) => {
+  made.addEventListener(KEY, (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || ["Tab", "Enter", " ", "Escape"].includes(event.key)) return;
     event.preventDefault();
     if (event.key.startsWith("Arrow")) made.showPicker?.();
@@ -81,11 +82,13 @@ export class Toolbar {
       if (yes && text === "Export") this.predict();
     };
     toggle.setAttribute("aria-expanded", false);
-    root.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      open(false);
-      toggle.focus();
-    });
+    for (const heard of [KEY, "keydown"]) {
+      root.addEventListener(heard, (event) => {
+        if (event.key !== "Escape") return;
+        open(false);
+        toggle.focus();
+      });
+    }
     return { root, toggle, open };
   }
 
