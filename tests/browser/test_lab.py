@@ -33,6 +33,10 @@ def slow(self, amount):
     workbench.work.quick(self, amount)
 workbench.work.Progress.advance = slow
 """
+CORNER = """(lambda front, beside: __import__("json").dumps(
+    {{name: str(s.costs.bits[row, place]) for row, (name, place) in enumerate(zip(
+        s.costs.names, front.choice_at(front.corner_within({budget} - beside))))}}
+))(s.front, s.totals.nbytes - sum(option.nbytes for option in s.plan.choices.values()))"""
 QUICK = "workbench.work.Progress.advance = workbench.work.quick"
 
 
@@ -151,6 +155,9 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab, tmp_pa
         "shown => document.querySelector('[data-total=nbytes] b').textContent !== shown", arg=shown[0]
     )
     assert desk.bits() != shown[1], "the plan follows the hand"
+    budget = page.locator(".aq-budget").evaluate("one => one.valueAsNumber")
+    corner = json.loads(desk.ask(CORNER.format(budget=budget)).strip("'"))
+    assert desk.bits().items() <= corner.items(), "it is the corner of the front that the solver begins with"
     assert int(desk.ask("s.version")) == version + 1, "the kernel was not asked"
     page.mouse.up()
     expect(page.locator(".aq-script")).to_have_attribute("data-last", re.compile(r"s\.solve\(\d+\)"))
@@ -291,12 +298,14 @@ def test_a_cell_that_computes_hinders_nobody(open_desk: Callable[..., Desk], lab
 def test_it_looks_as_it_should(
     open_desk: Callable[..., Desk], many_layers: Path, results: Path, tmp_path: Path
 ) -> None:
+    # Measured before, so that no page waits for it.
+    wb.open("zoo:digits-dit", calibration="zoo:digits-dit", cache=tmp_path).close()
     desk = open_desk(
         "looks.ipynb",
         [
             f"import workbench as wb\ns = wb.open({str(many_layers)!r}, cache={str(tmp_path)!r})\n"
             "s.lock('role:modulation', bits=6)\ns.solve(bpw=4)\ns",
-            "s.close()\ns = wb.open('zoo:digits-dit', calibration='zoo:digits-dit')\n"
+            f"s.close()\ns = wb.open('zoo:digits-dit', calibration='zoo:digits-dit', cache={str(tmp_path)!r})\n"
             "s.lock('role:modulation', bits=6)\ns.solve('2.4 MB')\ns",
         ],
     )  # fmt: skip
