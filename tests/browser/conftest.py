@@ -16,6 +16,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playw
 from workbench.ui.module import joined, style
 from workbench.ui.packing import pack
 
+from .lab import Desk, Lab, notebook, started
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 ORIGIN = "http://panel.test/"
@@ -170,3 +172,28 @@ def show(browser: Browser) -> Iterator[ShowTable]:
 def encoded(content: Any, buffers: Any) -> dict[str, Any]:
     """A message of a widget as the page takes it."""
     return {"content": content, "buffers": [base64.b64encode(bytes(one)).decode() for one in buffers or []]}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with started(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture
+def open_desk(browser: Browser, lab: Lab) -> Iterator[Callable[..., Desk]]:
+    """Open a notebook, with new cells unless they are left out; no error may reach the page's console."""
+    desks = []
+
+    def open_it(name: str, cells: list[str] | dict[str, Any] | None = None, **settings: Any) -> Desk:
+        if cells is not None:
+            document = cells if isinstance(cells, dict) else notebook(cells)
+            (lab.folder / name).write_text(json.dumps(document))
+        desks.append(Desk(browser, lab, name, **settings))
+        return desks[-1]
+
+    yield open_it
+    faults = [fault for desk in desks for fault in desk.traffic.faults]
+    for desk in desks:
+        desk.close()
+    assert faults == []

@@ -1,4 +1,4 @@
-"""A real JupyterLab for tests and benchmarks: its server, and a page with one notebook."""
+"""A real JupyterLab, or Notebook 7, for tests and benchmarks: its server, and a page with one notebook."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ PATIENCE = 60_000
 HARMLESS = (
     "preload",  # the browser's advice about the server's own fonts
     "ResizeObserver loop",
+    "(reading 'schema')",  # Notebook 7 itself, before it has read its settings
 )
 """Parts of console messages that say nothing of the panel."""
 
@@ -39,6 +41,8 @@ class Lab:
     """Where its notebooks are."""
     server: int
     """Its process."""
+    application: str
+    """``"jupyterlab"`` or ``"notebook"``."""
 
 
 @dataclass
@@ -46,12 +50,12 @@ class Traffic:
     """What went between a page and the kernels, and what the page complained of."""
 
     comm: list[tuple[float, str, str]] = field(default_factory=list)
-    """Time, ``"sent"`` or ``"received"``, and the type of each comm message."""
+    """Time, ``"sent"`` or ``"received"``, and the type of each comm message of a widget."""
     faults: list[str] = field(default_factory=list)
 
-    def since(self, moment: float) -> int:
-        """Comm messages after a moment of `time.monotonic`."""
-        return sum(when >= moment for when, _, _ in self.comm)
+    def since(self, moment: float, *ways: str) -> int:
+        """Comm messages after a moment of `time.monotonic`; of both ways unless some are named."""
+        return sum(when >= moment and (not ways or way in ways) for when, way, _ in self.comm)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -74,8 +78,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Lab]:
-    """A JupyterLab with all its files in a folder, until the block ends."""
+def started(folder: Path, application: str = "jupyterlab") -> Iterator[Lab]:
+    """A JupyterLab, or a Notebook 7, with all its files in a folder, until the block ends."""
     root = folder / "notebooks"
     root.mkdir(parents=True)
     settings = folder / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
@@ -85,10 +89,15 @@ def started(folder: Path) -> Iterator[Lab]:
     )
     token, port = secrets.token_hex(16), free_port()
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=",
+        sys.executable, "-m", application, "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
+        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}",
     ]  # fmt: skip
+    if application == "jupyterlab":
+        command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url="]
+    # The option of this name is not heard by Notebook 7.
+    page = folder / "jupyter_config_dir" / "labconfig"
+    page.mkdir(parents=True)
+    (page / "page_config.json").write_text(json.dumps({"exposeAppInBrowser": True}))
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
             command, env=environment(folder), stdout=log, stderr=subprocess.STDOUT, cwd=folder
@@ -96,7 +105,7 @@ def started(folder: Path) -> Iterator[Lab]:
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(f"{address}/api?token={token}", server, folder / "server.log")
-        yield Lab(address, token, root, server.pid)
+        yield Lab(address, token, root, server.pid, application)
     finally:
         server.terminate()
         server.wait(20)
@@ -114,6 +123,18 @@ def wait_for(address: str, server: subprocess.Popen[Any], log: Path) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def message_type(payload: bytes) -> str:
+    """The type that a message's header states.
+
+    References
+    ----------
+    Jupyter server's kernel websocket protocol ``v1.kernel.websocket.jupyter.org``: a count, so many offsets of 64 bits,
+    and the parts: channel, header, parent header, metadata, content, buffers.
+    """
+    start, end = struct.unpack_from("<2Q", payload, 16)
+    return str(json.loads(payload[start:end])["msg_type"])
 
 
 def notebook(cells: Sequence[str]) -> dict[str, Any]:
@@ -157,19 +178,23 @@ class Desk:
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.traffic.faults.append(str(error)))
+        self.page.on("pageerror", lambda error: self._note(str(error)))
         self.page.on("websocket", self._listen)
-        workspace = f"{lab.address}/lab/workspaces/w{secrets.token_hex(4)}"
-        self.address = f"{workspace}/tree/{name}?token={lab.token}"
+        workspace = f"lab/workspaces/w{secrets.token_hex(4)}/tree"
+        place = {"jupyterlab": workspace, "notebook": "notebooks"}[lab.application]
+        self.address = f"{lab.address}/{place}/{name}?token={lab.token}"
         self.page.goto(self.address)
         self.wait_until_idle()
-        self.page.evaluate(
-            "window.jupyterapp.shell.collapseLeft(); window.jupyterapp.shell.collapseRight?.();"
-        )
+        for side in ("Left", "Right"):
+            self.page.evaluate(f"window.jupyterapp.shell.collapse{side}?.()")
 
     def _hear(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(part in message.text for part in HARMLESS):
-            self.traffic.faults.append(message.text)
+        if message.type == "error":
+            self._note(message.text)
+
+    def _note(self, fault: str) -> None:
+        if not any(part in fault for part in HARMLESS):
+            self.traffic.faults.append(fault)
 
     def _listen(self, socket: WebSocket) -> None:
         if "/channels" not in socket.url:
@@ -177,10 +202,10 @@ class Desk:
 
         def note(way: str) -> Any:
             def noted(payload: str | bytes) -> None:
-                head = payload[:4000] if isinstance(payload, bytes) else payload[:4000].encode()
-                for kind in ("comm_open", "comm_msg", "comm_close"):
-                    if f'"msg_type": "{kind}"'.encode() in head or f'"msg_type":"{kind}"'.encode() in head:
-                        self.traffic.comm.append((time.monotonic(), way, kind))
+                assert isinstance(payload, bytes), "JupyterLab speaks Jupyter's binary protocol"
+                kind = message_type(payload)
+                if kind.startswith("comm_"):
+                    self.traffic.comm.append((time.monotonic(), way, kind))
 
             return noted
 
@@ -341,11 +366,30 @@ class Desk:
         """Wait until the kernel has answered all edits."""
         expect(self.table).to_have_attribute("data-pending", "0", timeout=PATIENCE)
 
+    def agree(self) -> None:
+        """Assert that the page shows the kernel's plan."""
+        self.settle()
+        plan = json.loads(
+            self.ask("__import__('json').dumps({n: o.bits for n, o in s.plan.choices.items()})").strip("'")
+        )
+        shown = self.bits()
+        assert shown
+        assert shown == {name: str(plan[name]) for name in shown}
+        assert self.total("nbytes") == f"{int(self.ask('s.totals.nbytes')) / 1e6:.3f} MB"
+
+    def told(self, role: str) -> Locator:
+        """The panel's message: an ``"alert"`` or a ``"status"``."""
+        return self.page.locator(f'.aq-strip[role="{role}"]')
+
     def button(self, name: str) -> Locator:
         """A button of the toolbar."""
-        return self.page.locator(".aq-toolbar").get_by_role(
-            "button", name=name
-        )  # an icon is part of the name
+        return self.page.locator(".aq-toolbar").get_by_role("button", name=name)
+
+    def solve_for(self, size: str) -> None:
+        """Write a size into the toolbar, and Enter."""
+        field = self.page.get_by_label("size to solve for")
+        field.fill(size)
+        field.press("Enter")
 
     def close(self) -> None:
         """Leave the page, and end its kernel."""

@@ -149,7 +149,8 @@ def test_option_costs_are_the_least_of_each_width(session: Session) -> None:
     for name, line in zip(heat.y, heat.z, strict=True):
         for bits, value in zip(heat.x, line, strict=True):
             nsr = [row["nsr"] for row in priced if row["layer"] == name and row["bits"] == int(bits)]
-            assert value is None if not nsr else 10**value == pytest.approx(min(nsr))
+            damaged = [one for one in nsr if one > 0]
+            assert (10**value == pytest.approx(min(damaged))) if damaged else np.isnan(value)
     dots = drawn(figure, "scatter")
     shown = dict(zip(dots.y, dots.x, strict=True))
     kept = {name for name, option in session.plan.choices.items() if option.is_kept}

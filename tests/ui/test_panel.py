@@ -1,20 +1,28 @@
-"""The panel without a browser: each control does what the method of its name does, and no error gets lost."""
+"""The panel without a browser: each action does what the method of its name does, and no error gets lost."""
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import workbench as wb
 from workbench.session import Session
-from workbench.ui import Panel
+from workbench.thermo import Constraints, solve, trace
+from workbench.ui import LayerTable, Panel
 from workbench.ui.display import mimebundle, panel_of
+from workbench.ui.module import FRONTEND, joined
+from workbench.ui.packing import unpack
+from workbench.ui.shown import Shown
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -35,6 +43,28 @@ def session(cache: Path) -> Iterator[Session]:
         yield digits
 
 
+class Asked:
+    """A panel whose messages are kept instead of sent."""
+
+    def __init__(self, panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.panel = panel
+        self.sent: list[dict[str, Any]] = []
+        monkeypatch.setattr(panel, "send", lambda content, buffers=None: self.sent.append(content))
+
+    def do(self, act: str, **more: Any) -> dict[str, Any]:
+        """Ask for an action as the browser does; its one answer."""
+        return self.ask(type="do", act=act, **more)
+
+    def ask(self, **message: Any) -> dict[str, Any]:
+        ack = f"a{len(self.sent)}"
+        self.panel._handle_custom_msg({**message, "id": ack}, [])
+        (answer,) = [one for one in self.sent if one.get("ack") == ack]
+        return answer
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        return [one for one in self.sent if one["type"] == kind]
+
+
 @pytest.fixture
 def panel(session: Session, tmp_path: Path) -> Iterator[Panel]:
     made = Panel(session, folder=tmp_path, confined=True)
@@ -42,114 +72,183 @@ def panel(session: Session, tmp_path: Path) -> Iterator[Panel]:
     made.close()
 
 
-def test_a_size_in_writing_and_by_the_slider(panel: Panel, session: Session) -> None:
-    panel.toolbar.size.value = "2.2 MB"
-    assert session.script[-1] == "s.solve('2.2 MB')"
+@pytest.fixture
+def asked(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(panel, monkeypatch)
+
+
+def test_each_action_is_a_method_and_a_line_of_python(asked: Asked, session: Session) -> None:
+    asked.do("solve", size="2.2 MB")
     assert session.totals.nbytes <= 2_200_000
-    panel.toolbar.budget.value = 1.9
+    asked.do("budget", nbytes=1_900_000)
     assert session.totals.nbytes <= 1_900_000
-    wait_until(lambda: abs(panel.toolbar.budget.value - session.totals.nbytes / 1e6) < 0.02)
-
-
-def test_undo_redo_locks_and_policies(panel: Panel, session: Session) -> None:
-    toolbar = panel.toolbar
-    assert toolbar.undo.disabled
-    # The controls follow when the edits pause; what they do is done at once.
-    toolbar.policy.value = "threshold"
+    asked.do("solve", bpw=4)
+    asked.do("solve", temperature=1e-7)
+    asked.do("follow", policy="threshold")
     assert session.plan.made_by["method"] == "threshold"
-    assert toolbar.policy.value == toolbar.policy.options[0], "it can be chosen again"
-    toolbar.lock.value = "modulation"
+    asked.do("lock", role="modulation")
     assert len(session.locked) == 4
-    toolbar.unlock.value = "all"
+    asked.do("unlock", role="modulation")
+    asked.do("lock", role="head")
+    last = asked.do("unlock")
     assert session.locked == ()
-    wait_until(lambda: not toolbar.undo.disabled)
-    toolbar.undo.click()
-    assert len(session.locked) == 4
-    toolbar.redo.click()
-    assert session.locked == ()
+    assert session.script == (
+        "s.solve('2.2 MB')", "s.solve(1900000)", "s.solve(bpw=4.0)", "s.solve(temperature=1e-07)",
+        "s.follow('threshold')", "s.lock('role:modulation')", "s.unlock('role:modulation')",
+        "s.lock('role:head')", "s.unlock('*')",
+    )  # fmt: skip
+    assert last["script"] == ["s.unlock('*')"]
+    assert (last["base"], last["version"]) == (8, 9)
+    assert len(asked.told("plan")) == 9, "one message for each"
 
 
-def test_what_cannot_be_done_is_shown_with_the_way_out(panel: Panel, session: Session) -> None:
+def test_below_the_end_of_the_slider_is_the_least_there_is(asked: Asked, session: Session) -> None:
+    session.solve(temperature=float("inf"))
+    least, nbytes = session.plan.choices, session.totals.nbytes
+    session.set_bits("*", 6)
+    assert "error" not in asked.do("budget", nbytes=nbytes - 500)
+    assert session.plan.choices == least
+
+
+def test_what_cannot_be_done_is_answered_with_the_way_out(asked: Asked, session: Session) -> None:
     before = session.plan
-    panel.toolbar.size.value = "20 parsecs"
-    assert "write it as 2.5GB" in panel.strip.text
-    panel.toolbar.size.value = "1 kB"
-    assert "are the least" in panel.strip.text
+    assert "write it as 2.5GB" in asked.do("solve", size="20 parsecs")["error"]
+    assert "are the least" in asked.do("solve", size="1 kB")["error"]
+    assert "understands no action" in asked.do("eval", code="1")["error"]
+    assert "understands no action" in asked.do("solve", size=[1])["error"]
+    assert "understands no message" in asked.ask(type="run")["error"]
+    assert "no policy" in asked.do("follow", policy="magic")["error"]
     assert session.plan == before
 
 
 def test_plans_are_saved_and_loaded_in_the_folder_only(
-    panel: Panel, session: Session, tmp_path: Path
+    asked: Asked, session: Session, tmp_path: Path
 ) -> None:
     session.set_bits("*attn1*", 3)
     plan = session.plan.choices
-    panel.toolbar.save.click()
+    assert "plan.yaml" in asked.do("save", path="plan.yaml")["note"]
     assert (tmp_path / "plan.yaml").is_file()
     session.set_bits("*", 8)
-    panel.toolbar.load.click()
+    assert "taken over" in asked.do("load", path="plan.yaml")["note"]
     assert session.plan.choices == plan
-    panel.toolbar.path.value = "../plan.yaml"
-    panel.toolbar.save.click()
+    assert "outside" in asked.do("save", path="../plan.yaml")["error"]
     assert not (tmp_path.parent / "plan.yaml").exists()
-    assert "plan.yaml" in panel.strip.text
+    assert "nothing.yaml" in asked.do("load", path="nothing.yaml")["error"]
 
 
-def test_an_export_says_beforehand_what_it_takes(panel: Panel, session: Session, tmp_path: Path) -> None:
-    panel.toolbar.export.value = True
-    assert f"{session.totals.nbytes:,} bytes" in panel.toolbar.ahead.value
-    panel.toolbar.folder.value = "small"
-    panel.toolbar.write.click()
-    wait_until(lambda: "read back and compared" in panel.strip.text)
+def test_an_export_says_beforehand_what_it_takes(asked: Asked, session: Session, tmp_path: Path) -> None:
+    ahead = asked.ask(type="predict")
+    assert ahead["nbytes"] == session.totals.nbytes
+    assert ahead["seconds"] > 0 < ahead["peak_bytes"]
+    asked.do("export", folder="small")
+    wait_until(lambda: "read back and compared" in asked.panel.strip.text)
     assert wb.load(tmp_path / "small").plan.choices == session.plan.choices
-    panel.toolbar.write.click()
-    wait_until(lambda: "small" in panel.strip.text and "exists" in panel.strip.text)
+    jobs = asked.told("job")
+    assert "export to small" in jobs[0]["job"]["text"]
+    assert jobs[-1]["job"] is None
+    asked.do("export", folder="small")
+    wait_until(lambda: asked.panel.strip.kind == "error")
+    assert "exists" in asked.panel.strip.text
+    state = asked.panel.get_state()["data"]["header"]
+    assert state["strip"]["text"] == asked.panel.strip.text, "a page that is loaded again shows it too"
+    asked.panel._handle_custom_msg({"type": "dismiss"}, [])
+    assert asked.panel.get_state()["data"]["header"]["strip"]["text"] == ""
 
 
-def test_another_target(panel: Panel, session: Session) -> None:
-    table = panel.table
-    panel.toolbar.target.value = "parquet"
-    wait_until(lambda: session.target.name == "parquet" and panel.table is not table)
-    wait_until(lambda: "now for parquet" in panel.strip.text)
+@pytest.mark.parametrize("view", [LayerTable, Panel])
+def test_another_target_brings_its_own_options(
+    view: type[LayerTable], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = view(session)
+    states: list[Any] = []
+    monkeypatch.setattr(table, "send_state", lambda key=None: states.append((key, table.state())))
+    session.retarget("parquet")
+    [(_, state)] = [one for one in states if one[0] == "data"]
+    arrays = unpack(state["header"]["layout"], state["blob"])
+    assert arrays["nbytes"].tolist() == session.thermodynamics["nbytes"].to_pylist()
+    table._handle_custom_msg({"type": "edit", "id": "e", "action": "bits", "rows": [3], "bits": 7}, [])
+    name = session.layers["name"][3].as_py()
+    assert session.plan.choices[name].bits == 7, "which mlx has not"
+    table.close()
+
+
+def test_the_target_is_changed_by_a_job(asked: Asked, session: Session) -> None:
+    asked.do("retarget", target="parquet")
+    wait_until(lambda: "now for parquet" in asked.panel.strip.text)
+    assert session.target.name == "parquet"
     assert session.script[-1] == "s.retarget('parquet')"
+    assert asked.panel.get_state()["data"]["header"]["target"] == "parquet"
 
 
-def test_figures_follow_the_edits_and_a_click_chooses(panel: Panel, session: Session) -> None:
-    charts = panel.charts
-    wait_until(lambda: bool(charts.heat.spec))
-    before = charts.depth.spec
+def test_figures_follow_the_edits_in_one_message(
+    panel: Panel, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(lambda: bool(panel.overview and panel.steps))
+    assert all(json.loads(panel.overview[key])["data"] for key in ("front", "depth", "heat"))
+    before, sent = panel.overview, []
+    real = panel._send
+    monkeypatch.setattr(
+        panel, "_send", lambda message, buffers=None: (sent.append(message), real(message, buffers))
+    )
+    panel.current = 4
     session.set_bits("*", 6)
-    wait_until(lambda: charts.depth.spec != before)
-    charts._to_layer({"customdata": ["proj_out_2.weight", "head"], "x": 0, "y": 0.8})
-    assert panel.table.selection == ("proj_out_2.weight",)
-    assert charts.depth.chosen == ["proj_out_2.weight"]
-    charts._to_size({"x": 4.0, "customdata": None})
-    assert session.totals.bpw <= 4.0
-    assert session.script[-1] == "s.solve(bpw=4.0)"
+    wait_until(lambda: panel.overview != before and bool(panel.closeup))
+    assert panel.closeup["layer"] == panel.names[4]
+    assert json.loads(panel.closeup["weights"])["data"]
+    assert json.loads(panel.closeup["time"])["data"]
+    updates = [set(one["state"]) - {"current"} for one in sent if one["method"] == "update"]
+    assert [one for one in updates if one] == [{"overview", "closeup"}]
+    plans = [one for one in sent if one["method"] == "custom" and one["content"]["type"] == "plan"]
+    assert len(plans) == 1
 
 
-def test_the_chosen_layer_is_looked_at(panel: Panel) -> None:
-    panel.table.current = 4
-    wait_until(lambda: bool(panel.detail.weights.spec and panel.detail.time.spec))
-    assert panel.detail.layer == panel.table.names[4]
-
-
-def test_the_script_is_told(panel: Panel, session: Session) -> None:
-    session.set_bits("*attn1*", 6)
-    wait_until(lambda: panel.script.last == "s.set_bits('*attn1*', 6)")
-    assert panel.script.whole.splitlines()[0] == "import workbench as wb"
+def test_the_steps_are_the_way_that_the_solver_begins_with(panel: Panel, session: Session) -> None:
+    wait_until(lambda: panel.steps is not None)
+    arrays = unpack(panel.steps["layout"], panel.steps["blob"])
+    layers = session.layers.num_rows
+    assert arrays["rows"][:layers].tolist() == list(range(layers))
+    costs, front = session.costs, trace(session.costs)
+    session.lock("role:modulation", bits=8)
+    locked = session.snapshot.locked
+    locks = np.where(locked, session.snapshot.rows - session.starts, -1)
+    fixed = trace(costs, Constraints(locks=locks))
+    for budget in np.linspace(fixed.nbytes[0], fixed.nbytes[-1], 6).astype(int).tolist():
+        present = session.thermodynamics["nbytes"].to_numpy()
+        at = np.arange(layers)
+        size = np.where(locked, present, arrays["nbytes"][:layers])
+        for step in range(layers, len(arrays["rows"])):
+            row = arrays["rows"][step]
+            if locked[row]:
+                continue
+            if size.sum() + arrays["nbytes"][step] - size[row] > budget:
+                break
+            size[row], at[row] = arrays["nbytes"][step], step
+        corner = fixed.choice_at(fixed.corner_within(budget))
+        expected = costs.nbytes[np.arange(layers), corner]
+        assert size.tolist() == expected.tolist()
+        damage = arrays["nsr"][at][~locked].sum()
+        assert damage == pytest.approx(costs.distortion[np.arange(layers), corner][~locked].sum())
+        best = solve(costs, Constraints(locks=locks), nbytes=budget)
+        assert best.distortion <= costs.distortion_of(corner)
+    assert len(arrays["rows"]) == layers + len(front.row)
 
 
 def test_two_panels_stay_in_step_and_a_closed_one_lets_go(session: Session, tmp_path: Path) -> None:
     one, two = Panel(session, folder=tmp_path), Panel(session, folder=tmp_path)
-    one.toolbar.size.value = "2.1 MB"
-    wait_until(lambda: two.script.last == one.script.last == "s.solve('2.1 MB')")
-    wait_until(lambda: two.toolbar.size.value == one.toolbar.size.value)
+    wait_until(lambda: bool(one.overview and two.overview))
+    before = two.overview
+    one._handle_custom_msg({"type": "do", "id": "a", "act": "solve", "size": "2.1 MB"}, [])
+    assert two._sent.version == one._sent.version == 1
+    wait_until(lambda: two.overview != before)
     one.close()
+    drawn = one.overview
     session.set_bits("*", 5)
-    wait_until(lambda: two.script.last == "s.set_bits('*', 5)")
-    assert one.script.last == "s.solve('2.1 MB')"
+    assert two._sent.version == 2
+    assert one._sent.version == 1
+    assert one.overview == drawn
     two.close()
     wait_until(lambda: not any(isinstance(thread, threading.Timer) for thread in threading.enumerate()))
+    assert not session._observers
 
 
 def test_a_session_shows_itself_as_the_panel_and_as_a_table(session: Session) -> None:
@@ -157,16 +256,57 @@ def test_a_session_shows_itself_as_the_panel_and_as_a_table(session: Session) ->
     assert "application/vnd.jupyter.widget-view+json" in shown
     assert "<table>" in shown["text/html"]
     assert "proj_out_2.weight" in shown["text/plain"]
-    assert panel_of(session) is panel_of(session)
+    first = panel_of(session)
+    assert panel_of(session) is first
+    first.close()
+    assert panel_of(session) is not first
     panel_of(session).close()
 
 
 def test_nothing_heavy_is_imported_before_it_is_shown(cache: Path) -> None:
     program = (
         "import sys, workbench as wb\n"
-        f"wb.open('zoo:digits-dit', target='mlx', calibration='zoo:digits-dit', cache={str(cache)!r})\n"
+        f"s = wb.open('zoo:digits-dit', target='mlx', calibration='zoo:digits-dit', cache={str(cache)!r})\n"
         "heavy = {'plotly', 'ipywidgets', 'anywidget', 'torch', 'IPython', 'jupyterlab'} & set(sys.modules)\n"
+        "import workbench.ui\n"
+        "heavy |= {'plotly'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_panel_is_one_module_that_asks_nobody() -> None:
+    module = joined("panel.js")
+    assert len(module.encode()) < 85_000
+    assert not re.search(r"^\s*import |\bimport\(|https?://(?!www\.w3\.org)", module, re.MULTILINE)
+    assert module.count("export ") == module.count("export default {") == 1
+    defined = re.findall(r"^(?:async )?(?:const|let|class|function) (\w+)", module, re.MULTILINE)
+    assert len(defined) == len(set(defined))
+    assert all(" as " not in line for path in FRONTEND.glob("*.js") for line in path.read_text().splitlines()
+               if line.startswith("import "))  # fmt: skip
+
+
+def test_what_a_cell_showed_before_is_closed_when_it_runs_again() -> None:
+    class View:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    shown, old, other, new = Shown(), View(), View(), View()
+    for view in (old, other, old):
+        shown.note(view)
+    shown.end_cell("one")
+    shown.note(other)
+    shown.end_cell("two")
+    shown.end_cell("three")
+    assert (old.closed, other.closed) == (0, 0)
+    shown.note(new)
+    shown.end_cell("one")
+    assert (old.closed, other.closed, new.closed) == (1, 0, 0), "another cell shows the other still"
+    shown.end_cell("two")
+    assert (old.closed, other.closed) == (1, 1)
+    shown.note(new)
+    shown.end_cell("one")
+    assert new.closed == 0, "it shows the same one again"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from workbench.figures.tables import escape, layer_axis, layers_by_depth
 from workbench.plan import KEEP
@@ -28,29 +30,29 @@ def option_costs(session: Session, *, template: str = "simple_white") -> go.Figu
         least NSR counts, and of equal ones that of fewest bytes; the dots are the present plan's widths, none where
         the layer is kept.
     """
-    layers, plan = layers_by_depth(session), session.plan
-    best: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in session.options.to_pylist():
-        if row["scheme"] != KEEP:
-            key = row["layer"], row["bits"]
-            best[key] = min(best.get(key, row), row, key=lambda one: (one["nsr"], one["nbytes"]))
-    widths = sorted({bits for _, bits in best})
-    cells = [[best.get((row["name"], bits)) for bits in widths] for row in layers]
-    names = [escape(row["name"]) for row in layers]
+    layers, now = layers_by_depth(session), session.snapshot
+    names = np.array([escape(row["name"]) for row in layers], object)
+    widths, damage, text = _best(session, [row["name"] for row in layers])
+    with np.errstate(divide="ignore"):
+        logs = np.log10(damage)
     figure = go.Figure()
     figure.add_heatmap(
         x=[str(bits) for bits in widths],
         y=names,
-        z=[[_logarithm(cell) for cell in line] for line in cells],
-        text=[[_described(cell) for cell in line] for line in cells],
+        z=np.where(np.isfinite(logs), logs, np.nan),
+        text=text,
         colorscale="Cividis",
         colorbar={"title": {"text": "log₁₀ NSR"}},
         hovertemplate="%{y}<br>%{x} bits: %{text}<extra></extra>",
     )
-    quantized = [row["name"] for row in layers if not plan.choices[row["name"]].is_kept]
+    bits, schemes = (
+        dict(zip(now.present["name"].to_pylist(), now.present[column].to_pylist(), strict=True))
+        for column in ("bits", "scheme")
+    )
+    quantized = [row["name"] for row in layers if schemes[row["name"]] != KEEP]
     figure.add_scatter(
-        x=[str(plan.choices[name].bits) for name in quantized],
-        y=[escape(name) for name in quantized],
+        x=np.array([str(bits[name]) for name in quantized], object),
+        y=np.array([escape(name) for name in quantized], object),
         name="present width",
         mode="markers",
         marker={"color": "white", "size": 7, "line": {"width": 1.5, "color": "black"}},
@@ -66,13 +68,41 @@ def option_costs(session: Session, *, template: str = "simple_white") -> go.Figu
     return figure
 
 
-def _logarithm(cell: dict[str, Any] | None) -> float | None:
-    return math.log10(cell["nsr"]) if cell and cell["nsr"] > 0 else None
+def _best(
+    session: Session, names: Sequence[str]
+) -> tuple[list[int], NDArray[np.float64], NDArray[np.object_]]:
+    """The best option of each layer at each width.
 
-
-def _described(cell: dict[str, Any] | None) -> str:
-    if cell is None:
-        return "no such option"
-    return (
-        f"NSR {cell['nsr']:.3g}, {cell['nbytes']:,} bytes ({cell['scheme']}, groups of {cell['group_size']})"
-    )
+    Returns
+    -------
+    widths : list of int
+        Those that occur, rising.
+    nsr : float64 [layers, widths]
+        NaN where there is no such option.
+    text : object [layers, widths]
+        The option in words.
+    """
+    prices = session.options
+    prices = prices.filter(pc.not_equal(prices["scheme"], KEEP))
+    row_of = {name: row for row, name in enumerate(names)}
+    coded = prices["layer"].combine_chunks().dictionary_encode()
+    row = np.array([row_of[name] for name in coded.dictionary.to_pylist()], np.int64)[
+        coded.indices.to_numpy()
+    ]
+    bits, nsr, nbytes = (prices[column].to_numpy() for column in ("bits", "nsr", "nbytes"))
+    widths, column = np.unique(bits, return_inverse=True)
+    cell = row * len(widths) + column
+    order = np.lexsort((nbytes, nsr, cell))
+    cells, first = np.unique(cell[order], return_index=True)
+    found = order[first]
+    damage = np.full(len(names) * len(widths), np.nan)
+    damage[cells] = nsr[found]
+    text = np.full(len(damage), "no such option", object)
+    best = prices.take(found)
+    columns = (best[name].to_pylist() for name in ("nsr", "nbytes", "scheme", "group_size"))
+    text[cells] = [
+        f"NSR {nsr:.3g}, {nbytes:,} bytes ({scheme}, groups of {group})"
+        for nsr, nbytes, scheme, group in zip(*columns, strict=True)
+    ]
+    shape = len(names), len(widths)
+    return widths.tolist(), damage.reshape(shape), text.reshape(shape)

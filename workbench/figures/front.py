@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
@@ -20,6 +21,9 @@ POLICIES = {
 }
 """Colour and symbol of each policy: the palette of Okabe and Ito, made for every kind of colour vision."""
 
+CORNERS = 1000
+"""Corners of the front that are drawn at most; of more, those at nearly equal distances in size."""
+
 
 def front(session: Session, policies: pa.Table | None = None, *, template: str = "simple_white") -> go.Figure:
     """Damage over size: the front of best plans, other policies, and the present plan.
@@ -35,9 +39,9 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
     Returns
     -------
     plotly.graph_objects.Figure
-        Σ D over bits per layer weight, both exact. The front is that without locks; where there are some, theirs is
-        the dashed one. A policy's mark hangs from a line whose foot is the solver's plan within the same bytes.
-        Plans without any damage have no place on a logarithmic axis and are left out.
+        Σ D over bits per layer weight, both exact, of at most `CORNERS` corners. The front is that without locks;
+        where there are some, theirs is the dashed one. A policy's mark hangs from a line whose foot is the solver's
+        plan within the same bytes. Plans without any damage have no place on a logarithmic axis and are left out.
     """
     costs, totals = costs_of(session), session.totals
     figure = go.Figure()
@@ -70,6 +74,7 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
         mode="markers+text",
         text=["you are here"],
         textposition="top right",
+        cliponaxis=False,
         marker={"color": "black", "symbol": "circle-open", "size": 24, "line": {"width": 2}},
         customdata=[[totals.nbytes / 1e6, totals.gap]],
         hovertemplate="%{x:.3f} bits a weight, payload %{customdata[0]:,.3f} MB<br>ΣD %{y:.4g}, "
@@ -91,13 +96,17 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
 
 def _add_front(figure: go.Figure, costs: CostTable, constraints: Constraints, name: str, dash: str) -> None:
     found = trace(costs, constraints)
-    damaged = found.distortion > 0
+    damaged = np.flatnonzero(found.distortion > 0)
+    if len(damaged) > CORNERS:
+        sizes = found.nbytes[damaged]
+        wanted = np.linspace(sizes[0], sizes[-1], CORNERS)
+        damaged = damaged[np.unique(np.searchsorted(sizes, wanted))]
     figure.add_scatter(
-        x=(8 * found.nbytes[damaged] / max(int(costs.params.sum()), 1)).tolist(),
-        y=found.distortion[damaged].tolist(),
+        x=8 * found.nbytes[damaged] / max(int(costs.params.sum()), 1),
+        y=found.distortion[damaged],
         name=name,
         mode="lines",
         line={"color": "#555555", "dash": dash, "width": 2},
-        customdata=(found.nbytes[damaged] / 1e6).tolist(),
+        customdata=found.nbytes[damaged] / 1e6,
         hovertemplate="%{x:.3f} bits a weight, %{customdata:,.3f} MB of layers<br>ΣD %{y:.4g}",
     )

@@ -156,7 +156,7 @@ def _heat_map(
     figure.add_heatmap(
         x=group_labels(time_aware),
         y=[escape(name) for name in names],
-        z=[[None if np.isnan(value) else float(value) for value in row] for row in values],
+        z=values,
         **heat,
     )
     ticks = [escape(name) for name in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,12 @@ from workbench.session.detail import LayerDetail, look_closely
 from workbench.session.history import History, Tuning
 from workbench.session.observers import Observers
 from workbench.session.over_time import damage_by_group
+from workbench.session.prediction import Prediction, predict
 from workbench.session.present import present_table
 from workbench.session.study import Patterns, Study
-from workbench.session.values import Snapshot, Totals
-from workbench.thermo import CostTable, Pricing
+from workbench.session.table import html_table, text_table
+from workbench.session.values import Snapshot, Totals, parse_size
+from workbench.thermo import CostTable, Front, Pricing, compare, trace
 from workbench.work import ProgressCallback
 
 Reopen = Callable[[str, ProgressCallback | None, threading.Event | None], Study]
@@ -81,6 +83,16 @@ class Outlook:
         return self._study.costs
 
     @property
+    def front(self) -> Front:
+        """The front of best plans without locks or other limits; a row of it is a layer."""
+        return trace(self._study.costs)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Row of each layer's first option in `options`, [layers]."""
+        return self._study.starts
+
+    @property
     def version(self) -> int:
         """Number of changes so far; it only grows."""
         return self._version
@@ -90,7 +102,7 @@ class Outlook:
         """The present plan."""
         with self._lock:
             tuning = self._history.present
-        return self._study.plan(tuning)
+        return self._study.plan(tuning, self._totals(tuning))
 
     @property
     def totals(self) -> Totals:
@@ -132,7 +144,7 @@ class Outlook:
     @property
     def menu(self) -> NDArray[np.int64]:
         """Rows in `options` of what `set_bits` gives each layer at 2, 3, … 8 bits, and of what `keep` does."""
-        return self._study.menu()
+        return self._study.menu
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:
@@ -225,6 +237,37 @@ class Outlook:
         """What expressions speak of, see `workbench.session.columns.layer_columns`."""
         now = self.snapshot
         return layer_columns(self.layers, now.present, now.locked)
+
+    @property
+    def script(self) -> tuple[str, ...]:
+        """All edits so far, each as the line of Python that makes it in a session called ``s``."""
+        with self._lock:
+            return tuple(self._script)
+
+    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> pa.Table:
+        """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given.
+
+        All policies, or `only` some; those that have no plan of the size among all there are raise an error.
+        """
+        with self._lock:
+            now = self._history.present
+        nbytes = self._study.costs.nbytes_of(np.array(now.choice))
+        if size is not None:
+            nbytes += parse_size(size) - self._study.totals(now).nbytes
+        return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy(), only=only)
+
+    def predict(self) -> Prediction:
+        """What exporting the present plan will take: the bytes of every file, and roughly time and memory."""
+        return predict(self.checkpoint, self.target, self.plan)
+
+    def __repr__(self) -> str:
+        return f"<Session {str(self.checkpoint.path)!r}: {len(self._study.layers)} layers, target {self.target.name}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        with self._lock:
+            tuning = self._history.present
+        shown = self._study, tuning, self._totals(tuning)
+        return {"text/plain": text_table(*shown), "text/html": html_table(*shown)}
 
     @property
     def _pricing(self) -> Pricing:

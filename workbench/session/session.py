@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
-import pyarrow as pa
 
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import read_text
@@ -21,13 +18,11 @@ from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
 from workbench.session.job import Job
 from workbench.session.outlook import Outlook
-from workbench.session.prediction import Prediction, predict
 from workbench.session.script import call
 from workbench.session.study import Patterns
-from workbench.session.table import html_table, text_table
 from workbench.session.values import Change, Totals, parse_size
 from workbench.text_file import replace_text
-from workbench.thermo import Constraints, compare
+from workbench.thermo import Constraints
 from workbench.work import ProgressCallback
 
 
@@ -175,12 +170,6 @@ class Session(Outlook):
         )
         return self.totals
 
-    @property
-    def script(self) -> tuple[str, ...]:
-        """All edits so far, each as the line of Python that makes it in a session called ``s``."""
-        with self._lock:
-            return tuple(self._script)
-
     def retarget(
         self,
         target: str,
@@ -315,23 +304,7 @@ class Session(Outlook):
         """
         replace_text(path, write_rules(self.plan, rules_format, self._study.layers, self.target))
 
-    # ---- comparing and exporting --------------------------------------------------------------------------
-
-    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> pa.Table:
-        """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given.
-
-        All policies, or `only` some; those that have no plan of the size among all there are raise an error.
-        """
-        with self._lock:
-            now = self._history.present
-        nbytes = self._study.costs.nbytes_of(np.array(now.choice))
-        if size is not None:
-            nbytes += parse_size(size) - self._study.totals(now).nbytes
-        return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy(), only=only)
-
-    def predict(self) -> Prediction:
-        """What exporting the present plan will take: the bytes of every file, and roughly time and memory."""
-        return predict(self.checkpoint, self.target, self.plan)
+    # ---- exporting, and who listens ------------------------------------------------------------------------
 
     def export(
         self,
@@ -368,15 +341,6 @@ class Session(Outlook):
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<Session {str(self.checkpoint.path)!r}: {len(self._study.layers)} layers, target {self.target.name}>"
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        with self._lock:
-            tuning = self._history.present
-        shown = self._study, self._study.plan(tuning), self._study.totals(tuning)
-        return {"text/plain": text_table(*shown), "text/html": html_table(*shown)}
 
     # ---- behind it ----------------------------------------------------------------------------------------
 

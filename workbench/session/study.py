@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.formats.rules import read_rules
-from workbench.plan import Layer, Plan
+from workbench.plan import TOTALS, Layer, Plan
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
 from workbench.session.values import Totals, parse_size, plain_values
@@ -42,7 +43,7 @@ Patterns = str | Iterable[str]
 
 
 class Study:
-    """A checkpoint, a target, and the costs of its options; nothing in it changes.
+    """A checkpoint, a target, and the costs of its options; nothing in it changes but what it remembers.
 
     Parameters
     ----------
@@ -139,13 +140,29 @@ class Study:
         """Place of the option that leaves a layer in its source dtype."""
         return next(place for place, option in enumerate(self.options[row]) if option.is_kept)
 
+    @cached_property
     def menu(self) -> IntArray:
         """Rows of the prices: what every layer gets at 2 … 8 bits, and what keeps it, [layers, 8]."""
-        places = [
-            [*(self.place(row, bits) for bits in range(2, 9)), self.place_kept(row)]
-            for row in range(len(self.layers))
+        costs = self.costs
+        layers, places = np.nonzero(costs.legal)
+        numbers, first = np.unique(costs.form[costs.legal], return_index=True)
+        examples = [self.options[layers[at]][places[at]] for at in first.tolist()]
+        forms = {
+            (one.bits, one.scheme, one.group_size): number
+            for one, number in zip(examples, numbers.tolist(), strict=True)
+        }
+        wanted = [
+            [
+                *(self.target.quantized(layer, bits, *self._wish) for bits in range(2, 9)),
+                options[self.place_kept(row)],
+            ]
+            for row, (layer, options) in enumerate(zip(self.layers, self.options, strict=True))
         ]
-        return self.starts[:, None] + np.array(places, np.int64).reshape(-1, 8)
+        form = np.array(
+            [[forms[one.bits, one.scheme, one.group_size] for one in row] for row in wanted], np.int64
+        ).reshape(-1, 8, 1)
+        found: IntArray = (costs.legal[:, None, :] & (costs.form[:, None, :] == form)).argmax(axis=2)
+        return self.starts[:, None] + found
 
     def solved(
         self,
@@ -170,9 +187,11 @@ class Study:
         )
         ahead = replace(now, made_by={"method": "solver", **plain_values(asked)}, limits=limits)
         if size is None:
+            under = self.limits_of(ahead)
             found = solve(
-                self.costs, self.limits_of(ahead), bpw=bpw, temperature=temperature, max_distortion=max_nsr
-            ).choice
+                self.costs, under, bpw=bpw, temperature=temperature, max_distortion=max_nsr,
+                front=self.priced.front(under),
+            ).choice  # fmt: skip
         elif bpw is temperature is max_nsr is None:
             found = self.within(parse_size(size), ahead)
         else:
@@ -310,11 +329,13 @@ class Study:
         """The best choice whose payload is within a size, under the tuning's locks and limits."""
         return self.priced.within(size, self.limits_of(tuning), self._draft(tuning))
 
-    def plan(self, tuning: Tuning) -> Plan:
-        return replace(self._draft(tuning), predicted=self._totals(tuning))
+    def plan(self, tuning: Tuning, totals: Totals) -> Plan:
+        """The plan of a tuning and its totals."""
+        predicted = {name: getattr(totals, name) for name in TOTALS}
+        return replace(self._draft(tuning), predicted=predicted)
 
     def totals(self, tuning: Tuning) -> Totals:
-        found = self._totals(tuning)
+        found = self.priced.totals(np.array(tuning.choice), self._draft(tuning), self.limits_of(tuning))
         return Totals(
             nbytes=int(found["nbytes"]),
             ratio=self.checkpoint.nbytes / max(found["nbytes"], 1),
@@ -326,9 +347,6 @@ class Study:
 
     def _draft(self, tuning: Tuning) -> Plan:
         return self.priced.plan(tuning.choice, tuning.locks, tuning.made_by)
-
-    def _totals(self, tuning: Tuning) -> dict[str, float]:
-        return self.priced.totals(np.array(tuning.choice), self._draft(tuning), self.limits_of(tuning))
 
 
 def _scaled(options: pa.Table, factors: Mapping[str, float]) -> pa.Table:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from workbench.plan import Plan
+import numpy as np
+
+from workbench.session.history import Tuning
 from workbench.session.study import Study
 from workbench.session.values import Totals
 
@@ -15,16 +17,14 @@ SHOWN = 60
 _HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw", "NSR", "")
 
 
-def _rows(study: Study, plan: Plan) -> list[Sequence[str]]:
-    priced = {
-        (row["layer"], row["bits"], row["scheme"], row["group_size"]): row["nsr"]
-        for row in study.prices.select(["layer", "bits", "scheme", "group_size", "nsr"]).to_pylist()
-    }
+def _rows(study: Study, tuning: Tuning) -> list[Sequence[str]]:
+    chosen = study.starts[:SHOWN] + np.array(tuning.choice[:SHOWN], np.int64)
+    damage = study.prices["nsr"].take(chosen).to_pylist()
     rows: list[Sequence[str]] = []
-    for layer in study.profile.slice(0, SHOWN).to_pylist():
+    for row, layer in enumerate(study.profile.slice(0, SHOWN).to_pylist()):
         name = layer["name"]
-        option = plan.choices[name]
-        nsr = priced[name, option.bits, option.scheme, option.group_size]
+        option = study.options[row][tuning.choice[row]]
+        nsr = damage[row]
         entropy = layer["entropy"]
         rows.append(
             (
@@ -37,7 +37,7 @@ def _rows(study: Study, plan: Plan) -> list[Sequence[str]]:
                 option.scheme if option.is_kept else f"{option.scheme} g{option.group_size}",
                 f"{8 * option.nbytes / layer['params']:.3f}",
                 f"{nsr:.2e}",
-                "locked" if name in plan.locks else "",
+                "locked" if row in tuning.locks else "",
             )
         )
     return rows
@@ -56,9 +56,9 @@ def _rest(study: Study) -> str:
     return f"… and {hidden} more layers" if hidden > 0 else ""
 
 
-def text_table(study: Study, plan: Plan, totals: Totals) -> str:
+def text_table(study: Study, tuning: Tuning, totals: Totals) -> str:
     """The session in plain text."""
-    rows = [_HEADINGS, *_rows(study, plan)]
+    rows = [_HEADINGS, *_rows(study, tuning)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -66,13 +66,13 @@ def text_table(study: Study, plan: Plan, totals: Totals) -> str:
     return "\n".join(filter(None, [_caption(study, totals), *lines, _rest(study)]))
 
 
-def html_table(study: Study, plan: Plan, totals: Totals) -> str:
+def html_table(study: Study, tuning: Tuning, totals: Totals) -> str:
     """The session as an HTML table; every text of the checkpoint is escaped."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    body = "".join(line(row, "td") for row in _rows(study, plan))
+    body = "".join(line(row, "td") for row in _rows(study, tuning))
     return (
         f"<table><caption>{html.escape(_caption(study, totals))}</caption><thead>{line(_HEADINGS, 'th')}</thead>"
         f"<tbody>{body}</tbody></table><p>{_rest(study)}</p>"

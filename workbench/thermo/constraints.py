@@ -84,6 +84,9 @@ def restrict(costs: CostTable, constraints: Constraints) -> Restricted:
         options, and the best cosine to be had.
     """
     masks = constraints.masks(costs)
+    if not masks and not len(constraints.ties):
+        places = np.where(costs.legal, np.arange(costs.legal.shape[1]), -1)
+        return Restricted(costs, np.arange(len(costs)), places)
     legal = costs.legal.copy()
     for mask in masks.values():
         legal &= mask

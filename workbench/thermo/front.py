@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.thermo.constraints import Constraints, Restricted, restrict
 from workbench.thermo.costs import CostTable, FloatArray, IntArray
-from workbench.thermo.hull import hulls
+from workbench.thermo.hull import hulls_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def trace(costs: CostTable, constraints: Constraints | None = None) -> Front:
     """
     restricted = restrict(costs, constraints or Constraints())
     table = restricted.costs
-    paths = hulls(table.nbytes, table.distortion, table.legal)
+    paths = hulls_of(table)
     rows = np.arange(len(table))[:, None]
     sizes, damage = table.nbytes[rows, paths], table.distortion[rows, paths]
     more, less = np.diff(sizes, axis=1), -np.diff(damage, axis=1)

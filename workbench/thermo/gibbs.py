@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.errors import ConfigurationError
 from workbench.thermo.costs import NEVER, CostTable, FloatArray, IntArray
-from workbench.thermo.hull import hulls
+from workbench.thermo.hull import hulls_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def local_temperatures(costs: CostTable, choice: IntArray) -> tuple[FloatArray, 
     A choice on the hulls minimises the free energy at T where up ≤ T ≤ down in every layer.
     """
     rows = np.arange(len(costs))
-    paths = hulls(costs.nbytes, costs.distortion, costs.legal)
+    paths = hulls_of(costs)
     on_path = paths >= 0
     size, damage = costs.nbytes[rows[:, None], paths], costs.distortion[rows[:, None], paths]
     present, suffered = costs.nbytes[rows, choice], costs.distortion[rows, choice]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from workbench.thermo.costs import NEVER, BoolArray, FloatArray, IntArray
+from workbench.thermo.costs import NEVER, BoolArray, CostTable, FloatArray, IntArray
 
 
 def hull(nbytes: Sequence[int] | IntArray, distortion: Sequence[float] | FloatArray) -> list[int]:
@@ -25,6 +26,19 @@ def hull(nbytes: Sequence[int] | IntArray, distortion: Sequence[float] | FloatAr
         return []
     path = hulls(sizes, np.asarray(distortion, np.float64)[None, :], np.ones(sizes.shape, np.bool_))[0]
     return [int(place) for place in path if place >= 0]
+
+
+_KNOWN: WeakKeyDictionary[CostTable, IntArray] = WeakKeyDictionary()
+
+
+def hulls_of(costs: CostTable) -> IntArray:
+    """The hull of every layer of a table, see `hulls`; remembered as long as the table is used."""
+    paths = _KNOWN.get(costs)
+    if paths is None:
+        paths = hulls(costs.nbytes, costs.distortion, costs.legal)
+        paths.flags.writeable = False
+        _KNOWN[costs] = paths
+    return paths
 
 
 def hulls(nbytes: IntArray, distortion: FloatArray, legal: BoolArray) -> IntArray:

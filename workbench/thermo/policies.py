@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 import time
@@ -12,8 +13,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from workbench.errors import ConfigurationError
-from workbench.thermo.constraints import Constraints, restrict
+from workbench.thermo.constraints import Constraints
 from workbench.thermo.costs import NEVER, CostTable, FloatArray, IntArray
+from workbench.thermo.front import trace
 from workbench.thermo.hull import cheapest
 from workbench.thermo.solver import certify, solve
 
@@ -63,20 +65,33 @@ def sorted_greedy(costs: CostTable, nbytes: int) -> IntArray:
     left = nbytes - costs.nbytes_of(choice)
     if left < 0:
         raise _no_room("plan", nbytes, nbytes - left)
-    rows = np.arange(len(costs))
-    more = costs.nbytes - costs.nbytes[rows, choice][:, None]
-    less = costs.distortion[rows, choice][:, None] - costs.distortion
-    while True:
-        steps = costs.legal & (more <= left) & (less > 0)
-        if not steps.any():
-            return choice
+
+    def best_steps(rows: IntArray) -> list[tuple[float, int, int]]:
+        """The best step of each row that has one: minus its ratio, the row and the place."""
+        now = choice[rows]
+        more = costs.nbytes[rows] - costs.nbytes[rows, now][:, None]
+        less = costs.distortion[rows, now][:, None] - costs.distortion[rows]
+        steps = costs.legal[rows] & (more <= left) & (less > 0)
         with np.errstate(divide="ignore"):
             ratio = np.divide(less, np.maximum(more, 0), out=np.full(less.shape, -1.0), where=steps)
-        row, place = divmod(int(ratio.argmax()), ratio.shape[1])
-        left -= int(more[row, place])
-        choice[row] = place
-        more[row] = costs.nbytes[row] - costs.nbytes[row, place]
-        less[row] = costs.distortion[row, place] - costs.distortion[row]
+        places = ratio.argmax(axis=1)
+        found = -ratio[np.arange(len(rows)), places]
+        return [
+            step for step in zip(found.tolist(), rows.tolist(), places.tolist(), strict=True) if step[0] <= 0
+        ]
+
+    # What fits only gets less, so no row's best step gets better while another row is changed.
+    waiting = best_steps(np.arange(len(costs)))
+    heapq.heapify(waiting)
+    while waiting:
+        _, row, place = heapq.heappop(waiting)
+        more = int(costs.nbytes[row, place] - costs.nbytes[row, choice[row]])
+        if more <= left:
+            left -= more
+            choice[row] = place
+        for step in best_steps(np.array([row])):
+            heapq.heappush(waiting, step)
+    return choice
 
 
 def annealing(costs: CostTable, nbytes: int, seed: int = 0, moves: int = 20_000) -> IntArray:
@@ -148,14 +163,15 @@ def compare(
         If no plan, or no uniform one, fits the budget under the constraints.
     """
     constraints = constraints or Constraints()
-    restricted = restrict(costs, constraints)
+    front = trace(costs, constraints)
+    restricted = front.restricted
     table = restricted.costs
     policies: dict[str, Callable[[], IntArray]] = {
         "uniform": lambda: restricted.expand(uniform(table, nbytes)),
         "threshold": lambda: restricted.expand(threshold(table, max_nsr)),
         "sorted_greedy": lambda: restricted.expand(sorted_greedy(table, nbytes)),
         "annealing": lambda: restricted.expand(annealing(table, nbytes, seed)),
-        "solver": lambda: solve(costs, constraints, nbytes=nbytes).choice,
+        "solver": lambda: solve(costs, constraints, nbytes=nbytes, front=front).choice,
     }
     if entropy is not None:
         means = _means(np.asarray(entropy, np.float64), costs.params, restricted.row, len(table))
@@ -167,8 +183,8 @@ def compare(
         started = time.perf_counter()
         choice = policy()
         seconds = time.perf_counter() - started
-        found = certify(costs, choice, constraints)
-        solver = found if name == "solver" else solve(costs, constraints, nbytes=found.nbytes)
+        found = certify(costs, choice, constraints, front=front)
+        solver = found if name == "solver" else solve(costs, constraints, nbytes=found.nbytes, front=front)
         rows.append((name, found.nbytes, found.bpw, found.distortion, found.gap, seconds, solver.distortion))
     columns = ("policy", "nbytes", "bpw", "nsr", "gap", "seconds", "solver_nsr")
     return pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))

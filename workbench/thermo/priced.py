@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
@@ -15,6 +15,7 @@ from workbench.formats import Target
 from workbench.plan import Layer, Option, Plan
 from workbench.thermo.constraints import Constraints
 from workbench.thermo.costs import CostTable, IntArray
+from workbench.thermo.front import Front, trace
 from workbench.thermo.options import cost_table, options_of
 from workbench.thermo.solver import certify, solve
 
@@ -23,7 +24,7 @@ ROUNDS = 3
 
 
 class PricedCheckpoint:
-    """A checkpoint, a target, and the costs of its options; nothing in it changes.
+    """A checkpoint, a target, and the costs of its options; nothing in it changes but what it remembers.
 
     A *choice* is an int64 array [layers] of places in `options`.
 
@@ -43,6 +44,8 @@ class PricedCheckpoint:
         found = options_of(prices)
         self.options: tuple[tuple[Option, ...], ...] = tuple(found[layer.name] for layer in self.layers)
         self.costs: CostTable = cost_table(prices, self.layers)
+        self._traced: tuple[object, Front] | None = None
+        self._predicted: tuple[Plan, int] | None = None
 
     def choices(self, choice: Iterable[int]) -> dict[str, Option]:
         """The option of each layer, by its name."""
@@ -64,8 +67,19 @@ class PricedCheckpoint:
         )
 
     def payload_bytes(self, plan: Plan) -> int:
-        """Predicted bytes of a plan's payload; an upper bound where the target compresses."""
-        return self.target.writer(self.checkpoint, plan).predicted_bytes
+        """Predicted bytes of a plan's payload; an upper bound where the target compresses. The last are remembered."""
+        known = self._predicted
+        if known is None or known[0] != plan:
+            known = self._predicted = plan, self.target.writer(self.checkpoint, plan).predicted_bytes
+        return known[1]
+
+    def front(self, constraints: Constraints) -> Front:
+        """The front under some constraints, see `workbench.thermo.front.trace`; the last one is remembered."""
+        key = _key(constraints)
+        known = self._traced
+        if known is None or known[0] != key:
+            known = self._traced = key, trace(self.costs, constraints)
+        return known[1]
 
     def totals(self, choice: IntArray, plan: Plan, constraints: Constraints) -> dict[str, float]:
         """What the plan of a choice adds up to, by the names of `workbench.plan.TOTALS`.
@@ -77,7 +91,7 @@ class PricedCheckpoint:
         ConfigurationError
             If the choice breaks them.
         """
-        found = certify(self.costs, choice, constraints)
+        found = certify(self.costs, choice, constraints, front=self.front(constraints))
         return {
             "nbytes": self.payload_bytes(plan),
             "bpw": found.bpw,
@@ -102,14 +116,16 @@ class PricedCheckpoint:
         ConfigurationError
             If there is none; carries the ``floor`` in bytes, and names what costs most.
         """
-        cheapest = self._payload(solve(self.costs, constraints, temperature=math.inf).choice, draft)
+        front = self.front(constraints)
+        cheapest = self._payload(front.choice_at(0), draft)
         if cheapest.nbytes > size:
             raise self._too_small(size, constraints, cheapest)
         best, beside = cheapest, cheapest.beside
         for _ in range(ROUNDS):
             if size - beside < cheapest.nbytes - cheapest.beside:
                 break
-            found = self._payload(solve(self.costs, constraints, nbytes=size - beside).choice, draft)
+            solution = solve(self.costs, constraints, nbytes=size - beside, front=front)
+            found = self._payload(solution.choice, draft)
             if found.nbytes <= size:
                 best = min(best, found, key=lambda payload: self.costs.distortion_of(payload.choice))
             if found.beside == beside:
@@ -136,6 +152,16 @@ class PricedCheckpoint:
             value=size,
             floor=floor,
         )
+
+
+def _key(constraints: Constraints) -> object:
+    """Equal for equal constraints."""
+    limits = (constraints.locks, constraints.floors, constraints.ceilings, constraints.min_cosine)
+    arrays = [None if limit is None else np.asarray(limit) for limit in limits]
+    return (
+        [None if array is None else (array.shape, array.dtype.str, array.tobytes()) for array in arrays],
+        [list(tie) for tie in constraints.ties],
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,6 +48,7 @@ def solve(
     bpw: float | None = None,
     temperature: float | None = None,
     max_distortion: float | None = None,
+    front: Front | None = None,
 ) -> Solution:
     """The best plan for a goal under some constraints.
 
@@ -66,6 +67,8 @@ def solve(
         bytes).
     max_distortion
         Goal: fewest bytes with Σ D at most this.
+    front
+        What `trace` finds of these costs and constraints, where it is known already.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def solve(
     [(key, value)] = given.items()
     if math.isnan(value) or value < 0:
         raise ConfigurationError(f"{key} must not be negative or NaN, as {value!r} is.", key=key, value=value)
-    front = trace(costs, constraints)
+    front = front or trace(costs, constraints)
     is_proved = True
     match key:
         case "temperature":
@@ -107,8 +110,12 @@ def solve(
     return _certified(costs, front, choice, price, is_proved)
 
 
-def certify(costs: CostTable, choice: IntArray, constraints: Constraints | None = None) -> Solution:
+def certify(
+    costs: CostTable, choice: IntArray, constraints: Constraints | None = None, *, front: Front | None = None
+) -> Solution:
     """Totals and certificate of any choice, under the constraints that other plans would have to meet too.
+
+    `front` is what `trace` finds of these costs and constraints, where it is known already.
 
     Raises
     ------
@@ -118,7 +125,7 @@ def certify(costs: CostTable, choice: IntArray, constraints: Constraints | None 
     constraints = constraints or Constraints()
     choice = np.asarray(choice, np.int64)
     check_choice(costs, constraints, choice)
-    front = trace(costs, constraints)
+    front = front or trace(costs, constraints)
     found = _certified(costs, front, choice, front.price(costs.nbytes_of(choice)), False)
     return replace(found, is_proved=found.gap == 0)
 

@@ -20,5 +20,5 @@ def panel_of(session: Session) -> Panel:
 
 def mimebundle(session: Session, include: object = None, exclude: object = None) -> dict[str, Any]:
     """The panel, and for readers without a kernel the table in HTML and in plain text."""
-    shown = panel_of(session).widget._repr_mimebundle_()
+    shown, _ = panel_of(session)._repr_mimebundle_()
     return {**shown, **session._repr_mimebundle_()}

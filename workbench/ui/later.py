@@ -30,14 +30,14 @@ class Later:
         self._timer: threading.Timer | None = None
         self._ended = False
 
-    def ask(self) -> None:
-        """Ask for the work."""
+    def ask(self, seconds: float | None = None) -> None:
+        """Ask for the work; after other seconds than usual, if they are given."""
         with self._lock:
             if self._ended:
                 return
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = threading.Timer(self._seconds, self._run)
+            self._timer = threading.Timer(self._seconds if seconds is None else seconds, self._run)
             self._timer.daemon = True  # an interpreter that ends does not wait for a chart
             self._timer.start()
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
+import traitlets
 
-from workbench.session import Change, Session
-from workbench.ui.charts import Charts, Detail
-from workbench.ui.job_bar import JobBar
+from workbench.formats import target_names
+from workbench.session import Session, Snapshot
+from workbench.ui.actions import POLICIES, Actions
+from workbench.ui.jobs import Jobs
 from workbench.ui.later import Later
-from workbench.ui.script_line import ScriptLine
+from workbench.ui.module import joined, style
+from workbench.ui.packing import pack
 from workbench.ui.strip import Strip
 from workbench.ui.table import LayerTable
-from workbench.ui.toolbar import Toolbar
 
-PAUSE = 0.05
-"""Seconds without an edit before the controls follow; the table follows each."""
+PAUSE = 0.15
+"""Seconds without an edit before the figures follow; the table and the toolbar follow each."""
+
+START = 0.05
+"""Seconds that the table gets to be on its way before the first figures are drawn."""
 
 
-class Panel:
-    """See, tune, solve and export a session.
+class Panel(LayerTable):
+    """See, tune, solve and export a session: the layer table with a toolbar, figures and jobs around it.
 
-    The views follow the session, never one another. Displaying it twice shows the same one twice.
+    Panels follow the session, never one another. Displaying one twice shows the same one twice.
 
     Parameters
     ----------
@@ -33,95 +38,115 @@ class Panel:
         Where exports and plans go whose paths are not absolute.
     confined : bool
         Whether they may go nowhere else.
+    **traits
+        As for `LayerTable`.
 
-    Attributes
-    ----------
-    widget : ipywidgets.VBox
-        What is displayed.
-    table : LayerTable
+    Notes
+    -----
+    Messages besides those of `LayerTable`. From the browser: ``do`` (act and what it needs, see `Actions`), answered by
+    one ``plan``; ``predict``, answered by ``predicted`` with what an export will take; ``dismiss``. A ``plan`` also
+    brings the ``script`` since its base. To the browser: ``strip`` (text, kind) and ``job`` (job: see `Jobs.shown`).
     """
 
+    _esm = joined("panel.js")
+    _css = style("table.css") + style("panel.css")
+
+    overview = traitlets.Dict().tag(sync=True)
+    """The figures beside the table, see `workbench.ui.charts.overview`; empty before they are drawn."""
+    closeup = traitlets.Dict().tag(sync=True)
+    """The figures of the layer under the cursor, see `workbench.ui.charts.closeup`."""
+    steps = traitlets.Any(None).tag(sync=True)
+    """The way along the hulls, see `Columns.steps`: a layout and a buffer, for the budget while it is dragged."""
+
     def __init__(
-        self, session: Session, *, folder: str | os.PathLike[str] = ".", confined: bool = False
+        self,
+        session: Session,
+        *,
+        folder: str | os.PathLike[str] = ".",
+        confined: bool = False,
+        **traits: Any,
     ) -> None:
-        self.session = session
-        self._target = session.target
-        self.strip = Strip()
-        self.jobs = JobBar(self.strip)
-        # Before the table hears of another target, which it cannot show.
-        self._unobserve = [session.observe(self.strip.guard(self._on_target))]
-        # The table before the toolbar: its message must be the first on the wire.
-        self.table = LayerTable(session)
-        self.toolbar = Toolbar(session, self.strip, self.jobs, Path(folder), confined)
-        self.charts = Charts(session, self.strip, self._choose)
-        self.detail = Detail(session, self.strip)
-        self.script = ScriptLine(session)
-        # Side by side where both have room; else the figures go below, in a row.
-        self._left = widgets.VBox(
-            [self.table, self.detail.widget], layout=widgets.Layout(flex="1000 1 1080px", min_width="0")
-        )
-        middle = widgets.Box(
-            [self._left, self.charts.widget],
-            layout=widgets.Layout(flex_flow="row wrap", grid_gap="10px", align_items="flex-start"),
-        )
-        self.widget = widgets.VBox(
-            [
-                self.toolbar.widget, self.strip.widget, middle, self.jobs.widget, self.script,
-            ]
-        )  # fmt: skip
-        self.widget.add_class("aq-panel")
-        self._watch(self.table)
-        self._later = Later(self.follow, PAUSE, self.strip.error)
-        self._unobserve.append(session.observe(lambda _: self._later.ask()))
-        self.charts.follow()
+        self.strip = Strip(self._tell_strip)
+        self.jobs = Jobs(self.strip, self._tell_job)
+        self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined)
+        self._drawn: tuple[int, int] = (-1, -1)
+        self._later = Later(self.draw, PAUSE, self.strip.error)
+        super().__init__(session, **traits)
+        self._end_drawing = session.observe(lambda _: self._later.ask())
+        self.observe(lambda _: self._later.ask(), "current")
+        self._later.ask(START)
 
     def close(self) -> None:
         """Stop following the session; what is displayed goes."""
-        for end in self._unobserve:
-            end()
+        self._end_drawing()
         self._later.end()
-        self.charts.end()
-        self.detail.end()
-        close(self.widget)
+        super().close()
         if self in self.session.views:
             self.session.views.remove(self)
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.widget._repr_mimebundle_(**options)
+    def draw(self) -> None:
+        """Draw the figures of what is the case now, in one message to the browser."""
+        from workbench.ui import charts  # plotly takes a while to load: not before the table is on its way
+        from workbench.ui.plotly_library import library
 
-    def follow(self) -> None:
-        """Show what is the case now; what takes longer follows a little later."""
-        for view in (self.toolbar, self.script, self.charts, self.detail):
-            self.strip.guard(view.follow)()
+        library()
+        session, columns, (version, current) = self.session, self._columns, self._drawn
+        at = session.version, self.current
+        found: dict[str, Any] = {}
+        if self.steps is None:
+            layout, blob = pack(columns.steps(session.front))
+            found["steps"] = {"layout": layout, "blob": blob}
+        if at[0] != version:
+            found["overview"] = charts.overview(session)
+        if at[1] >= 0 and at != (version, current):
+            found["closeup"] = charts.closeup(session, self.names[at[1]])
+        with self._guard, self.hold_sync():
+            if columns is not self._columns or self.comm is None:  # another target came between, or the end
+                return
+            for name, value in found.items():
+                setattr(self, name, value)
+            self._drawn = at
 
-    def _watch(self, table: LayerTable) -> None:
-        table.observe(self.strip.guard(lambda change: self.charts.mark(list(table.selection))), "selected")
-        table.observe(self.strip.guard(self._on_current), "current")
+    # ---- to the browser ---------------------------------------------------------------------------------------
 
-    def _on_current(self, change: dict[str, Any]) -> None:
-        row = change["new"]
-        self.detail.show(self.table.names[row] if row >= 0 else None)
+    def state(self) -> dict[str, Any]:
+        """The value of `data`: that of the table, and what the toolbar needs."""
+        found = super().state()
+        session = self.session
+        found["header"] |= {
+            "model": session.checkpoint.path.name,
+            "targets": list(target_names()),
+            "policies": list(POLICIES),
+            "opening": f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})",
+            "strip": {"text": self.strip.text, "kind": self.strip.kind},
+            "job": self.jobs.shown,
+            "has_time": session.time_aware is not None,
+        }
+        return found
 
-    def _choose(self, layer: str) -> None:
-        self.table.select([layer])
-        self.table.focus_layer(layer)
+    def _beside(self, now: Snapshot, base: int) -> dict[str, Any]:
+        # Each version has its line.
+        return {"target": self.session.target.name, "script": list(self.session.script[base : now.version])}
 
-    def _on_target(self, _: Change) -> None:
-        """Another target has other options: the table is made anew, all else follows."""
-        if self.session.target is self._target:
-            return
-        self._target, old = self.session.target, self.table
-        old.close()
-        kept = {name: getattr(old, name) for name in ("selected", "current", "filter", "sort", "widths")}
-        self.table = LayerTable(self.session, min_cosine=old.min_cosine, height=old.height, **kept)
-        for column in old.extra_columns:
-            self.table.add_column(column.title, column.expression)
-        self._watch(self.table)
-        self._left.children = [self.table, self.detail.widget]
+    def _renew(self) -> None:
+        self.steps = None
+        super()._renew()
 
+    def _tell_strip(self) -> None:
+        self.send({"type": "strip", "text": self.strip.text, "kind": self.strip.kind})
 
-def close(widget: widgets.Widget) -> None:
-    """Close a widget and all within it."""
-    for inner in getattr(widget, "children", ()):
-        close(inner)
-    widget.close()
+    def _tell_job(self) -> None:
+        self.send({"type": "job", "job": self.jobs.shown})
+
+    # ---- from the browser -------------------------------------------------------------------------------------
+
+    def _answer(self, message: Any, ack: str | None) -> None:
+        match message:
+            case {"type": "do"}:
+                self._make(lambda: self.actions.do(message), ack)
+            case {"type": "predict"}:
+                self.send({"type": "predicted", "ack": ack, **asdict(self.session.predict())})
+            case {"type": "dismiss"}:
+                self.strip.clear()
+            case _:
+                super()._answer(message, ack)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.session import Session, Snapshot
+from workbench.thermo import Front
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -45,6 +46,7 @@ class Columns:
             if name in layers.column_names:
                 self.fixed[name] = _numbers(layers[name], "f4")
         self.fixed |= self._menus(session.menu)
+        self._starts = session.starts
 
     def _menus(self, menu: NDArray[np.int64]) -> Arrays:
         """The different options of each layer's menu, layer by layer, and which of them a width is."""
@@ -56,6 +58,25 @@ class Columns:
             "width_place": np.array(places, "u1").reshape(-1, 8),
             **{f"menu_{name}": values[flat] for name, values in self._options.items()},
         }
+
+    def steps(self, front: Front) -> Arrays:
+        """The way along the hulls from the fewest bytes on: the first option of each layer, then what each step takes.
+
+        Parameters
+        ----------
+        front : Front
+            Of the session without any limits.
+
+        Returns
+        -------
+        dict of str to array
+            rows, and the option that each gets: bits, scheme, group, nbytes, nsr, cosine, code_entropy,
+            [layers + steps].
+        """
+        rows = np.concatenate([np.arange(len(front.start)), front.row])
+        places = np.concatenate([front.start, front.place])
+        chosen = self._starts[rows] + places
+        return {"rows": rows.astype("u4"), **{name: values[chosen] for name, values in self._options.items()}}
 
     def present(self, now: Snapshot, layers: NDArray[np.int64]) -> Arrays:
         """What the plan makes of some layers, by index, and of all together.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
@@ -13,6 +13,7 @@ import traitlets
 from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.expressions import mask
 from workbench.session import Change, Session, Snapshot
+from workbench.ui import shown
 from workbench.ui.edits import Edit
 from workbench.ui.extra_columns import ExtraColumn, added, reckoned
 from workbench.ui.module import joined, style
@@ -69,6 +70,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def __init__(self, session: Session, **traits: Any) -> None:
         self.session = session
         self._guard = threading.RLock()
+        self._costs = session.costs
         self._columns = Columns(session)
         self._extra: tuple[ExtraColumn, ...] = ()
         self._sent = session.snapshot
@@ -78,6 +80,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         super().__init__(**traits)
         self.on_msg(self._on_message)
         self.observe(self._on_filter, "filter")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        shown.note(self)
+        return super()._repr_mimebundle_(**options)
 
     # ---- for the rest of the panel ----------------------------------------------------------------------------
 
@@ -137,7 +143,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             now = self.session.snapshot
             columns = self._columns
             everything = np.arange(len(columns.names))
-            header, arrays = self._at(now)
+            header, arrays = self._at(now, 0)
             layout, blob = pack({**columns.fixed, **columns.present(now, everything), **arrays})
             header |= {
                 "names": columns.names,
@@ -149,13 +155,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             }
         return {"header": header, "blob": blob}
 
-    def _at(self, now: Snapshot) -> tuple[dict[str, Any], Arrays]:
-        """What a message says besides the rows: version, undo, extra columns."""
+    def _at(self, now: Snapshot, base: int) -> tuple[dict[str, Any], Arrays]:
+        """What a message says besides the rows: version, undo, extra columns, and more since version `base`."""
         header: dict[str, Any] = {
             "version": now.version,
             "can_undo": now.can_undo,
             "can_redo": now.can_redo,
             "columns": [],
+            **self._beside(now, base),
         }
         arrays: Arrays = {}
         if self._extra:
@@ -164,6 +171,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                 arrays[f"column_{place}"] = values
         return header, arrays
 
+    def _beside(self, now: Snapshot, base: int) -> dict[str, Any]:
+        """What else a view around the table is told of each change."""
+        return {}
+
     def _tell(self, *, whole: bool = False, even_if_known: bool = True, **said: Any) -> None:
         """Send the present plan: what changed since it was sent last, or all of it."""
         with self._guard:
@@ -171,16 +182,25 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             if now.version <= before.version and not even_if_known:
                 return
             layers = np.arange(len(self._columns.names)) if whole else changed(before, now)
-            header, arrays = self._at(now)
-            layout, blob = pack({**self._columns.present(now, layers), **arrays})
             base = 0 if whole else before.version
+            header, arrays = self._at(now, base)
+            layout, blob = pack({**self._columns.present(now, layers), **arrays})
             self._sent = now
             self.send({"type": "plan", "base": base, "layout": layout, **header, **said}, [blob])
 
     def _on_change(self, _: Change) -> None:
+        if self.session.costs is not self._costs:
+            self._renew()
         # One's own edit is told with its answer, in one message.
-        if not getattr(self._editing, "now", False):
+        elif not getattr(self._editing, "now", False):
             self._tell(even_if_known=False)
+
+    def _renew(self) -> None:
+        """Another target has other options, and what was learnt other costs: the browser gets everything anew."""
+        with self._guard:
+            self._costs = self.session.costs
+            self._columns, self._sent = Columns(self.session), self.session.snapshot
+            self.send_state("data")
 
     # ---- from the browser -------------------------------------------------------------------------------------
 
@@ -188,7 +208,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         ack = message.get("id") if isinstance(message, dict) else None
         try:
             self._answer(message, ack)
-        except ArrowQuantError as error:
+        except (ArrowQuantError, OSError) as error:
             self._fail(str(error), ack)
         except Exception as error:  # noqa: BLE001 - nobody would see it: a callback has no cell
             self._fail(f"This is a bug in the table: {error!r}. The plan is as it was before the edit.", ack)
@@ -197,12 +217,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         match message:
             case {"type": "edit"}:
                 edit = Edit.of(message, len(self._columns.names))
-                self._editing.now = True
-                try:
-                    note = edit.make(self.session, self._columns.names)
-                finally:
-                    self._editing.now = False
-                self._tell(ack=ack, note=note)
+                self._make(lambda: edit.make(self.session, self._columns.names), ack)
             case {"type": "hello"}:
                 if message.get("version", self._sent.version) == self.session.version:
                     self.send({"type": "here", "ack": ack})
@@ -222,6 +237,15 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             case _:
                 raise ConfigurationError(f"The table understands no message {message!r:.200}.", key="message")
 
+    def _make(self, edit: Callable[[], str], ack: str | None) -> None:
+        """Make an edit that the browser asked for, and answer by one message."""
+        self._editing.now = True
+        try:
+            note = edit()
+        finally:
+            self._editing.now = False
+        self._tell(ack=ack, note=note)
+
     def _fail(self, error: str, ack: str | None) -> None:
         self._tell(ack=ack, error=error)
 
@@ -240,7 +264,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def _change_columns(self, columns: tuple[ExtraColumn, ...], ack: str | None = None) -> None:
         with self._guard:
             self._extra = columns
-            header, arrays = self._at(self.session.snapshot)
+            now = self.session.snapshot
+            header, arrays = self._at(now, now.version)
             layout, blob = pack(arrays)
             self.send({"type": "columns", "ack": ack, "layout": layout, "columns": header["columns"]}, [blob])
 

@@ -3,7 +3,7 @@
 import { element, paint } from "./columns.js";
 import { fixed, percent, significant, size, whole } from "./format.js";
 
-const button = (text, title, onClick, name = "") => {
+export const button = (text, title, onClick, name = "") => {
   const made = element("button", `aq-button ${name}`, { type: "button", title });
   made.append(text);
   made.setAttribute("aria-label", title);
@@ -89,17 +89,23 @@ export class Bar {
 
 // Messages that matter until they are dismissed, or a state that lasts.
 export class Strip {
-  constructor() {
+  constructor(onDismiss = () => {}) {
     this.text = element("span");
     this.root = element("div", "aq-strip", { hidden: true }, this.text,
-      button("×", "dismiss", () => this.say(""), "aq-dismiss"));
-    this.root.setAttribute("role", "alert");
+      button("×", "dismiss", () => { this.say(""); onDismiss(); }, "aq-dismiss"));
   }
 
+  // Kinds: error, note; slow and gone are states of the connection.
   say(text, kind = "error") {
+    this.root.setAttribute("role", kind === "note" ? "status" : "alert");
     this.text.textContent = text;
     this.root.hidden = !text;
     this.root.dataset.kind = kind;
+  }
+
+  // Ends a state, unless another message took its place.
+  end(kind) {
+    if (this.root.dataset.kind === kind) this.say("");
   }
 }
 

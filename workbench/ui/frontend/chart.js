@@ -1,4 +1,6 @@
 // A plotly figure: drawn when plotly.js is there, replaced in one piece, in the colours of the page.
+
+import { element } from "./columns.js";
 import { sharedPlotly } from "./shared.js";
 
 const CONFIG = {
@@ -67,71 +69,75 @@ function marked(data, layout, chosen) {
     }
     if (!Array.isArray(trace.customdata)) return trace;
     const selectedpoints = trace.customdata.flatMap((custom, index) => (names.has(layerOf(custom)) ? [index] : []));
-    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.35 } } };
+    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.45 } } };
   });
   return { data: traces, layout: { ...layout, shapes } };
 }
 
-function render({ model, el }) {
-  const root = document.createElement("div");
-  root.className = "aq-chart";
-  root.setAttribute("role", "img");
-  root.style.height = `${model.get("height")}px`;
-  const waiting = document.createElement("div");
-  waiting.className = "aq-chart-waiting";
-  waiting.textContent = "drawing …";
-  root.append(waiting);
-  el.append(root);
+// Charts are drawn one after the other, and between them the page hears keys and mouse.
+let turn = Promise.resolve();
 
-  let plotly = null;
-  let drawn = false;
-  let due = 0;
-  const label = () => root.setAttribute("aria-label", model.get("label"));
-
-  function draw() {
-    due = 0;
-    if (!plotly || !root.clientWidth || !model.get("spec")) return;
-    const spec = JSON.parse(model.get("spec"));
-    const { data, layout } = marked(spec.data, spec.layout, model.get("chosen"));
-    const size = { width: root.clientWidth, height: root.clientHeight, autosize: false };
-    waiting.remove();
-    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, CONFIG);
-    if (!drawn) {
-      root.on("plotly_click", ({ points }) => {
-        const [{ x, y, customdata, data: trace }] = points;
-        model.send({ type: "click", x, y, customdata: customdata ?? null, name: trace.name ?? "" });
-      });
-    }
-    drawn = true;
-    root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
+export class Chart {
+  // `onClick` takes x, y, customdata and the name of the trace of what is clicked.
+  constructor({ label, height, onClick }) {
+    this.onClick = onClick;
+    this.chosen = [];
+    this.waiting = element("div", "aq-chart-waiting", { textContent: "drawing …" });
+    this.root = element("div", "aq-chart", {}, this.waiting);
+    this.root.setAttribute("role", "img");
+    this.root.setAttribute("aria-label", label);
+    this.root.style.height = `${height}px`;
+    this.later = () => {
+      if (this.due) return;
+      this.due = true;
+      turn = turn.then(() => new Promise((next) => setTimeout(next))).then(() => this.draw()).catch((error) => this.fail(error));
+    };
+    this.sizes = new ResizeObserver(this.later);
+    this.sizes.observe(this.root);
+    sharedPlotly().promise.then((plotly) => {
+      this.plotly = plotly;
+      this.later();
+    }, (error) => this.fail(error));
   }
 
-  // However many changes come in a frame, it is drawn once.
-  const schedule = () => { due ||= requestAnimationFrame(draw); };
+  fail(error) {
+    this.waiting.textContent = `The chart cannot be drawn: ${error?.message ?? error}. Run the cell again.`;
+    this.root.append(this.waiting);
+  }
 
-  const failed = (error) => {
-    waiting.textContent = `The chart cannot be drawn: ${error?.message ?? error}. Run the cell again.`;
-  };
-  label();
-  sharedPlotly().promise.then((found) => {
-    plotly = found;
-    schedule();
-  }, failed);
+  show(text) {
+    if (text === this.text) return;
+    this.text = text;
+    this.spec = text && JSON.parse(text);
+    this.later();
+  }
 
-  const sizes = new ResizeObserver(schedule);
-  sizes.observe(root);
-  const themes = new MutationObserver(schedule);
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-  model.on("change:spec change:chosen", schedule);
-  model.on("change:label", label);
-  return () => {
-    cancelAnimationFrame(due);
-    sizes.disconnect();
-    themes.disconnect();
-    model.off("change:spec change:chosen", schedule);
-    model.off("change:label", label);
-    if (drawn) plotly.purge(root);
-  };
+  mark(names) {
+    this.chosen = names;
+    if (this.drawn) this.later();
+  }
+
+  // However many changes come before its turn, it is drawn once.
+  draw() {
+    this.due = false;
+    const { root, plotly, spec } = this;
+    if (this.closed || !plotly || !spec || !root.clientWidth) return;
+    const { data, layout } = marked(spec.data, spec.layout, this.chosen);
+    const size = { width: root.clientWidth, height: root.clientHeight, autosize: false };
+    this.waiting.remove();
+    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, CONFIG);
+    if (!this.drawn) {
+      root.on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
+        this.onClick?.({ x, y, customdata, name: trace.name ?? "" });
+      });
+    }
+    this.drawn = true;
+    root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
+  }
+
+  close() {
+    this.closed = true;
+    this.sizes.disconnect();
+    if (this.drawn) this.plotly.purge(this.root);
+  }
 }
-
-export default { render };

@@ -28,9 +28,9 @@ export function columnsOf(plan) {
   });
   const time = still.importance
     ? [
-        number("heterogeneity", "V", "heterogeneity: variance of the input's level over time groups", 58,
+        number("heterogeneity", "V", "heterogeneity: variance of the input's level over time groups", 66,
           (_, row) => still.heterogeneity[row], significant),
-        number("importance", "κ", "importance: how much the output feels an error here", 58,
+        number("importance", "κ", "importance: how much the output feels an error here", 66,
           (_, row) => still.importance[row], significant),
       ]
     : [];

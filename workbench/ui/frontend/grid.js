@@ -1,6 +1,7 @@
 // The rows on screen: a header that stays, a pool of row elements, and as much empty height as there are layers.
 
 import { element } from "./columns.js";
+import { KEY } from "./keys.js";
 
 export const ROW = 26;
 const SPARE = 6;
@@ -22,7 +23,7 @@ export class Grid {
       this.root.setAttribute(name, value);
     }
     this.root.addEventListener("scroll", () => this.later(), { passive: true });
-    this.header.addEventListener("keydown", (event) => this.headerKey(event));
+    this.header.addEventListener(KEY, (event) => this.headerKey(event));
     this.watch = new ResizeObserver(() => this.later());
     this.watch.observe(this.root);
   }

@@ -29,9 +29,36 @@ export function keyOf(event) {
   return /^[2-8]$/.test(key) ? { act: "edit", action: "bits", bits: Number(key) } : null;
 }
 
-// Whether the notebook must not hear of a key: unmodified ones always, and those an input acts on itself.
-export function staysInside(event) {
+// The event by which all but texts hear of a key.
+export const KEY = "aq-keydown";
+
+export const isText = (target) => target.matches("input:read-write");
+
+// Whether the notebook must not hear of a key: unmodified ones always, those that do something here, and those that a
+// text acts on itself.
+function isOurs(event) {
   const command = event.ctrlKey || event.metaKey;
   if (!command && !event.altKey) return true;
-  return event.target.tagName === "INPUT" && command && /^[azycxv]$/i.test(event.key);
+  return isText(event.target) ? command && /^[azycxv]$/i.test(event.key) : keyOf(event) !== null;
+}
+
+// Keeps our keys from the notebook. Notebook 7 acts on a key before the page's elements hear of it, unless they are
+// texts: so it is caught first of all, and told to the elements as an event that only they know. What the browser itself
+// does at a key it still does.
+export function keepKeys(root) {
+  const { defaultView: view } = root.ownerDocument;
+  const hear = (event) => {
+    if (!root.contains(event.target) || isText(event.target) || !isOurs(event)) return;
+    event.stopImmediatePropagation();
+    const { key, code, ctrlKey, shiftKey, altKey, metaKey, repeat } = event;
+    const told = { key, code, ctrlKey, shiftKey, altKey, metaKey, repeat, bubbles: true, cancelable: true };
+    if (!event.target.dispatchEvent(new KeyboardEvent(KEY, told))) event.preventDefault();
+  };
+  const hearText = (event) => isOurs(event) && event.stopPropagation();
+  view.addEventListener("keydown", hear, true);
+  root.addEventListener("keydown", hearText);
+  return () => {
+    view.removeEventListener("keydown", hear, true);
+    root.removeEventListener("keydown", hearText);
+  };
 }

@@ -2,6 +2,7 @@
 
 import { element, paint, schemeOf } from "./columns.js";
 import { significant, whole } from "./format.js";
+import { KEY } from "./keys.js";
 
 export class Menu {
   constructor(root, onChoose) {
@@ -9,7 +10,7 @@ export class Menu {
     this.onChoose = onChoose;
     this.box = element("div", "aq-menu", { hidden: true });
     this.box.setAttribute("role", "menu");
-    this.box.addEventListener("keydown", (event) => this.key(event));
+    this.box.addEventListener(KEY, (event) => this.key(event));
     root.append(this.box);
   }
 

@@ -1,7 +1,7 @@
 // The plan as this view knows it: what the kernel confirmed, and over it the edits that it has not answered yet.
 
-const MENU = ["bits", "scheme", "group", "nbytes", "nsr", "cosine", "code_entropy"];
-const PRESENT = [...MENU, "heat", "locked"];
+export const OPTION = ["bits", "scheme", "group", "nbytes", "nsr", "cosine", "code_entropy"];
+const PRESENT = [...OPTION, "heat", "locked"];
 const TOTALS = ["nbytes", "ratio", "bpw", "nsr", "gap", "temperature"];
 
 export class LayerPlan {
@@ -18,10 +18,13 @@ export class LayerPlan {
       version: header.version,
       real: Object.fromEntries(PRESENT.map((key) => [key, arrays[key]])),
       pending: new Map(),
+      trial: null,
+      back: null,
+      again: null,
       touched: new Set(),
     });
     this.shown = Object.fromEntries(PRESENT.map((key) => [key, this.real[key].slice()]));
-    this.menus = MENU.map((key) => [this.shown[key], arrays[`menu_${key}`]]);
+    this.menus = Object.fromEntries(OPTION.map((key) => [key, arrays[`menu_${key}`]]));
     this.params = arrays.params.reduce((sum, value) => sum + value, 0);
     this.lowered = this.names.map((name, row) => `${name} ${this.roles[arrays.role[row]]}`.toLowerCase());
     this.settle(header, arrays);
@@ -44,9 +47,11 @@ export class LayerPlan {
   // Takes over an answer of the kernel; false if one before it is missing.
   confirm(message, arrays) {
     if (message.base > this.version) return false;
-    if (message.ack) this.pending.delete(message.ack);
+    const asked = this.pending.get(message.ack)?.action;
+    this.pending.delete(message.ack);
     const behind = message.version < this.version;
     if (!behind) {
+      this.remember(message, arrays, asked);
       arrays.rows.forEach((row, place) => {
         for (const key of PRESENT) this.real[key][row] = arrays[key][place];
         this.touched.add(row);
@@ -58,10 +63,29 @@ export class LayerPlan {
     return true;
   }
 
+  // What a change replaced, so that taking it back, or making it again, can be shown before the kernel has answered.
+  remember({ base, version, can_redo: redo }, { rows }, asked) {
+    if (version === this.version) return;
+    const options = Object.fromEntries([...OPTION, "locked"].map((key) => (
+      [key, this.real[key].constructor.from(rows, (row) => this.real[key][row])])));
+    const before = base === this.version && version === base + 1
+      ? { rows, options, places: rows.map((_, place) => place) } : null;
+    this.back = redo && asked !== "redo" ? null : before;
+    this.again = asked === "undo" ? before : null;
+  }
+
   // Shows an edit before the kernel has answered.
   propose(id, edit) {
-    this.pending.set(id, edit);
-    this.overlay(edit);
+    const before = { undo: this.back, redo: this.again }[edit.action];
+    const known = this.pending.size ? null : before;
+    this.pending.set(id, { ...edit, ...known });
+    this.overlay(this.pending.get(id));
+  }
+
+  // Shows what nobody asked the kernel for yet, such as the plan of a budget that is being dragged; null ends it.
+  attempt(trial) {
+    this.trial = trial;
+    this.lay();
   }
 
   // Begins with what was confirmed, and shows what is pending over it.
@@ -71,10 +95,19 @@ export class LayerPlan {
     }
     this.touched.clear();
     this.pending.forEach((edit) => this.overlay(edit));
+    if (this.trial) this.overlay(this.trial);
   }
 
-  overlay({ action, bits, rows }) {
+  overlay({ action, bits, rows, options, places }) {
     const locking = action === "lock" || action === "unlock";
+    if (options) {
+      for (const [key, values] of Object.entries(options)) {
+        const shown = this.shown[key];
+        rows.forEach((row, which) => { shown[row] = values[places[which]]; });
+      }
+      rows.forEach((row) => this.touched.add(row));
+      return;
+    }
     for (const row of rows) {
       this.touched.add(row);
       if (locking) {
@@ -82,7 +115,7 @@ export class LayerPlan {
         continue;
       }
       const place = this.placeOf(row, action === "keep" ? 9 : bits);
-      for (const [shown, menu] of this.menus) shown[row] = menu[place];
+      for (const key of OPTION) this.shown[key][row] = this.menus[key][place];
     }
   }
 
@@ -101,7 +134,7 @@ export class LayerPlan {
       if (!keys.has(place) || this.fixed.menu_bits[place] === bits || key === "keep") keys.set(place, key);
     }
     return [...keys].map(([place, key]) => {
-      const option = Object.fromEntries(MENU.map((name) => [name, this.fixed[`menu_${name}`][place]]));
+      const option = Object.fromEntries(OPTION.map((name) => [name, this.menus[name][place]]));
       const present = ["bits", "scheme", "group"].every((name) => option[name] === this.shown[name][row]);
       return { key, present, ...option };
     });
@@ -123,7 +156,7 @@ export class LayerPlan {
       below += cosine[row] < minCosine;
       locks += locked[row];
     }
-    const estimate = this.pending.size > 0;
+    const estimate = this.pending.size > 0 || this.trial !== null;
     const payload = estimate ? bytes + this.overhead : this.confirmed.nbytes;
     return {
       ...this.confirmed,

@@ -1,4 +1,4 @@
-"""The bar of the job that is running: how far, how long still, and a way to stop it."""
+"""The job that is running: how far it is, how long it still takes, and a way to stop it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,28 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import ipywidgets as widgets
-
 from workbench.session import Job
 from workbench.ui.strip import Strip
 from workbench.work import REFRESH_SECONDS
 
 
-class JobBar:
+class Jobs:
     """Follows one job at a time.
 
     Parameters
     ----------
     strip : Strip
-        Where a failure is told.
+        Where its end is told.
+    tell : callable
+        Called when `shown` is another.
     """
 
-    def __init__(self, strip: Strip) -> None:
-        self._strip = strip
-        self._bar = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="240px"))
-        self._text = widgets.Label()
-        self._cancel = widgets.Button(description="Cancel", icon="stop", layout=widgets.Layout(width="90px"))
-        self._cancel.on_click(lambda _: self.cancel())
-        self.widget = widgets.HBox(
-            [self._bar, self._text, self._cancel], layout=widgets.Layout(display="none", align_items="center")
-        )
-        self.widget.add_class("aq-jobs")
+    def __init__(self, strip: Strip, tell: Callable[[], None]) -> None:
+        self._strip, self._tell = strip, tell
+        self._stopping = False
         self.job: Job[Any] | None = None
+        self.shown: dict[str, Any] | None = None
+        """What there is to see of it: ``fraction``, ``text``, and whether it is ``stopping``; None without a job."""
 
     def run(
         self,
@@ -48,7 +43,7 @@ class JobBar:
         start : callable
             Makes the job.
         done : callable
-            Takes the result, in a thread of the bar's own.
+            Takes the result, in a thread of its own.
         undone : callable
             Called instead if there is no result: another job runs, or this one fails or is cancelled.
         """
@@ -57,28 +52,27 @@ class JobBar:
             undone()
             return
         job = self.job = start()
-        self._cancel.disabled = False
-        self.widget.layout.display = ""
+        self._stopping = False
+        self._show(job.fraction, _told(job, 0))
         threading.Thread(
             target=self._follow, args=(job, done, undone), name=f"workbench bar: {job.name}", daemon=True
         ).start()
 
     def cancel(self) -> None:
         """Stop the job."""
-        if self.job is not None:
-            self._cancel.disabled = True
-            self._text.value = f"{self.job.name}: stopping …"
+        if self.job is not None and self.job.state == "running":
+            self._stopping = True
+            self._show(self.job.fraction, f"{self.job.name}: stopping …")
             self.job.cancel()
 
     def _follow(self, job: Job[Any], done: Callable[[Any], None], undone: Callable[[], None]) -> None:
         started = time.monotonic()
         while job.state == "running":
-            if not self._cancel.disabled:
-                self._bar.value = job.fraction
-                self._text.value = _told(job, time.monotonic() - started)
+            if not self._stopping:
+                self._show(job.fraction, _told(job, time.monotonic() - started))
             time.sleep(REFRESH_SECONDS)
-        self.widget.layout.display = "none"
-        self._bar.value = 0
+        self.shown = None
+        self._tell()
         if job.state != "done":
             self._strip.guard(undone)()
         match job.state:
@@ -88,6 +82,12 @@ class JobBar:
                 self._strip.guard(job.result)()
             case _:
                 self._strip.guard(done)(job.result())
+
+    def _show(self, fraction: float, text: str) -> None:
+        shown = {"fraction": fraction, "text": text, "stopping": self._stopping}
+        if shown != self.shown:
+            self.shown = shown
+            self._tell()
 
 
 def _told(job: Job[Any], seconds: float) -> str:

@@ -1,0 +1,394 @@
+// The layer table: ties the plan, the rows, the bars and the kernel together.
+
+import { Bar, Strip, Totals } from "./bars.js";
+import { columnsOf, element } from "./columns.js";
+import { Connection } from "./connection.js";
+import { whole } from "./format.js";
+import { Grid } from "./grid.js";
+import { KEY, keepKeys, keyOf } from "./keys.js";
+import { Menu } from "./menu.js";
+import { ordered } from "./order.js";
+import { unpack } from "./packing.js";
+import { LayerPlan } from "./plan.js";
+import { Selection } from "./selection.js";
+import { sweep } from "./sweep.js";
+import { followTheme } from "./theme.js";
+
+const QUIET = 120; // ms until a selection that keeps moving is told to the kernel
+const PAUSE = 250; // ms without typing until a filter is
+
+export class Table {
+  // `around` may have functions for what else is there: hear, refreshed, chosen, renewed, dismissed.
+  constructor(model, host, around = {}) {
+    this.model = model;
+    this.around = around;
+    this.plan = new LayerPlan(model.get("data"), unpack);
+    this.selection = new Selection(model.get("selected"), model.get("current"));
+    this.mask = null;
+    this.grid = new Grid({
+      label: "layers",
+      paint: (one, row) => this.paint(one, row),
+      onSort: (key) => this.sortBy(key),
+      onResize: (key, width) => this.connection.save("widths", { ...model.get("widths"), [key]: width }),
+      onRemove: (title) => this.connection.send({ type: "remove_column", title }, true),
+    });
+    this.bar = new Bar({
+      edit: (action, bits) => { this.edit(action, bits); this.grid.root.focus(); }, // the keys go on from there
+      again: () => { this.again(); this.grid.root.focus(); },
+      addColumn: (title, expression) => this.connection.send({ type: "add_column", title, expression }, true),
+    });
+    this.strip = new Strip(() => around.dismissed?.());
+    this.totals = new Totals();
+    this.voice = element("div", "aq-voice");
+    this.voice.setAttribute("role", "status");
+    this.voice.setAttribute("aria-live", "polite");
+    this.root = element("div", "aq-view aq-table", {},
+      this.bar.root, this.strip.root, this.grid.root, this.totals.root, this.voice);
+    this.menu = new Menu(this.root, (key, rows) => {
+      this.menu.hide();
+      this.grid.root.focus({ preventScroll: true });
+      if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows);
+    });
+    host.append(this.root);
+    this.connection = new Connection(model, {
+      onMessage: (message, buffers) => this.hear(message, buffers),
+      onState: (text, kind) => {
+        if (text) this.strip.say(text, kind);
+        else this.strip.end("slow");
+        this.root.dataset.connection = kind || "live";
+        this.refresh();
+      },
+    });
+    this.listen();
+    this.setHeight();
+    this.bar.filter.value = model.get("filter");
+    this.showColumns();
+    this.refilter();
+    // What the model holds may be older than the session, where the table is shown a second time.
+    this.connection.send({ type: "hello", version: this.plan.version }, true);
+    this.root.dataset.ready = "true";
+  }
+
+  // ---- what happens -------------------------------------------------------------------------------------------
+
+  listen() {
+    const follow = {
+      data: () => this.renew(),
+      selected: () => this.follow(new Set(this.model.get("selected"))),
+      current: () => this.point(this.model.get("current")),
+      filter: () => {
+        if (this.bar.filter.value === this.model.get("filter")) return;
+        this.bar.filter.value = this.asked = this.model.get("filter");
+        this.refilter();
+      },
+      sort: () => this.refilter(),
+      min_cosine: () => this.refresh(),
+      height: () => this.setHeight(),
+    };
+    this.follows = Object.entries(follow).map(([name, act]) => [`change:${name}`, act]);
+    for (const [event, act] of this.follows) this.model.on(event, act);
+    this.unfollowTheme = followTheme(this.root);
+    this.freeKeys = keepKeys(this.root);
+    this.grid.root.addEventListener(KEY, (event) => this.key(event));
+    this.grid.root.addEventListener("copy", (event) => {
+      const names = this.subject.map((row) => this.plan.names[row]);
+      event.clipboardData.setData("text/plain", names.join("\n"));
+      event.preventDefault();
+    });
+    this.grid.body.addEventListener("pointerdown", (event) => this.press(event));
+    this.grid.body.addEventListener("click", (event) => this.click(event));
+    this.root.addEventListener("pointerdown", (event) => {
+      if (this.menu.open && !this.menu.box.contains(event.target)) this.menu.hide();
+    });
+    this.bar.filter.addEventListener("input", () => this.refilter());
+    this.bar.filter.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === "ArrowDown") this.grid.root.focus();
+      if (event.key === "Enter") this.ask();
+      if (event.key !== "Escape") return;
+      this.bar.filter.value = "";
+      this.refilter();
+      this.grid.root.focus();
+    });
+  }
+
+  close() {
+    for (const [event, act] of this.follows) this.model.off(event, act);
+    this.unfollowTheme();
+    this.freeKeys();
+    this.connection.close();
+    this.grid.close();
+    clearTimeout(this.telling);
+    clearTimeout(this.asking);
+  }
+
+  key(event) {
+    if (event.target !== this.grid.root) return;
+    const found = keyOf(event);
+    if (!found) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { order } = this.grid;
+    const at = order.indexOf(this.selection.current);
+    if (found.act === "edit") this.edit(found.action, found.bits);
+    else if (found.act === "filter") this.bar.filter.select();
+    else if (found.act === "menu") this.openMenu(this.selection.current);
+    else if (found.act === "move" || found.act === "page") {
+      const by = found.act === "page" ? found.by * this.grid.page : found.by;
+      const to = Math.max(0, Math.min(order.length - 1, at + by));
+      this.choose(() => this.selection.take(order, to, { extend: event.shiftKey }));
+      this.grid.reveal(to);
+    } else if (found.act === "toggle") {
+      this.choose(() => this.selection.take(order, Math.max(at, 0), { toggle: true }));
+    } else if (found.act === "all") this.choose(() => this.selection.all(order));
+    else this.choose(() => this.selection.clear());
+  }
+
+  press(event) {
+    const pressed = event.target.closest(".aq-row");
+    if (event.button !== 0 || !pressed || event.target.closest("button")) return;
+    event.preventDefault();
+    this.grid.root.focus({ preventScroll: true });
+    const { order } = this.grid;
+    const toggle = event.ctrlKey || event.metaKey;
+    this.choose(() => this.selection.take(order, Number(pressed.dataset.position), { toggle, extend: event.shiftKey }));
+    sweep(this.grid, event, (to) => {
+      if (order[to] !== this.selection.current) this.choose(() => this.selection.sweep(order, to, toggle));
+    });
+  }
+
+  click(event) {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const row = Number(button.closest(".aq-row").dataset.row);
+    const rows = this.selection.rows.has(row) ? this.subject : [row];
+    if (button.classList.contains("aq-lock")) {
+      this.edit(this.plan.shown.locked[row] ? "unlock" : "lock", undefined, rows);
+      this.grid.root.focus({ preventScroll: true });
+    } else this.openMenu(row);
+  }
+
+  openMenu(row) {
+    const position = this.grid.order.indexOf(row);
+    if (position < 0 || this.connection.dead) return;
+    if (!this.selection.rows.has(row)) this.choose(() => this.selection.take(this.grid.order, position));
+    this.grid.reveal(position);
+    const anchor = this.grid.elementOf(row).querySelector(".aq-bits");
+    this.menu.show(this.plan, row, this.subject, anchor);
+  }
+
+  // What an edit is about: chosen layers in sight of the filter, or that under the cursor.
+  get subject() {
+    return this.selection.subject.filter((row) => this.visible[row]);
+  }
+
+  // Another target: everything is another but what is chosen and shown.
+  renew() {
+    this.plan = new LayerPlan(this.model.get("data"), unpack);
+    this.mask = null;
+    this.menu.hide();
+    this.around.renewed?.();
+    this.showColumns();
+    this.again();
+  }
+
+  // ---- the kernel ---------------------------------------------------------------------------------------------
+
+  // Asks for what is no edit of rows; `proposal` is what it will do to them, as far as that is known.
+  act(content, proposal = { rows: [] }) {
+    this.plan.attempt(null);
+    const id = this.connection.send({ type: "do", ...content }, true);
+    if (id) this.plan.propose(id, { action: "act", ...proposal });
+    this.refresh();
+  }
+
+  // Shows what is not asked for yet; null ends it.
+  attempt(trial) {
+    this.plan.attempt(trial);
+    this.refresh();
+  }
+
+  edit(action, bits, rows = this.subject) {
+    if (this.connection.dead) return;
+    const moves = action === "undo" || action === "redo";
+    if (!moves && !rows.length) return;
+    if (action === "toggle") action = rows.every((row) => this.plan.shown.locked[row]) ? "unlock" : "lock";
+    const edit = moves ? { action } : { action, rows, ...(action === "bits" ? { bits } : {}) };
+    const id = this.connection.send({ type: "edit", ...edit }, true);
+    if (!id) return;
+    this.plan.propose(id, { rows: [], ...edit });
+    const layers = rows.length === 1 ? this.plan.names[rows[0]] : `${whole(rows.length)} layers`;
+    const said = { bits: `${layers}: ${bits} bits`, keep: `${layers}: kept`, lock: `${layers}: locked`,
+      unlock: `${layers}: unlocked`, undo: "undo", redo: "redo" };
+    this.refresh();
+    this.say(`${said[action]}. ${this.totals.values.nbytes.textContent}`);
+  }
+
+  hear(message, buffers) {
+    if (message.type === "plan") this.settle(message, unpack(message.layout, buffers[0]));
+    else if (message.type === "filter") this.takeMask(message, buffers);
+    else if (message.type === "columns") this.takeColumns(message, buffers);
+    else if (message.type === "focus") this.point(message.row);
+    else if (message.type === "error") this.complain(message.error);
+    else this.around.hear?.(message);
+    if (message.ack) this.root.dataset.acked = Number(this.root.dataset.acked ?? 0) + 1;
+  }
+
+  settle(message, arrays) {
+    const moved = this.plan.version !== message.version;
+    if (!this.plan.confirm(message, arrays)) {
+      this.connection.send({ type: "hello", version: this.plan.version }, true);
+      return;
+    }
+    if (message.error) this.complain(message.error);
+    else if (message.note) this.note(message.note);
+    this.around.settled?.(message);
+    this.stale ||= moved && Boolean(this.model.get("sort") || this.mask);
+    this.refresh();
+  }
+
+  note(text) {
+    this.strip.say(text, "note");
+    this.say(text);
+  }
+
+  complain(text) {
+    this.strip.say(text);
+    this.say(text);
+  }
+
+  say(text) {
+    this.voice.textContent = text;
+  }
+
+  takeMask(message, [mask]) {
+    if (message.text !== this.bar.filter.value) return;
+    this.bar.complain(message.error ?? "");
+    if (message.error) return;
+    this.mask = new Uint8Array(mask.buffer.slice(mask.byteOffset, mask.byteOffset + mask.byteLength));
+    this.reorder();
+  }
+
+  takeColumns(message, [blob]) {
+    if (message.error) {
+      this.bar.complain(message.error);
+      return;
+    }
+    this.plan.setColumns(message.columns, unpack(message.layout, blob));
+    if (!this.bar.form.hidden && message.ack) {
+      this.bar.title.value = this.bar.expression.value = "";
+      this.bar.toggleForm(false);
+    }
+    this.showColumns();
+    this.reorder();
+  }
+
+  // ---- what is shown ------------------------------------------------------------------------------------------
+
+  showColumns() {
+    this.columns = columnsOf(this.plan);
+    this.grid.setColumns(this.columns, this.model.get("widths"));
+  }
+
+  refilter() {
+    const text = this.bar.filter.value;
+    this.bar.complain("");
+    clearTimeout(this.asking);
+    this.asking = setTimeout(() => this.ask(), PAUSE);
+    if (!text.startsWith("=")) this.mask = null;
+    if (!this.mask) this.reorder();
+  }
+
+  // Tells the kernel of the filter, which answers if it is an expression; once for the same text.
+  ask() {
+    clearTimeout(this.asking);
+    const text = this.bar.filter.value;
+    if (text === this.asked) return;
+    this.asked = text;
+    if (text !== this.model.get("filter")) this.connection.save("filter", text);
+    else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
+  }
+
+  again() {
+    if (this.bar.filter.value.startsWith("=")) this.connection.send({ type: "filter", text: this.bar.filter.value });
+    this.reorder();
+  }
+
+  // Filters and sorts. Edits do not: rows must not run away from under the hand that edits them.
+  reorder() {
+    const text = this.bar.filter.value;
+    const words = text.startsWith("=") ? [] : text.toLowerCase().split(/\s+/).filter(Boolean);
+    const sort = this.model.get("sort");
+    const key = sort.replace(/^-/, "");
+    const column = this.columns.find((one) => one.key === key);
+    this.stale = false;
+    this.grid.showSort(key, sort.startsWith("-"));
+    const order = ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-"));
+    this.visible = new Uint8Array(this.plan.count);
+    for (const row of order) this.visible[row] = 1;
+    this.grid.setOrder(order);
+    this.refresh();
+  }
+
+  sortBy(key) {
+    const sort = this.model.get("sort");
+    this.connection.save("sort", sort === key ? `-${key}` : sort === `-${key}` ? "" : key);
+    this.reorder();
+  }
+
+  paint(one, row) {
+    const { selection, plan } = this;
+    one.setAttribute("aria-selected", selection.rows.has(row));
+    one.classList.toggle("aq-current", selection.current === row);
+    one.classList.toggle("aq-pending", plan.pending.size > 0 && plan.touched.has(row));
+    for (const [place, column] of this.columns.entries()) column.draw(one.children[place], plan, row);
+  }
+
+  refresh() {
+    this.grid.draw(true);
+    const { plan, selection, connection } = this;
+    const minCosine = this.model.get("min_cosine");
+    const totals = plan.totals(minCosine);
+    this.totals.update(totals, minCosine, this.grid.order.length, plan.count, connection.slow ? plan.pending.size : 0);
+    const subject = this.subject.length;
+    this.bar.update({
+      chosen: selection.rows.size, hidden: selection.rows.size && selection.rows.size - subject, subject, stale: this.stale, dead: connection.dead,
+      canUndo: plan.canUndo || plan.pending.size, canRedo: plan.canRedo,
+    });
+    const current = this.grid.elementOf(selection.current);
+    if (current) this.grid.root.setAttribute("aria-activedescendant", current.id);
+    else this.grid.root.removeAttribute("aria-activedescendant");
+    Object.assign(this.root.dataset, { version: plan.version, pending: plan.pending.size });
+    this.around.refreshed?.(totals);
+  }
+
+  choose(change) {
+    change();
+    this.refresh();
+    this.around.chosen?.();
+    clearTimeout(this.telling);
+    this.telling = setTimeout(() => {
+      this.model.set("current", this.selection.current);
+      this.connection.save("selected", [...this.selection.rows].sort((a, b) => a - b));
+    }, QUIET);
+  }
+
+  follow(rows) {
+    const { selection } = this;
+    if (rows.size === selection.rows.size && [...rows].every((row) => selection.rows.has(row))) return;
+    selection.rows = rows;
+    selection.before = new Set(rows);
+    this.refresh();
+    this.around.chosen?.();
+  }
+
+  point(row) {
+    this.selection.current = this.selection.anchor = row;
+    const position = this.grid.order.indexOf(row);
+    if (position >= 0) this.grid.reveal(position);
+    this.refresh();
+  }
+
+  setHeight() {
+    this.grid.root.style.maxHeight = `${this.model.get("height")}px`;
+  }
+}

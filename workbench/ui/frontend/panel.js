@@ -1,0 +1,177 @@
+// The panel: the layer table, and around it toolbar, figures, the chosen layer from close by, jobs and script.
+
+import { Chart } from "./chart.js";
+import { element } from "./columns.js";
+import { JobBar, ScriptLine } from "./foot.js";
+import { KEY, keepKeys, keyOf } from "./keys.js";
+import { unpack } from "./packing.js";
+import { Steps } from "./steps.js";
+import { Table } from "./layer_table.js";
+import { followTheme } from "./theme.js";
+import { Toolbar } from "./toolbar.js";
+
+const figure = (title, chart) => element("figure", "aq-figure", {}, element("figcaption", "", { textContent: title }), chart.root);
+
+// The name of the layer that a mark or a cell stands for; names are escaped, for plotly reads some HTML.
+function layerAt({ y, customdata }) {
+  const name = Array.isArray(customdata) ? customdata[0] : y;
+  return String(name).replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+}
+
+const escaped = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+class Panel {
+  constructor(model, host) {
+    this.model = model;
+    const { header } = model.get("data");
+    this.top = element("div", "aq-above");
+    this.left = element("div", "aq-left");
+    this.jobs = new JobBar(() => this.table.act({ act: "cancel" }));
+    this.script = new ScriptLine(header.opening);
+    this.makeCharts(header);
+    this.root = element("div", "aq-view aq-panel", {}, this.top,
+      element("div", "aq-main", {}, this.left, this.overview), this.jobs.root, this.script.root);
+    host.append(this.root);
+    this.table = new Table(model, this.left, {
+      hear: (message) => this.hear(message),
+      settled: (message) => this.settled(message),
+      refreshed: (totals) => this.toolbar?.refresh(totals),
+      chosen: () => this.mark(),
+      renewed: () => this.renewed(),
+      dismissed: () => this.table.connection.send({ type: "dismiss" }),
+    });
+    this.toolbar = new Toolbar(this.table, header);
+    this.top.append(this.toolbar.root, this.table.totals.root, this.table.strip.root);
+    this.left.append(this.closeup);
+    this.renewed();
+    if (header.strip.text) this.table.strip.say(header.strip.text, header.strip.kind);
+    this.jobs.show(header.job);
+    this.table.refresh();
+    this.follows = [
+      ["change:overview", () => this.showOverview()],
+      ["change:closeup", () => this.showCloseup()],
+      ["change:steps", () => this.showSteps()],
+    ];
+    for (const [event, act] of this.follows) {
+      model.on(event, act);
+      act();
+    }
+    this.unfollowTheme = followTheme(this.root, () => this.allCharts.forEach((chart) => chart.later()));
+    this.root.addEventListener(KEY, (event) => this.key(event));
+    this.freeKeys = keepKeys(this.root);
+  }
+
+  makeCharts(header) {
+    const toLayer = (click) => this.choose(layerAt(click));
+    const chart = (label, height, onClick) => new Chart({ label, height, onClick });
+    this.charts = {
+      front: chart("Damage against size: the front of best plans, policies, and the present plan", 300,
+        ({ x }) => this.table.act({ act: "solve", bpw: Number(x) })),
+      depth: chart("Entropy of the weights and of the choice along depth, coloured by bits", 300, toLayer),
+      heat: chart("Heat map of the layers", 300, toLayer),
+    };
+    this.details = {
+      weights: chart("Histogram of the layer's weights with the levels of its codes", 220),
+      channels: chart("Error of the layer's weights by input channel", 220),
+      ...(header.has_time ? { time: chart("Range of the layer's input over denoising time", 220) } : {}),
+    };
+    this.allCharts = [...Object.values(this.charts), ...Object.values(this.details)];
+    const { front, depth, heat } = this.charts;
+    this.overview = element("div", "aq-figures", {}, figure("Damage against size", front),
+      figure("Entropy along depth", depth),
+      figure(header.has_time ? "Damage over denoising time" : "Damage at each width", heat));
+    const titles = { weights: "Weights and code levels", channels: "Error by channel", time: "Input over denoising time" };
+    this.title = element("div", "aq-closeup-title", { textContent: "Choose a layer to see its weights and its error from close by." });
+    this.frames = Object.fromEntries(Object.entries(this.details).map(([key, one]) => [key, figure(titles[key], one)]));
+    this.closer = element("div", "aq-closer", { hidden: true }, ...Object.values(this.frames));
+    this.closeup = element("div", "aq-closeup", {}, this.title, this.closer);
+  }
+
+  // ---- what happens -------------------------------------------------------------------------------------------
+
+  key(event) {
+    const found = keyOf(event);
+    if (event.defaultPrevented || !["undo", "redo"].includes(found?.action)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.table.edit(found.action);
+  }
+
+  hear(message) {
+    if (message.type === "predicted") this.toolbar.predicted(message);
+    else if (message.type === "strip") {
+      this.table.strip.say(message.text, message.kind);
+      this.table.say(message.text);
+    } else if (message.type === "job") {
+      this.jobs.show(message.job);
+      if (!message.job) this.toolbar.showTarget(this.target);
+    }
+  }
+
+  settled({ target, script, base }) {
+    this.target = target;
+    this.script.add(script, base);
+    if (this.jobs.root.hidden) this.toolbar.showTarget(target);
+  }
+
+  renewed() {
+    const { header } = this.model.get("data");
+    this.settled({ ...header, base: 0 });
+  }
+
+  choose(name) {
+    const row = this.table.plan.names.indexOf(name);
+    if (row < 0) return;
+    this.table.choose(() => {
+      this.table.selection.rows = new Set([row]);
+      this.table.point(row);
+    });
+  }
+
+  // ---- what is shown ------------------------------------------------------------------------------------------
+
+  mark() {
+    const { plan, selection } = this.table;
+    const names = [...selection.rows].map((row) => escaped(plan.names[row]));
+    this.charts.depth.mark(names);
+    this.charts.heat.mark(names);
+  }
+
+  showOverview() {
+    const specs = this.model.get("overview");
+    for (const [key, chart] of Object.entries(this.charts)) chart.show(specs[key]);
+    this.mark();
+  }
+
+  showCloseup() {
+    const specs = this.model.get("closeup");
+    this.closer.hidden = !specs.layer;
+    if (!specs.layer) return;
+    this.title.replaceChildren(element("b", "", { textContent: specs.layer }), ` ${specs.text}`);
+    for (const [key, chart] of Object.entries(this.details)) {
+      // What was drawn of another layer must not stand beside this one.
+      this.frames[key].style.visibility = specs[key] ? "" : "hidden";
+      chart.show(specs[key] ?? "");
+    }
+  }
+
+  showSteps() {
+    const steps = this.model.get("steps");
+    this.toolbar.setSteps(steps && new Steps(unpack(steps.layout, steps.blob)));
+  }
+
+  close() {
+    for (const [event, act] of this.follows) this.model.off(event, act);
+    this.unfollowTheme();
+    this.freeKeys();
+    for (const chart of this.allCharts) chart.close();
+    this.table.close();
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const panel = new Panel(model, el);
+    return () => panel.close();
+  },
+};

@@ -1,0 +1,66 @@
+"""Which tables each cell shows, so that running a cell again closes what it showed before."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+
+class Closable(Protocol):
+    """A view that is displayed."""
+
+    def close(self) -> None:
+        """Take it from the page."""
+
+
+class Shown:
+    """The views that the cells of a notebook show; what no cell shows any more is closed."""
+
+    def __init__(self) -> None:
+        self._now: list[Closable] = []
+        self._by_cell: dict[str, list[Closable]] = {}
+
+    def note(self, view: Closable) -> None:
+        """A view is displayed by the cell that runs."""
+        if view not in self._now:
+            self._now.append(view)
+
+    def end_cell(self, cell: str | None) -> None:
+        """A cell has run: what it showed before, and nobody shows now, is closed.
+
+        Parameters
+        ----------
+        cell : str, optional
+            Its identity, over all its runs; without one nothing is closed.
+        """
+        shown, self._now = self._now, []
+        if cell is None:
+            return
+        before = self._by_cell.pop(cell, [])
+        if shown:
+            self._by_cell[cell] = shown
+        still = [view for views in self._by_cell.values() for view in views]
+        for view in before:
+            if view not in still:
+                view.close()
+
+
+_shown: Shown | None = None
+
+
+def note(view: Closable) -> None:
+    """A view is displayed; outside a notebook's kernel nothing comes of it."""
+    global _shown
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return
+    if _shown is None:
+        _shown = Shown()
+        shell.events.register("post_run_cell", _end_cell)
+    _shown.note(view)
+
+
+def _end_cell(result: Any) -> None:
+    if _shown is not None:
+        _shown.end_cell(getattr(result.info, "cell_id", None))
