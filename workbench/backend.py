@@ -34,12 +34,13 @@ VARIABLE = "WORKBENCH_KERNELS"
 PACKAGE = "kernels_pythran"
 
 FUNCTIONS = {
-    "affine": ("affine_encode", "affine_decode", "affine_error"),
+    "affine": ("affine_encode", "affine_assign", "affine_decode", "affine_error"),
     "bitstream": ("pack_bits", "unpack_bits"),
     "entropy": ("histogram", "code_counts"),
     "moments": ("moments", "error_sums"),
     "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
     "patterns": ("count_patterns",),
+    "search": ("improve_groups",),
 }
 """The extension modules and what each must offer."""
 
@@ -59,6 +60,7 @@ class Kernels:
     description: str
     """One line on what they were built for, or on why they are the reference."""
     affine_encode: Callable[..., int]
+    affine_assign: Callable[..., None]
     affine_decode: Callable[..., None]
     affine_error: Callable[..., int]
     pack_bits: Callable[..., None]
@@ -72,6 +74,7 @@ class Kernels:
     offset_decode: Callable[..., None]
     offset_error: Callable[..., int]
     count_patterns: Callable[..., None]
+    improve_groups: Callable[..., int]
 
 
 class _UnfitError(Exception):
