@@ -36,6 +36,12 @@ Target = Literal["parquet", "gguf", "mlx", "compressed-tensors", "safetensors"]
 Scheme = Literal["asymmetric", "symmetric"]
 """Whether a group has a zero point or only a scale."""
 
+Effort = Literal["fast", "normal", "best"]
+"""How hard to look for good codes."""
+
+EFFORTS: Final[tuple[str, ...]] = get_args(Effort)
+"""The efforts, the least first."""
+
 TARGETS: Final[tuple[str, ...]] = get_args(Target)
 """The names of all export formats, those to come included."""
 
@@ -59,7 +65,6 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
 
 _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
     "target": (("parquet", "mlx"), "this format cannot be written yet"),
-    "effort": (("fast",), "the search quantizers do not exist yet"),
     "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
@@ -137,8 +142,9 @@ class DiffusionQuantConfig(BaseModel):
     It and ``scheme`` go with every width that is named; ``enable_mixed_precision`` chooses among all there are."""
     scheme: _Scheme = "asymmetric"
     """Whether a group has a zero point (asymmetric) or only a scale (symmetric)."""
-    effort: Annotated[Literal["fast", "normal", "best"], Field(description="fast, normal or best")] = "fast"
-    """How hard to look for good codes: ``fast`` is min-max, the others search."""
+    effort: Annotated[Effort, Field(description="fast, normal or best")] = "fast"
+    """How hard to look for good codes: ``fast`` is min-max, the others search for less error in the same format,
+    weighed by the calibration where there is one."""
     min_accuracy: Annotated[
         float, Field(ge=0, le=1, allow_inf_nan=False, description="a number from 0 to 1")
     ] = 0.85

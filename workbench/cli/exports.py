@@ -144,6 +144,17 @@ def quantize(
             metavar="PATTERN=BITS",
         ),
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(help="How hard to look for good codes: fast, normal or best.", metavar="EFFORT"),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Calibration records that weigh the search, or zoo:NAME; a plan made with some needs them.",
+            metavar="FILE",
+        ),
+    ] = None,
     component: Component = None,
     min_accuracy: Annotated[
         float | None,
@@ -175,6 +186,8 @@ def quantize(
         "bit_width": bit_width,
         "group_size": group_size,
         "layer_bit_widths": parse_widths(override or [], "--override") or None,
+        "effort": effort,
+        "calibration": calibration,
         "min_accuracy": min_accuracy,
         "fail_fast": fail_fast or None,
         "num_threads": threads,
@@ -199,7 +212,7 @@ def _settings(
     from workbench.plan import Plan
 
     if plan is not None:
-        excluded = given.keys() - {"num_threads", "min_accuracy"}
+        excluded = given.keys() - {"num_threads", "min_accuracy", "calibration"}
         if excluded or config is not None:
             names = ", ".join(sorted(excluded | ({"config"} if config else set())))
             raise typer.BadParameter(f"a plan is executed as it is; leave out {names}.", param_hint="--plan")

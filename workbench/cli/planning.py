@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json, Model, parse_widths
+from workbench.cli.arguments import Component, Effort, Json, Model, parse_widths
 from workbench.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def analyze(
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    effort: Effort = "fast",
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +54,9 @@ def analyze(
 
     Example: workbench analyze zoo:digits-dit
     """
-    with _session(model, target, component, exact, calibration, time_groups, shown=not as_json) as session:
+    with _session(
+        model, target, component, exact, calibration, time_groups, effort, shown=not as_json
+    ) as session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
     if as_json:
@@ -110,6 +113,7 @@ def plan(
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    effort: Effort = "fast",
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +129,9 @@ def plan(
         raise ValidationError(f"{output} exists already. Choose another name, or move it away.", path=output)
     locks = parse_widths(lock or [], "--lock")
     floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
-    with _session(model, target, component, exact, calibration, time_groups, shown=not as_json) as session:
+    with _session(
+        model, target, component, exact, calibration, time_groups, effort, shown=not as_json
+    ) as session:
         for pattern, bits in locks.items():
             session.lock(pattern, bits)
         totals = session.solve(
@@ -168,7 +174,8 @@ def plan(
     }
     terminal.print_table([row])
     print(*(f"{bits} bits: {len(names)} layers" for bits, names in sorted(widths.items())), sep="\n")
-    print(f"Next: workbench quantize {model} OUT --plan {output}")
+    weighed = f" --calibration {calibration}" if found.weighted_by else ""
+    print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")
 
 
 def _session(
@@ -178,6 +185,7 @@ def _session(
     exact: bool,
     calibration: str | None,
     time_groups: int,
+    effort: str,
     *,
     shown: bool,
 ) -> Session:
@@ -189,7 +197,7 @@ def _session(
     with terminal.ctrl_c() as cancel, terminal.progress_bar(model, nbytes, shown) as callback:
         return open_session(
             model, target, component=component, exact=exact, calibration=calibration,
-            num_time_groups=time_groups, callback=callback, cancel=cancel,
+            num_time_groups=time_groups, effort=effort, callback=callback, cancel=cancel,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +28,7 @@ from workbench.formats.blocks import Block, divide
 from workbench.formats.safetensors_layout import Piece, lay_out
 from workbench.formats.target import BlockCheck, StoredTensor, Unit
 from workbench.plan import Option, Plan
-from workbench.quantize import Error
+from workbench.quantize import Encoding, Encodings, Error
 
 UNIT_BYTES = 64 * 2**20
 """Source bytes after which a unit is closed."""
@@ -53,7 +54,7 @@ class Scheme(ABC):
 
     @abstractmethod
     def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> tuple[Sequence[NDArray[Any]], Error]:
         """Rows of each piece, and what they lose."""
 
@@ -100,9 +101,14 @@ class SafetensorsWriter:
     scheme : Scheme
     checkpoint : Checkpoint
     plan : Plan
+    encodings : Encodings, optional
+        Those of the plan; not needed where no calibration weighs it.
     """
 
-    def __init__(self, scheme: Scheme, checkpoint: Checkpoint, plan: Plan) -> None:
+    def __init__(
+        self, scheme: Scheme, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None
+    ) -> None:
+        self._given = encodings
         self._scheme = scheme
         self._checkpoint = checkpoint
         self._plan = plan
@@ -119,6 +125,10 @@ class SafetensorsWriter:
         self._layout = lay_out(self._pieces.values(), {**scheme.metadata, **metadata}, scheme.stem)
         self.units: Sequence[Unit] = units_of(checkpoint)
         self.documents = scheme.documents(checkpoint, plan)
+
+    @cached_property
+    def _encodings(self) -> Encodings:
+        return self._given or Encodings.of_plan(self._plan)
 
     @property
     def predicted_bytes(self) -> int:
@@ -161,7 +171,8 @@ class SafetensorsWriter:
         option = self._plan.choices.get(name)
         if option is None or option.is_kept:
             return (weights,)
-        return self._scheme.encode(weights, option, name, block.row_start)[0]
+        encoding = self._encodings.of(name, block.tensor.shape)
+        return self._scheme.encode(weights, option, name, block.row_start, encoding)[0]
 
 
 class SafetensorsPayload:

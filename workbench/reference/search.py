@@ -154,7 +154,7 @@ def _improve(
         groups = _Groups(w * shrink, u, low * shrink, step * shrink, unit, form, bits)
         best = scale * shrink, origin * shrink if form == OFFSET else origin
         error = groups.measure(*best)
-        found = np.full_like(scale, 3e38), best[0], np.zeros_like(scale), np.zeros_like(scale)
+        found: tuple[Array, ...] = np.full_like(scale, 3e38), best[0], np.zeros_like(scale), np.zeros_like(scale)
         for trial in range(len(clips) + refits):
             if trial < len(clips):
                 inverse, middle, pivot = groups.propose(*clips[trial])
@@ -166,9 +166,11 @@ def _improve(
         for nudge in nudges:
             stored = groups.settle(found[1], found[3], nudge, storage)
             less = groups.measure(*stored)
-            error, *best = _choose(less < error * MARGIN, (less, *stored), (error, *best))
+            error, s, o = _choose(less < error * MARGIN, (less, *stored), (error, *best))
+            best = s, o
         better = best[0] * unit, best[1] * unit if form == OFFSET else best[1]
-    return _choose(fit, better, (scale, origin))
+    s, o = _choose(fit, better, (scale, origin))
+    return s, o
 
 
 def _choose(mask: Array, ours: tuple[Array, ...], theirs: tuple[Array, ...]) -> tuple[Array, ...]:

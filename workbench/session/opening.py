@@ -8,6 +8,7 @@ import threading
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import Target, target_named
+from workbench.quantize import Encodings
 from workbench.session.session import Session
 from workbench.session.study import Study
 from workbench.thermo.distortion import Pricing
@@ -28,6 +29,7 @@ def open_session(
     num_time_groups: int = 10,
     grouping: str = "optimal",
     importance: str | None = None,
+    effort: str = "fast",
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -55,6 +57,9 @@ def open_session(
         ``"optimal"`` or ``"uniform"``.
     importance : str, optional
         The estimator of importance, of those in the records; ``"none"`` counts every layer alike. By default the best.
+    effort : str
+        How hard to look for good codes, when options are priced and in the export: ``"fast"``, ``"normal"`` or
+        ``"best"``. The search is weighed by the calibration, and plans then need it.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -81,6 +86,7 @@ def open_session(
                 calibration, checkpoint,
                 num_time_groups=num_time_groups, grouping=grouping, importance=importance,
             )  # fmt: skip
+        encodings = Encodings(effort, None if pricing is None else pricing.time_aware.records)
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
@@ -89,11 +95,12 @@ def open_session(
                 target,
                 exact=exact,
                 pricing=pricing,
+                encodings=encodings,
                 callback=callback,
                 cancel=cancel,
                 cache=cache,
             )
-            return Study(checkpoint, target, layers, options, scheme, group_size, pricing)
+            return Study(checkpoint, target, layers, options, scheme, group_size, pricing, encodings)
 
         return Session(
             study(found, callback, cancel),

@@ -173,7 +173,9 @@ class Outlook:
         """
         (row,) = self._study.rows(layer)
         option = self.plan.choices[self._study.layers[row].name]
-        return look_closely(self.checkpoint, self.target, self._study.layers[row], option)
+        return look_closely(
+            self.checkpoint, self.target, self._study.layers[row], option, self._study.encodings
+        )
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
         """Names of the layers that match.

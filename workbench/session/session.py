@@ -261,7 +261,7 @@ class Session(Outlook):
 
     def predict(self) -> Prediction:
         """What exporting the present plan will take: bytes, and roughly time and memory."""
-        return predict(self.checkpoint, self.target, self.plan)
+        return predict(self.checkpoint, self.target, self.plan, self._study.encodings)
 
     def export(
         self,

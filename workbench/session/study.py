@@ -15,6 +15,7 @@ from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.plan import Layer, Plan
+from workbench.quantize import Encodings
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
 from workbench.session.values import Totals, parse_size, plain_values
@@ -54,6 +55,8 @@ class Study:
         Of the option that stands for a width.
     pricing : Pricing, optional
         What the options were priced by.
+    encodings : Encodings, optional
+        How the weights became codes; by default ``fast``.
     """
 
     def __init__(
@@ -65,13 +68,15 @@ class Study:
         scheme: str,
         group_size: int,
         pricing: Pricing | None = None,
+        encodings: Encodings | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.target = target
         self.pricing = pricing
         self.profile = layers if pricing is None else with_time(layers, pricing, checkpoint)
         self.prices = options
-        self.priced = PricedCheckpoint(checkpoint, target, options)
+        self.priced = PricedCheckpoint(checkpoint, target, options, encodings)
+        self.encodings = self.priced.encodings
         self.layers: tuple[Layer, ...] = self.priced.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
         self.options = self.priced.options
@@ -251,11 +256,15 @@ class Study:
         choice = tuple(
             self.options[row].index(plan.choices[layer.name]) for row, layer in enumerate(self.layers)
         )
-        notes = (
-            ("The plan was made for a checkpoint with the same layers and other contents.",)
-            if plan.fingerprint != self.checkpoint.fingerprint
-            else ()
-        )
+        notes: tuple[str, ...] = ()
+        if plan.fingerprint != self.checkpoint.fingerprint:
+            notes += ("The plan was made for a checkpoint with the same layers and other contents.",)
+        if (plan.effort, plan.weighted_by) != (self.encodings.effort, self.encodings.weighted_by):
+            theirs, ours = (
+                f"{one.effort}{' by a calibration' if one.weighted_by else ''}"
+                for one in (plan, self.encodings)
+            )
+            notes += (f"The plan was made with the effort {theirs}; here it is {ours}.",)
         return Tuning(choice, frozenset(self.index[name] for name in plan.locks), plan.made_by), notes
 
     def locks(self, tuning: Tuning) -> list[int]:
