@@ -6,13 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.formats import target_named
 from workbench.plan import Plan
+from workbench.quantize import Encodings
 from workbench.thermo.sampling import read_blocks
 
 
-def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
+def weight_errors(
+    checkpoint: Checkpoint, plan: Plan, records: CalibrationRecords | None = None
+) -> dict[str, Tensor]:
     """Ŵ − W of every layer that a plan quantizes, exactly as an export of it decodes.
 
     Parameters
@@ -20,6 +24,8 @@ def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     checkpoint : Checkpoint
     plan : Plan
         Such as `Session.plan`.
+    records : CalibrationRecords, optional
+        Those that weigh the plan's codes, where it names some.
 
     Returns
     -------
@@ -28,19 +34,23 @@ def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
 
     Raises
     ------
+    ConfigurationError
+        If the plan names a calibration that is not given.
     ValidationError
         If a weight is NaN or Inf.
     """
     target = target_named(plan.target)
+    encodings = Encodings.of_plan(plan, records)
     found = {}
     for layer in checkpoint.layers:
         option = plan.choices.get(layer.name)
         if option is None or option.is_kept:
             continue
+        encoding = encodings.of(layer.name, layer.shape)
         errors = np.empty((layer.rows, layer.cols), np.float32)
         for rows, weights in read_blocks(checkpoint, layer):
             start = int(rows[0])
-            decoded = target.decoded(weights, option, layer.name, start)
+            decoded = target.decoded(weights, option, layer.name, start, encoding)
             np.subtract(decoded, weights.astype(np.float32), out=errors[start : start + len(rows)])
         found[layer.name] = torch.from_numpy(errors).reshape(layer.shape)
     return found

@@ -154,7 +154,12 @@ def _improve(
         groups = _Groups(w * shrink, u, low * shrink, step * shrink, unit, form, bits)
         best = scale * shrink, origin * shrink if form == OFFSET else origin
         error = groups.measure(*best)
-        found: tuple[Array, ...] = np.full_like(scale, 3e38), best[0], np.zeros_like(scale), np.zeros_like(scale)
+        found: tuple[Array, ...] = (
+            np.full_like(scale, 3e38),
+            best[0],
+            np.zeros_like(scale),
+            np.zeros_like(scale),
+        )
         for trial in range(len(clips) + refits):
             if trial < len(clips):
                 inverse, middle, pivot = groups.propose(*clips[trial])
