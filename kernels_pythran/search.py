@@ -8,6 +8,7 @@ a field of 64 after the other, because then the compiler knows that nothing over
 import numpy as np
 
 from .blocks import first_not_finite, widen
+from .extremes import find_extremes
 
 LANES = 64
 """Groups at a time."""
@@ -274,13 +275,15 @@ def take(lanes, fields):
         f[g + STORED_ORIGIN] = f[g + ORIGIN] if is_better else f[g + STORED_ORIGIN]
 
 
-def load(patterns, at, size, lane, form, levels, scale, origin, block, fields):
+def load(patterns, at, size, lane, form, levels, scale, origin, extremes, block, fields):
     """Put a group into its lane; whether its values are such that float32 serves."""
     f = fields[: FIELDS * LANES]
     p = fields.view(np.uint32)[: FIELDS * LANES]
     v = patterns.view(np.float32)[at : at + size]
-    low = np.min(v) + np.float32(0.0)
-    high = np.max(v) + np.float32(0.0)
+    find_extremes(patterns.view(np.int32)[at : at + size], size, extremes)
+    limits = extremes.view(np.float32)
+    low = limits[0] + np.float32(0.0)
+    high = limits[1] + np.float32(0.0)
     peak = max(np.float32(0.0) - low, high)
     wide = high - low
     # The range must be far from the ends of float32, and no smaller than its steps at the peak.
@@ -300,8 +303,14 @@ def load(patterns, at, size, lane, form, levels, scale, origin, block, fields):
     f[lane + STORED] = scale * shrink
     f[lane + STORED_ORIGIN] = origin * shrink if form == OFFSET else origin
     b = block[lane : block.size]
-    for k in range(size):
-        b[(k // 4 * 8 + k % 4) * LANES] = v[k] * shrink
+    whole = size // 4
+    for c in range(whole):
+        b[c * 8 * LANES] = v[4 * c] * shrink
+        b[c * 8 * LANES + LANES] = v[4 * c + 1] * shrink
+        b[c * 8 * LANES + 2 * LANES] = v[4 * c + 2] * shrink
+        b[c * 8 * LANES + 3 * LANES] = v[4 * c + 3] * shrink
+    for k in range(size - 4 * whole):
+        b[(8 * whole + k) * LANES] = v[4 * whole + k] * shrink
     return True
 
 
@@ -405,6 +414,7 @@ def improve_groups(
     block = np.zeros(chunks * 8 * LANES, np.float32)
     fields = np.ones(FIELDS * LANES, np.float32)
     patterns = np.empty(LANES * group, np.uint32)
+    extremes = np.empty(2, np.int32)
     fit = np.zeros(LANES, np.int32)
     lanes = fit.size
     lying = -1
@@ -430,7 +440,7 @@ def improve_groups(
             fit[lane] = 0
             if not is_regular:
                 clear(block, chunks, lane)
-            if load(patterns, at, size, lane, form, levels, scales[g], origins[g], block, fields):
+            if load(patterns, at, size, lane, form, levels, scales[g], origins[g], extremes, block, fields):
                 fit[lane] = 1
             if not is_weighed:
                 weigh(weights, column, size, lane, block)

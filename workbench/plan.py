@@ -103,15 +103,15 @@ class Plan:
     """Fingerprint of the checkpoint it was made for."""
     locks: frozenset[str] = frozenset()
     """Layers that a solver must leave as they are."""
-    effort: str = "fast"
-    """How hard to look for the codes of every layer."""
-    weighted_by: str | None = None
-    """Digest of the calibration records whose moments weigh the errors of codes; None where all count alike."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: plain values, for people to read."""
     predicted: Mapping[str, float | None] = field(default_factory=dict)
     """What it was expected to add up to, by the names of `TOTALS`; None where that is not finite, empty where
     nobody has reckoned it."""
+    effort: str = "fast"
+    """How hard to look for the codes of every layer."""
+    weighted_by: str | None = None
+    """Digest of the calibration records whose moments weigh the errors of codes; None where all count alike."""
 
     VERSION = 1
 

@@ -37,16 +37,15 @@ def begin(
     return scale.reshape(-1), (zero if form == Form.ZERO else np.clip(np.rint(zero), 0, levels)).reshape(-1)
 
 
-@pytest.mark.parametrize("effort", TRIES)
 @pytest.mark.parametrize("form", Form)
 @pytest.mark.parametrize("storage", range(3), ids=["float32", "bfloat16", "float16"])
 def test_parity_on_hostile_values(
     compiled: backend.Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable,
-    form: Form, storage: int, effort: str,
+    form: Form, storage: int,
 ) -> None:  # fmt: skip
     generator = np.random.default_rng([storage, form])
-    some = SHAPES if effort == "normal" else SHAPES[1:5]
-    for seed, shape in enumerate(some):
+    for seed, shape in enumerate(SHAPES):
+        effort = "best" if seed in (2, 4) else "normal"
         bits, group = int(generator.integers(2, 9)), int(generator.choice([16, 32, 64, 128, 256]))
         weights = make(kind, shape, dtype, seed)
         source, is_half = patterns(weights)

@@ -47,7 +47,8 @@ def improve_groups(
             v = grouped(values, inside, groups)
             u = np.broadcast_to(grouped(importance[None, c], inside, groups), v.shape)
             found = _improve(
-                _on_its_side(v), _on_its_side(u), scale[r, at].reshape(-1), origin[r, at].reshape(-1),
+                _on_its_side(v), _on_its_side(u), v.min(axis=2).reshape(-1), v.max(axis=2).reshape(-1),
+                scale[r, at].reshape(-1), origin[r, at].reshape(-1),
                 bits, form, STORAGE[storage], clips, refits, nudges,
             )  # fmt: skip
             scale[r, at], origin[r, at] = (x.reshape(v.shape[:2]) for x in found)
@@ -134,6 +135,8 @@ class _Groups:
 def _improve(
     w: Array,
     u: Array,
+    low: Array,
+    high: Array,
     scale: Array,
     origin: Array,
     bits: int,
@@ -144,7 +147,7 @@ def _improve(
     nudges: Array,
 ) -> tuple[Array, Array]:
     with np.errstate(all="ignore"):
-        low, high = w.min(axis=0) + F(0.0), w.max(axis=0) + F(0.0)
+        low, high = low + F(0.0), high + F(0.0)
         peak, wide = np.maximum(F(0.0) - low, high), high - low
         step = (peak + peak if form == FIXED else wide) / F((1 << bits) - 1)
         fit = (wide > F(1e-27)) & (peak < F(1e29)) & (wide * F(64.0) >= peak)
