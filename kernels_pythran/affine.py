@@ -184,6 +184,58 @@ def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, sc
     return -1
 
 
+def assign_group(v, size, scale, zero, levels, c, d):
+    """Codes of a group, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
+    if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(zero) < np.float32(4194304.0):
+        inverse = np.float32(np.float32(1.0) / scale)
+        for k in range(size):
+            q = min(max(np.int32(v[k] * inverse + zero + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
+            c[k] = np.uint8(q)
+            d[k] = v[k] - (np.float32(q) - zero) * scale
+    else:
+        # Where float32 would overflow, or the zero point is beyond its whole numbers.
+        for k in range(size):
+            x = np.rint(np.float64(v[k]) / np.float64(scale) + np.float64(zero))
+            q = np.int32(min(max(x, 0.0), np.float64(levels)))
+            c[k] = np.uint8(q)
+            d[k] = v[k] - (np.float32(q) - zero) * scale
+
+
+#pythran export affine_assign(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
+#pythran export affine_assign(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
+def affine_assign(source, is_half, rows, cols, bits, group, scales, zeros, codes, sums):
+    """Quantize with given scales, above 0, and zero points, and pack; parameters are those of `affine_encode`.
+
+    The weights are finite. With no rows of sums nothing is measured.
+    """
+    levels = (1 << bits) - 1
+    measured = sums.shape[0] > 0
+    row_bytes = (cols * bits + 7) // 8
+    patterns = np.empty(BLOCK, np.uint32)
+    values = patterns.view(np.float32)
+    integers = np.empty(BLOCK, np.uint8)
+    delta = np.empty(BLOCK, np.float32)
+    folded = np.empty(BLOCK, np.float32)
+    words = np.empty(BLOCK // 8, np.uint64)
+    stream = words.view(np.uint8)
+    g = 0
+    for row in range(rows):
+        for start in range(0, cols, BLOCK):
+            n = min(BLOCK, cols - start)
+            first = row * cols + start
+            widen(source[first : first + n], is_half, patterns)
+            for a in range(0, n, group):
+                b = min(a + group, n)
+                assign_group(values[a:b], b - a, scales[g], zeros[g], levels, integers[a:b], delta[a:b])
+                g += 1
+            if measured:
+                add_error(values, delta, n, folded, sums, row)
+            pack(integers, n, bits, words)
+            at = row * row_bytes + start * bits // 8
+            size = (n * bits + 7) // 8
+            codes[at : at + size] = stream[:size]
+
+
 def decode_block(codes, first_byte, n, bits, group, scales, zeros, g, words, integers, decoded):
     """Decode n codes that begin at a byte and with group g."""
     size = (n * bits + 7) // 8

@@ -8,6 +8,7 @@ streams are those of `affine`.
 import numpy as np
 
 from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
+from .extremes import find_extremes
 
 MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even
 
@@ -23,7 +24,9 @@ def group_ranges(source, is_half, rows, cols, group, lows, highs):
         Index of the first Inf or NaN, at which the work stopped, or -1.
     """
     patterns = np.empty(BLOCK, np.uint32)
-    values = patterns.view(np.float32)
+    signed = patterns.view(np.int32)
+    extremes = np.empty(2, np.int32)
+    limits = extremes.view(np.float32)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
@@ -34,10 +37,11 @@ def group_ranges(source, is_half, rows, cols, group, lows, highs):
             if bad >= 0:
                 return first + bad
             for a in range(0, n, group):
-                v = values[a : min(a + group, n)]
+                b = min(a + group, n)
+                find_extremes(signed[a:b], b - a, extremes)
                 # Adding zero makes −0 the same as 0.
-                lows[g] = np.min(v) + np.float32(0.0)
-                highs[g] = np.max(v) + np.float32(0.0)
+                lows[g] = limits[0] + np.float32(0.0)
+                highs[g] = limits[1] + np.float32(0.0)
                 g += 1
     return -1
 

@@ -552,7 +552,7 @@ def without_engine() -> list[tuple[str, Any]]:
 
 
 def test_the_engines_missing_at_present() -> None:
-    assert {key for key, _ in without_engine()} == {"target", "effort", "enable_spatial"}
+    assert {key for key, _ in without_engine()} == {"target", "enable_spatial"}
 
 
 @pytest.mark.parametrize(("key", "value"), without_engine())
@@ -571,9 +571,9 @@ def test_a_key_without_its_engine_says_so(
 
 
 def test_an_argument_may_replace_what_has_no_engine(file: Callable[[str], Path]) -> None:
-    assert DiffusionQuantConfig.from_yaml(file("effort: best\n"), effort="fast").effort == "fast"
-    path = file("effort: fast\n")
-    refused(lambda: DiffusionQuantConfig.from_yaml(path, effort="best"), key="effort", value="best")
+    assert DiffusionQuantConfig.from_yaml(file("target: gguf\n"), target="mlx").target == "mlx"
+    path = file("target: mlx\n")
+    refused(lambda: DiffusionQuantConfig.from_yaml(path, target="gguf"), key="target", value="gguf")
 
 
 def test_what_is_on_but_changes_nothing_is_reported() -> None:

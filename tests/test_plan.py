@@ -84,6 +84,31 @@ def test_a_file_without_predicted_totals_is_a_plan() -> None:
     assert wb.Plan.from_dict(document) == plan(predicted={})
 
 
+@pytest.mark.parametrize(
+    "changes", [{"effort": "best"}, {"effort": "normal", "weighted_by": "ab"}, {}], ids=str
+)
+def test_the_effort_comes_back(changes: dict[str, str], tmp_path: Path) -> None:
+    made = plan(**changes)
+    made.save(tmp_path / "plan.yaml")
+    assert wb.Plan.load(tmp_path / "plan.yaml") == made
+    assert ("effort" in made.to_dict()) == bool(changes), "plans of before stay what they are"
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("effort", {"effort": "great"}),
+        ("effort", {"effort": 3}),
+        ("weighted_by", {"effort": "best", "weighted_by": 3}),
+        ("weighted_by", {"weighted_by": "ab"}),
+    ],
+)
+def test_the_effort_is_checked(key: str, changes: dict[str, object]) -> None:
+    with pytest.raises(wb.ConfigurationError, match=rf"^plan\.yaml: .*{key}") as caught:
+        wb.Plan.from_dict({**plan().to_dict(), **changes}, "plan.yaml")
+    assert caught.value.key == key
+
+
 @pytest.mark.parametrize("predicted", [[], "much", {"speed": 1}, {"bpw": "4"}, {"gap": True}])
 def test_predicted_totals_are_checked(predicted: object) -> None:
     with pytest.raises(wb.ConfigurationError, match=r"^plan\.yaml: .*predicted"):
@@ -98,6 +123,8 @@ def test_the_digest_covers_what_a_payload_states_and_not_what_was_predicted() ->
         {"made_by": {"method": "by hand"}},
         {"locks": frozenset()},
         {"target": "mlx"},
+        {"effort": "best"},
+        {"effort": "best", "weighted_by": "ab"},
     ):
         assert plan(**changes).digest != digest
 

@@ -34,13 +34,14 @@ VARIABLE = "WORKBENCH_KERNELS"
 PACKAGE = "kernels_pythran"
 
 FUNCTIONS = {
-    "affine": ("affine_encode", "affine_decode", "affine_error"),
+    "affine": ("affine_encode", "affine_assign", "affine_decode", "affine_error"),
     "bitstream": ("pack_bits", "unpack_bits"),
     "channels": ("channel_sums", "output_energy"),
     "entropy": ("histogram", "code_counts"),
     "moments": ("moments", "error_sums"),
     "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
     "patterns": ("count_patterns",),
+    "search": ("improve_groups",),
 }
 """The extension modules and what each must offer."""
 
@@ -60,6 +61,7 @@ class Kernels:
     description: str
     """One line on what they were built for, or on why they are the reference."""
     affine_encode: Callable[..., int]
+    affine_assign: Callable[..., None]
     affine_decode: Callable[..., None]
     affine_error: Callable[..., int]
     pack_bits: Callable[..., None]
@@ -75,6 +77,7 @@ class Kernels:
     offset_decode: Callable[..., None]
     offset_error: Callable[..., int]
     count_patterns: Callable[..., None]
+    improve_groups: Callable[..., int]
 
 
 class _UnfitError(Exception):

@@ -36,6 +36,12 @@ Target = Literal["parquet", "gguf", "mlx", "compressed-tensors", "safetensors"]
 Scheme = Literal["asymmetric", "symmetric"]
 """Whether a group has a zero point or only a scale."""
 
+Effort = Literal["fast", "normal", "best"]
+"""How hard to look for good codes."""
+
+EFFORTS: Final[tuple[str, ...]] = get_args(Effort)
+"""The efforts, the least first."""
+
 TARGETS: Final[tuple[str, ...]] = get_args(Target)
 """The names of all export formats, those to come included."""
 
@@ -62,7 +68,6 @@ _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
         ("parquet", "mlx", "compressed-tensors", "safetensors"),
         "this format cannot be written yet",
     ),
-    "effort": (("fast",), "the search quantizers do not exist yet"),
     "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
@@ -148,8 +153,9 @@ class DiffusionQuantConfig(BaseModel):
     ] = 5000.0
     """Tensor data in MB (10^6 bytes) after which a safetensors file is closed and another begun; with more than one
     comes an index. Dequantized safetensors are divided as the source is."""
-    effort: Annotated[Literal["fast", "normal", "best"], Field(description="fast, normal or best")] = "fast"
-    """How hard to look for good codes: ``fast`` is min-max, the others search."""
+    effort: Annotated[Effort, Field(description="fast, normal or best")] = "fast"
+    """How hard to look for good codes: ``fast`` is min-max, the others search for less error in the same format,
+    weighed by the calibration where there is one."""
     min_accuracy: Annotated[
         float, Field(ge=0, le=1, allow_inf_nan=False, description="a number from 0 to 1")
     ] = 0.85

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Self
 
 import yaml
 
+from workbench.config import EFFORTS
 from workbench.config_sources import yaml_values
 from workbench.errors import ConfigurationError
 from workbench.text_file import replace_text
@@ -107,6 +108,10 @@ class Plan:
     predicted: Mapping[str, float | None] = field(default_factory=dict)
     """What it was expected to add up to, by the names of `TOTALS`; None where that is not finite, empty where
     nobody has reckoned it."""
+    effort: str = "fast"
+    """How hard to look for the codes of every layer."""
+    weighted_by: str | None = None
+    """Digest of the calibration records whose moments weigh the errors of codes; None where all count alike."""
 
     VERSION = 1
 
@@ -130,6 +135,8 @@ class Plan:
             "fingerprint": self.fingerprint,
             "made_by": dict(self.made_by),
             **({"predicted": dict(self.predicted)} if self.predicted else {}),
+            **({} if self.effort == "fast" else {"effort": self.effort}),
+            **({} if self.weighted_by is None else {"weighted_by": self.weighted_by}),
             "locks": sorted(self.locks),
             "layers": {name: dict(vars(option)) for name, option in self.choices.items()},
         }
@@ -160,8 +167,9 @@ class Plan:
                 key="version",
                 value=data.get("version"),
             )
-        if set(data) - {"predicted"} != expected:
-            key = sorted((set(data) - {"predicted"}) ^ expected)[0]
+        given = set(data) - {"predicted", "effort", "weighted_by"}
+        if given != expected:
+            key = sorted(given ^ expected)[0]
             problem = "is missing" if key in expected else "is unknown"
             raise ConfigurationError(f"{where}: the key {key!r} {problem}.", key=key)
         shapes = {"target": str, "fingerprint": str, "made_by": Mapping, "locks": list, "layers": Mapping}
@@ -172,6 +180,19 @@ class Plan:
                     key=key,
                     value=data[key],
                 )
+        effort, weighted_by = data.get("effort", "fast"), data.get("weighted_by")
+        if effort not in EFFORTS:
+            allowed = ", ".join(EFFORTS)
+            raise ConfigurationError(
+                f"{where}: the effort must be one of {allowed}, not {effort!r}.", key="effort", value=effort
+            )
+        if weighted_by is not None and (not isinstance(weighted_by, str) or effort == "fast"):
+            raise ConfigurationError(
+                f"{where}: 'weighted_by' must be the digest of a calibration, and goes with an effort that searches; "
+                f"it is {weighted_by!r}, the effort {effort}.",
+                key="weighted_by",
+                value=weighted_by,
+            )
         choices = {
             name: _option(fields, f"{where}: layer {name!r}") for name, fields in data["layers"].items()
         }
@@ -183,6 +204,8 @@ class Plan:
             choices=choices,
             fingerprint=data["fingerprint"],
             locks=frozenset(data["locks"]),
+            effort=effort,
+            weighted_by=weighted_by,
             made_by=data["made_by"],
             predicted=_predicted(data.get("predicted", {}), where),
         )

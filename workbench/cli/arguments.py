@@ -16,6 +16,10 @@ Model = Annotated[
 Component = Annotated[
     str | None, typer.Option(help="Component of a diffusers folder, if not its denoiser.", metavar="NAME")
 ]
+Effort = Annotated[
+    str,
+    typer.Option(help="How hard to look for good codes: fast, normal or best.", metavar="EFFORT"),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
 ]

@@ -163,6 +163,17 @@ def quantize(
             metavar="PATTERN=BITS",
         ),
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(help="How hard to look for good codes: fast, normal or best.", metavar="EFFORT"),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Calibration records that weigh the search, or zoo:NAME; a plan made with some needs them.",
+            metavar="FILE",
+        ),
+    ] = None,
     component: Component = None,
     min_accuracy: Annotated[
         float | None,
@@ -197,6 +208,8 @@ def quantize(
         "all_widths": all_widths or None,
         "shard_size_mb": None if shard_size is None else parse_bytes(shard_size) / 1e6,
         "layer_bit_widths": parse_widths(override or [], "--override") or None,
+        "effort": effort,
+        "calibration": calibration,
         "min_accuracy": min_accuracy,
         "fail_fast": fail_fast or None,
         "num_threads": threads,
@@ -221,7 +234,7 @@ def _settings(
     from workbench.plan import Plan
 
     if plan is not None:
-        free = {"num_threads", "min_accuracy", "shard_size_mb"}
+        free = {"num_threads", "min_accuracy", "shard_size_mb", "calibration"}
         if given.get("target") == "safetensors":
             free.add("target")
         excluded = given.keys() - free

@@ -15,6 +15,7 @@ from workbench.cli.arguments import (
     TARGETS,
     AllWidths,
     Component,
+    Effort,
     Json,
     Model,
     ShardSize,
@@ -58,6 +59,7 @@ def analyze(
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    effort: Effort = "fast",
     exact: Exact = False,
     all_widths: AllWidths = False,
     as_json: Json = False,
@@ -72,7 +74,9 @@ def analyze(
     Example: workbench analyze zoo:digits-dit
     """
     settings = settings_from(shard_size=None, all_widths=all_widths)
-    session = _session(model, target, component, exact, calibration, time_groups, settings, shown=not as_json)
+    session = _session(
+        model, target, component, exact, calibration, time_groups, effort, settings, shown=not as_json
+    )
     with session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
@@ -157,6 +161,7 @@ def plan(
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    effort: Effort = "fast",
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
@@ -204,6 +209,7 @@ def plan(
             exact,
             calibration,
             time_groups,
+            effort,
             settings,
             shown=not as_json,
         )
@@ -245,7 +251,8 @@ def plan(
     if ahead is not None:
         terminal.print_prediction(ahead)
     if output is not None:
-        print(f"Next: workbench quantize {model} OUT --plan {output}")
+        weighed = f" --calibration {calibration}" if found.weighted_by else ""
+        print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")
 
 
 def _facts(
@@ -285,6 +292,7 @@ def _session(
     exact: bool,
     calibration: str | None,
     time_groups: int,
+    effort: str,
     settings: TargetSettings,
     *,
     shown: bool,
@@ -297,7 +305,7 @@ def _session(
     with terminal.ctrl_c() as cancel, terminal.progress_bar(model, nbytes, shown) as callback:
         return open_session(
             model, target, component=component, exact=exact, calibration=calibration,
-            num_time_groups=time_groups, callback=callback, cancel=cancel,
+            num_time_groups=time_groups, effort=effort, callback=callback, cancel=cancel,
             all_widths=settings.all_widths, shard_size=settings.shard_bytes,
         )  # fmt: skip
 

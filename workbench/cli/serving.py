@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.arguments import TARGETS, Component
+from workbench.cli.arguments import TARGETS, Component, Effort
 from workbench.errors import ConfigurationError
 
 QUICKSTART = "00_quickstart.ipynb"
@@ -67,6 +67,7 @@ def serve(
     calibration: Annotated[
         str | None, typer.Option(help="Calibration records, or zoo:NAME.", metavar="FILE")
     ] = None,
+    effort: Effort = "fast",
     port: Port = None,
     browser: Browser = True,
 ) -> None:
@@ -84,7 +85,7 @@ def serve(
         )
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"target": target, "component": component, "calibration": calibration}
+    arguments = {"target": target, "component": component, "calibration": calibration, "effort": effort}
     with tempfile.TemporaryDirectory(prefix="workbench-app-") as temporary:
         notebook = Path(temporary) / "workbench.ipynb"
         notebook.write_text(json.dumps(_app_notebook(_absolute(model), folder, arguments)), encoding="utf-8")

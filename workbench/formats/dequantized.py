@@ -27,7 +27,7 @@ from workbench.formats.safetensors_scheme import Scheme
 from workbench.formats.safetensors_writer import SafetensorsWriter
 from workbench.formats.target import BlockCheck, Target, Trial, kept
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Error, measure_error
+from workbench.quantize import FAST, Encoding, Encodings, Error, measure_error
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
 NAME = "safetensors"
@@ -78,33 +78,39 @@ class DequantizedTarget:
         """The option wished for."""
         return Option(bits, scheme, group_size, _source_bytes(layer))
 
-    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+    def error(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
-        return measure_error(weights, self.decoded(weights, option, tensor, row_start), tensor, row_start)
+        return measure_error(
+            weights, self.decoded(weights, option, tensor, row_start, encoding), tensor, row_start
+        )
 
-    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+    def measure(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Trial:
         """What each row of a layer [rows, cols] loses, and the codes that its weights are decoded from."""
         owner, plain = self._plain(option)
-        decoded = self.decoded(weights, option, tensor, row_start)
+        decoded = self.decoded(weights, option, tensor, row_start, encoding)
         patterns, is_half = patterns_of(weights)
         sums = np.zeros((len(weights), 3))
         bad = backend.kernels().error_sums(patterns, is_half, decoded.reshape(-1), weights.shape[1], sums)
         if bad >= 0:
             raise_not_finite(weights, bad, tensor, row_start)
-        return Trial(sums, owner.measure(weights, plain, tensor, row_start).code_counts)
+        return Trial(sums, owner.measure(weights, plain, tensor, row_start, encoding).code_counts)
 
     def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> NDArray[np.float32]:
         """What rows of a layer [rows, cols] come back as: decoded and rounded to their dtype."""
-        return self.rounded(weights, option, tensor, row_start)[0].astype(np.float32)
+        return self.rounded(weights, option, tensor, row_start, encoding)[0].astype(np.float32)
 
     def rounded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> tuple[NDArray[Any], float]:
         """The same in the dtype of the source, and ‖ŵ − rounded‖²."""
         owner, plain = self._plain(option)
-        exact = owner.decoded(weights, plain, tensor, row_start)
+        exact = owner.decoded(weights, plain, tensor, row_start, encoding)
         # No finite weight may round to infinity.
         largest = min(float(ml_dtypes.finfo(weights.dtype).max), float(np.finfo(np.float32).max))
         stored = np.clip(exact, -largest, largest).astype(weights.dtype)
@@ -113,19 +119,28 @@ class DequantizedTarget:
         pieces = (lost[at : at + PIECE].astype(np.float64) for at in range(0, lost.size, PIECE))
         return stored, float(sum(piece @ piece for piece in pieces))
 
-    def writer(self, checkpoint: Checkpoint, plan: Plan) -> SafetensorsWriter:
+    def writer(
+        self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None
+    ) -> SafetensorsWriter:
         """What writes the files; they are divided as the source's."""
-        return SafetensorsWriter(_DequantizedScheme(self, checkpoint.metadata), checkpoint, plan, 0)
+        scheme = _DequantizedScheme(self, checkpoint.metadata, encodings)
+        return SafetensorsWriter(scheme, checkpoint, plan, 0, encodings)
 
-    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
+    def check(
+        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[BlockCheck]:
         """Read a unit back and compare each block with what its plan decodes to, which is worked out again.
 
         Raises
         ------
         QuantizationError
             If a stored weight is another.
+        ConfigurationError
+            If the plan's codes are weighed by a calibration that is not given.
         """
-        payload = SafetensorsPayload(_DequantizedScheme(self, {}), folder, watched=False)
+        scheme = _DequantizedScheme(self, {}, encodings)
+        payload = SafetensorsPayload(scheme, folder, watched=False)
+        scheme.encodings = encodings or Encodings.of_plan(payload.plan)
         yield from payload.check(unit, checkpoint)
 
     def open(self, folder: Path) -> SafetensorsPayload:
@@ -161,11 +176,15 @@ def dequantized(plan: Plan, layers: Sequence[Layer]) -> Plan:
         else replace(option, scheme=f"{plan.target}/{option.scheme}", nbytes=_source_bytes(by_name[name]))
         for name, option in plan.choices.items()
     }
-    return Plan(NAME, choices, plan.fingerprint, plan.locks, {**plan.made_by, "decoded_from": plan.target})
+    made_by = {**plan.made_by, "decoded_from": plan.target}
+    return replace(plan, target=NAME, choices=choices, made_by=made_by, predicted={})
 
 
 class _DequantizedScheme(Scheme):
-    def __init__(self, target: DequantizedTarget, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, target: DequantizedTarget, metadata: Mapping[str, str], encodings: Encodings | None = None
+    ) -> None:
+        self.encodings = encodings
         self._target = target
         self.metadata = metadata
 
@@ -173,9 +192,9 @@ class _DequantizedScheme(Scheme):
         return (Piece(tensor.name, tensor.dtype, tensor.shape),)
 
     def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
-        return (self._target.rounded(weights, option, tensor, row_start)[0],)
+        return (self._target.rounded(weights, option, tensor, row_start, encoding)[0],)
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
         return rows[0].astype(np.float32).reshape(-1, cols)
@@ -184,7 +203,9 @@ class _DequantizedScheme(Scheme):
         self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
     ) -> BlockCheck:
         name = block.tensor.name
-        expected, rounding = self._target.rounded(weights, option, name, block.row_start)
+        assert self.encodings is not None
+        encoding = self.encodings.of(name, block.tensor.shape)
+        expected, rounding = self._target.rounded(weights, option, name, block.row_start, encoding)
         if rows[0].tobytes() != expected.tobytes():
             raise QuantizationError(
                 f"Rows {block.row_start} to {block.row_start + block.rows} of {name!r} are not what the plan's "

@@ -24,7 +24,7 @@ from workbench.formats.safetensors_scheme import Scheme, merged_config, module_o
 from workbench.formats.safetensors_writer import SafetensorsWriter
 from workbench.formats.target import BlockCheck, TargetSettings, Trial, kept, smaller
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Error, count_codes
+from workbench.quantize import FAST, Encoding, Encodings, Error, count_codes
 from workbench.quantize.offset import OffsetEncoded, decode_offset, encode_offset, offset_error
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -66,29 +66,37 @@ class MlxTarget:
         group = max((g for g in groups if g <= group_size), default=groups[0])
         return smaller(_option(layer, width, group), keep)
 
-    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+    def error(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
-        return _encode(weights, option, tensor, row_start).error
+        return _encode(weights, option, tensor, row_start, encoding).error
 
-    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+    def measure(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Trial:
         """What each row of a layer [rows, cols] loses, and the codes."""
-        encoded = _encode(weights, option, tensor, row_start)
+        encoded = _encode(weights, option, tensor, row_start, encoding)
         return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
 
     def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> NDArray[np.float32]:
         """What rows of a layer [rows, cols] come back as."""
-        encoded = _encode(weights, option, tensor, row_start)
+        encoded = _encode(weights, option, tensor, row_start, encoding)
         return decode_offset(
             encoded.codes, encoded.scales, encoded.offsets, weights.shape[1], option.bits, option.group_size
         )
 
-    def writer(self, checkpoint: Checkpoint, plan: Plan) -> SafetensorsWriter:
+    def writer(
+        self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None
+    ) -> SafetensorsWriter:
         """What writes a plan's safetensors files."""
-        return SafetensorsWriter(self._scheme, checkpoint, plan, self._shard_bytes)
+        return SafetensorsWriter(self._scheme, checkpoint, plan, self._shard_bytes, encodings)
 
-    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
+    def check(
+        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[BlockCheck]:
         """Read a unit back and compare each block with the source."""
         payload = SafetensorsPayload(self._scheme, folder, watched=False)
         yield from payload.check(unit, checkpoint)
@@ -113,9 +121,9 @@ class _MlxScheme(Scheme):
         )
 
     def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
-        encoded = _encode(weights, option, tensor, row_start)
+        encoded = _encode(weights, option, tensor, row_start, encoding)
         return encoded.codes.view("<u4"), encoded.scales, encoded.offsets
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
@@ -160,9 +168,11 @@ def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
     return config
 
 
-def _encode(weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> OffsetEncoded:
+def _encode(
+    weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
+) -> OffsetEncoded:
     storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
-    return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start)
+    return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start, encoding)
 
 
 def _groups(layer: Layer) -> list[int]:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +29,17 @@ from workbench.formats.parquet_reader import ParquetPayload
 from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
 from workbench.formats.target import BlockCheck, Trial, Unit, kept, smaller
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Error, affine_error, count_codes, decode_affine, encode_affine
+from workbench.quantize import (
+    FAST,
+    Encoded,
+    Encoding,
+    Encodings,
+    Error,
+    affine_error,
+    count_codes,
+    decode_affine,
+    encode_affine,
+)
 
 PART_BYTES = 64 * 2**20
 """Source bytes after which a part is closed."""
@@ -76,27 +87,24 @@ class ParquetTarget:
         """The option wished for; the source dtype where that takes no more, as in rows of a few weights."""
         return smaller(_option(layer, bits, scheme, group_size), self.keep(layer))
 
-    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+    def error(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
-        symmetric = option.scheme == "symmetric"
-        return encode_affine(weights, option.bits, option.group_size, symmetric, tensor, row_start).error
+        return _encode(weights, option, tensor, row_start, encoding).error
 
-    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+    def measure(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Trial:
         """What each row of a layer [rows, cols] loses, and the codes."""
-        symmetric = option.scheme == "symmetric"
-        encoded = encode_affine(
-            weights, option.bits, option.group_size, symmetric, tensor, row_start, by_row=True
-        )
+        encoded = _encode(weights, option, tensor, row_start, encoding, by_row=True)
         return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
 
     def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> NDArray[np.float32]:
         """What rows of a layer [rows, cols] come back as."""
-        symmetric = option.scheme == "symmetric"
-        encoded = encode_affine(
-            weights, option.bits, option.group_size, symmetric, tensor, row_start, measured=False
-        )
+        encoded = _encode(weights, option, tensor, row_start, encoding, measured=False)
         return decode_affine(
             encoded.codes,
             encoded.scales,
@@ -106,11 +114,13 @@ class ParquetTarget:
             option.group_size,
         )
 
-    def writer(self, checkpoint: Checkpoint, plan: Plan) -> ParquetWriter:
+    def writer(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> ParquetWriter:
         """What writes a plan's part files."""
-        return ParquetWriter(checkpoint, plan)
+        return ParquetWriter(checkpoint, plan, encodings)
 
-    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
+    def check(
+        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[BlockCheck]:
         """Read a part back and compare each block with the source.
 
         Raises
@@ -142,19 +152,26 @@ class ParquetWriter:
     ----------
     checkpoint : Checkpoint
     plan : Plan
+    encodings : Encodings, optional
+        Those of the plan; not needed where no calibration weighs it.
     """
 
     documents: Mapping[str, bytes] = MappingProxyType({})
 
-    def __init__(self, checkpoint: Checkpoint, plan: Plan) -> None:
+    def __init__(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> None:
         self._checkpoint = checkpoint
         self._plan = plan
+        self._given = encodings
         runs = divide(checkpoint, PART_BYTES)
         self._parts = len(runs)
         self.units = [
             Part(index, sum(block.nbytes for block in blocks), tuple(blocks))
             for index, blocks in enumerate(runs)
         ]
+
+    @cached_property
+    def _encodings(self) -> Encodings:
+        return self._given or Encodings.of_plan(self._plan)
 
     @property
     def predicted_bytes(self) -> int:
@@ -203,7 +220,7 @@ class ParquetWriter:
             ) as writer:  # fmt: skip
                 writer.add_key_value_metadata(file_metadata(self._plan, unit.index, self._parts))
                 for block in self.units[unit.index].blocks:
-                    writer.write_batch(_row(block, self._checkpoint, self._plan))
+                    writer.write_batch(_row(block, self._checkpoint, self._plan, self._encodings))
                     yield block.nbytes
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -247,7 +264,16 @@ def _stored_bytes(rows: int, cols: int, bits: int, group_size: int) -> int:
     return rows * ((cols * bits + 7) // 8 + scales_and_zero_points)
 
 
-def _row(block: Block, checkpoint: Checkpoint, plan: Plan) -> pa.RecordBatch:
+def _encode(
+    weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding, **what: bool
+) -> Encoded:
+    symmetric = option.scheme == "symmetric"
+    return encode_affine(
+        weights, option.bits, option.group_size, symmetric, tensor, row_start, encoding=encoding, **what
+    )
+
+
+def _row(block: Block, checkpoint: Checkpoint, plan: Plan, encodings: Encodings) -> pa.RecordBatch:
     tensor = block.tensor
     weights = checkpoint.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
     option = plan.choices.get(tensor.name)
@@ -257,15 +283,9 @@ def _row(block: Block, checkpoint: Checkpoint, plan: Plan) -> pa.RecordBatch:
         data, scales, zero_points = weights.reshape(-1).view(np.uint8), none, none
         bits, quant_type, described = 8 * DTYPES[tensor.dtype].itemsize, "none", [None, None, None]
     else:
-        encoded = encode_affine(
-            weights,
-            option.bits,
-            option.group_size,
-            option.scheme == "symmetric",
-            tensor.name,
-            block.row_start,
-            measured=False,  # what is read back will be
-        )
+        encoding = encodings.of(tensor.name, tensor.shape)
+        # What is read back will be measured.
+        encoded = _encode(weights, option, tensor.name, block.row_start, encoding, measured=False)
         data = encoded.codes.reshape(-1)
         scales, zero_points = encoded.scales.reshape(-1), encoded.zero_points.reshape(-1)
         bits, quant_type, described = option.bits, f"int{option.bits}", [1, option.group_size, "lsb"]

@@ -18,6 +18,7 @@ from workbench.formats.blocks import Block, divide
 from workbench.formats.safetensors_layout import Piece, by_size
 from workbench.formats.target import BlockCheck, Unit
 from workbench.plan import Option, Plan
+from workbench.quantize import Encoding
 
 UNIT_BYTES = 64 * 2**20
 """Source bytes after which a unit is closed."""
@@ -46,7 +47,7 @@ class Scheme(ABC):
 
     @abstractmethod
     def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
         """Rows of each piece but those whose content is known."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workbench.formats.safetensors_layout import lay_out
 from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Run, Scheme, stored_pieces, units_of
 from workbench.formats.target import Unit
 from workbench.plan import Plan
+from workbench.quantize import Encodings
 
 
 class SafetensorsWriter:
@@ -29,9 +31,19 @@ class SafetensorsWriter:
     plan : Plan
     shard_bytes : int
         Bytes of tensor data after which a file is closed.
+    encodings : Encodings, optional
+        Those of the plan; not needed where no calibration weighs it.
     """
 
-    def __init__(self, scheme: Scheme, checkpoint: Checkpoint, plan: Plan, shard_bytes: int) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        checkpoint: Checkpoint,
+        plan: Plan,
+        shard_bytes: int,
+        encodings: Encodings | None = None,
+    ) -> None:
+        self._given = encodings
         self._scheme = scheme
         self._checkpoint = checkpoint
         self._plan = plan
@@ -98,7 +110,12 @@ class SafetensorsWriter:
         option = self._plan.choices.get(name)
         if option is None or option.is_kept:
             return (weights,)
-        return self._scheme.encode(weights, option, name, block.row_start)
+        encoding = self._encodings.of(name, block.tensor.shape)
+        return self._scheme.encode(weights, option, name, block.row_start, encoding)
+
+    @cached_property
+    def _encodings(self) -> Encodings:
+        return self._given or Encodings.of_plan(self._plan)
 
 
 def _compact(document: object) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.plan import KEEP, Layer, Option, Plan
-from workbench.quantize import Error
+from workbench.quantize import FAST, Encoding, Encodings, Error
 
 NO_ERROR = Error()
 
@@ -146,25 +146,34 @@ class Target(Protocol):
         The source dtype where there is none, or none that takes fewer bytes.
         """
 
-    def error(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Error:
+    def error(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
 
-    def measure(self, weights: NDArray[Any], option: Option, tensor: str, row_start: int) -> Trial:
+    def measure(
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
+    ) -> Trial:
         """The same row by row, and the codes that rows of a layer are stored as; the option is not to keep it."""
 
     def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int
+        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> NDArray[np.float32]:
         """What rows of a layer [rows, cols] come back as when they are stored as an option that is not to keep it."""
 
     is_exact: bool
     """Whether the predicted size of a payload is exact; an upper bound otherwise."""
 
-    def writer(self, checkpoint: Checkpoint, plan: Plan) -> Writer:
-        """What writes a plan's export."""
+    def writer(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> Writer:
+        """What writes a plan's export; the encodings are the plan's."""
 
-    def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
-        """Read a written unit back from disk, by its index, and compare each block with the source."""
+    def check(
+        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[BlockCheck]:
+        """Read a written unit back from disk, by its index, and compare each block with the source.
+
+        The encodings are those of its plan; few targets ask for them.
+        """
 
     def open(self, folder: Path) -> Payload:
         """Open a payload that was written to a folder."""

@@ -53,7 +53,8 @@ def apply(
     activations : str
         ``"none"``, ``"int8-time"`` or ``"int8-static"``; see `ActivationMode`.
     tables : ActivationTables or TimeAwareQuantizer, optional
-        Scales of activations; by default those that the export carries.
+        Scales of activations; by default those that the export carries. A plan whose codes are weighed by a
+        calibration needs its `TimeAwareQuantizer`.
     time : Clock, callable or str, optional
         Where a call's time comes from, see `clock_for`.
 
@@ -102,8 +103,9 @@ def apply(
                 value=activations,
             )
         found = found if activations == "int8-time" else found.static()
+    records = tables.records if isinstance(tables, TimeAwareQuantizer) else None
     weights = (
-        decoded_weights(checkpoint, plan_or_export)
+        decoded_weights(checkpoint, plan_or_export, records)
         if isinstance(plan_or_export, Plan)
         else _all_of(plan_or_export)
     )

@@ -97,7 +97,8 @@ def compare(
     """
     require_runs(runs)
     plan, checkpoint = session.plan, session.checkpoint
-    deltas = weight_errors(checkpoint, plan)
+    records = None if session.time_aware is None else session.time_aware.records
+    deltas = weight_errors(checkpoint, plan, records)
     modules = {name: found for name, found in match_modules(module, checkpoint).items() if name in deltas}
     progress = Progress(runs * (2 + alone * len(modules)), callback, cancel)
     watch = _Watch(module, clock_for(module, checkpoint, time), _group_at(session))

@@ -9,13 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.formats import target_named
 from workbench.plan import Plan
+from workbench.quantize import Encodings
 from workbench.thermo.sampling import read_blocks
 
 
-def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
+def weight_errors(
+    checkpoint: Checkpoint, plan: Plan, records: CalibrationRecords | None = None
+) -> dict[str, Tensor]:
     """Ŵ − W of every layer that a plan quantizes, exactly as an export of it decodes.
 
     Parameters
@@ -23,6 +27,8 @@ def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     checkpoint : Checkpoint
     plan : Plan
         Such as `Session.plan`.
+    records : CalibrationRecords, optional
+        Those that weigh the plan's codes, where it names some.
 
     Returns
     -------
@@ -31,12 +37,14 @@ def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
 
     Raises
     ------
+    ConfigurationError
+        If the plan names a calibration that is not given.
     ValidationError
         If a weight is NaN or Inf.
     """
     found = {}
     layers = {layer.name: layer for layer in checkpoint.layers}
-    for name, decoded in decoded_weights(checkpoint, plan):
+    for name, decoded in decoded_weights(checkpoint, plan, records):
         layer = layers[name]
         errors = decoded
         for rows, weights in read_blocks(checkpoint, layer):
@@ -45,20 +53,26 @@ def weight_errors(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     return found
 
 
-def decoded_weights(checkpoint: Checkpoint, plan: Plan) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def decoded_weights(
+    checkpoint: Checkpoint, plan: Plan, records: CalibrationRecords | None = None
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and Ŵ, [rows, cols], of every layer that a plan quantizes, exactly as an export of it decodes.
 
     Raises
     ------
+    ConfigurationError
+        If the plan names a calibration and it is not the one given.
     ValidationError
         If a weight is NaN or Inf.
     """
     target = target_named(plan.target)
+    encodings = Encodings.of_plan(plan, records)
     for layer in checkpoint.layers:
         option = plan.choices.get(layer.name)
         if option is None or option.is_kept:
             continue
+        encoding = encodings.of(layer.name, layer.shape)
         decoded = np.empty((layer.rows, layer.cols), np.float32)
         for rows, weights in read_blocks(checkpoint, layer):
-            decoded[rows] = target.decoded(weights, option, layer.name, int(rows[0]))
+            decoded[rows] = target.decoded(weights, option, layer.name, int(rows[0]), encoding)
         yield layer.name, decoded

@@ -16,6 +16,7 @@ from workbench.formats import Target
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.survey import at_width, settled_option
 from workbench.plan import Plan
+from workbench.quantize import Encodings
 from workbench.thermo import Constraints, PricedCheckpoint, Pricing, price
 from workbench.thermo.costs import IntArray
 from workbench.work import ProgressCallback
@@ -39,6 +40,7 @@ def solve_plan(
     checkpoint: Checkpoint,
     target: Target,
     pricing: Pricing | None = None,
+    encodings: Encodings | None = None,
     *,
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,
@@ -56,6 +58,8 @@ def solve_plan(
     target : Target
     pricing : Pricing, optional
         What a calibration says of the layers.
+    encodings : Encodings, optional
+        How the weights become codes; by default ``fast``.
     executor, callback, cancel
         As for `workbench.thermo.options.price`.
 
@@ -68,8 +72,11 @@ def solve_plan(
     CancelledError
         If the work was cancelled; what was measured is not measured again.
     """
-    prices = price(checkpoint, target, pricing=pricing, executor=executor, callback=callback, cancel=cancel)
-    priced = PricedCheckpoint(checkpoint, target, prices)
+    prices = price(
+        checkpoint, target,
+        pricing=pricing, encodings=encodings, executor=executor, callback=callback, cancel=cancel,
+    )  # fmt: skip
+    priced = PricedCheckpoint(checkpoint, target, prices, encodings)
     settled = [settled_option(layer, config, target) for layer in priced.layers]
     locks = np.array(
         [

@@ -57,9 +57,14 @@ def notes_on(
     return tuple(notes)
 
 
-def notes_on_plan(config: DiffusionQuantConfig) -> tuple[str, ...]:
-    """Sentences on settings that would choose widths, in a run that was given a plan."""
-    return tuple(
+def notes_on_plan(config: DiffusionQuantConfig, plan: Plan) -> tuple[str, ...]:
+    """Sentences on settings that would choose widths or codes, in a run that was given a plan."""
+    effort = (
+        (f"effort {config.effort} is off: the plan says {plan.effort}.",)
+        if config.effort not in ("fast", plan.effort)
+        else ()
+    )
+    return effort + tuple(
         f"{key} is off: a plan is executed as it is."
         for key in ("enable_mixed_precision", "enable_entropy_adaptation")
         if getattr(config, key)

@@ -21,6 +21,7 @@ from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
 from workbench.plan import Plan
+from workbench.quantize import Encodings
 from workbench.work import Progress, ProgressCallback, usable_cores
 
 WORKER_BYTES = 96 * 10**6
@@ -76,7 +77,8 @@ class DiffusionOrchestrator:
             what its export would decode to. Without one the configuration decides: the solver where it says
             ``enable_mixed_precision``, else its widths, with fallback.
         time_aware : TimeAwareQuantizer, optional
-            Gives the export its activation tables; by default that of the configuration's calibration.
+            Gives the export its activation tables, and the records that weigh a plan's codes; by default that of the
+            configuration's calibration.
         component : str, optional
             The component of a diffusers folder; its denoiser by default.
         resume : bool
@@ -104,7 +106,7 @@ class DiffusionOrchestrator:
         with open_checkpoint(os.fspath(model_path), component) as checkpoint:
             if plan is not None:
                 check_fit(plan, checkpoint)
-                notes = (*notes, *notes_on_plan(self.config))
+                notes = (*notes, *notes_on_plan(self.config, plan))
                 if self.config.target == "safetensors":
                     plan = dequantized(plan, checkpoint.layers)
             target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
@@ -112,6 +114,10 @@ class DiffusionOrchestrator:
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware
                 notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
+            records = None if time_aware is None else time_aware.records
+            encodings = (
+                Encodings(self.config.effort, records) if plan is None else Encodings.of_plan(plan, records)
+            )
             layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
             is_solved = plan is None and self.config.enable_mixed_precision
             work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes
@@ -119,7 +125,7 @@ class DiffusionOrchestrator:
             with self._workers() as (executor, in_flight):
                 if is_solved:
                     plan = solve_plan(
-                        self.config, checkpoint, target, pricing,
+                        self.config, checkpoint, target, pricing, encodings,
                         executor=executor, callback=progress.follow(layers), cancel=cancel,
                     )  # fmt: skip
                     notes = (*notes, note_on_solved(plan))
@@ -135,6 +141,7 @@ class DiffusionOrchestrator:
                         executor,
                         in_flight,
                         progress,
+                        encodings,
                         time_aware,
                     )
                     report = run.export(Journal(place.folder, output), plan, started, notes)

@@ -27,7 +27,7 @@ from workbench.pipeline.report import Report, layer_report, summarise
 from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
 from workbench.pipeline.whole import read_whole_tensors
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Error
+from workbench.quantize import Encodings, Error
 from workbench.work import Progress, run_tasks
 
 
@@ -43,10 +43,12 @@ class Run:
         executor: Executor,
         in_flight: int,
         progress: Progress,
+        encodings: Encodings,
         time_aware: TimeAwareQuantizer | None = None,
     ) -> None:
         self.config = config
         self.time_aware = time_aware
+        self.encodings = encodings
         self.checkpoint = checkpoint
         self.streamed = checkpoint if config.enable_streaming else read_whole_tensors(checkpoint)
         self.target = target
@@ -63,7 +65,7 @@ class Run:
         surveys = self._survey(journal, plan)
         if plan is None:
             plan = self._plan(surveys)
-        writer = self.target.writer(self.streamed, plan)
+        writer = self.target.writer(self.streamed, plan, self.encodings)
         predicted = writer.predicted_bytes
         _require_space(self.folder, predicted)
         checks = self._write(journal, writer)
@@ -83,6 +85,7 @@ class Run:
                 mode="json", exclude={"num_threads", "max_memory_limit_mb"}
             ),
             "plan": plan.digest if plan else None,
+            "calibration": self.encodings.weighted_by,
         }
 
     def _survey(self, journal: Journal, plan: Plan | None) -> dict[str, Survey]:
@@ -102,7 +105,7 @@ class Run:
             else:
                 wishes = [plan.choices[layer.name]]
             return survey_layer(
-                layer, self.streamed, self.target, wishes,
+                layer, self.streamed, self.target, wishes, self.encodings.of(layer.name, layer.shape),
                 self.config.min_accuracy, self.config.fail_fast, self.progress.advance,
             )  # fmt: skip
 
@@ -121,6 +124,8 @@ class Run:
             target=self.target.name,
             choices={layer.name: surveys[layer.name].option for layer in self.layers},
             fingerprint=self.checkpoint.fingerprint,
+            effort=self.encodings.effort,
+            weighted_by=self.encodings.weighted_by,
             made_by=made_by(method, self.config, self.checkpoint),
         )
 
@@ -140,7 +145,7 @@ class Run:
             for done in writer.write(unit, self.folder):
                 self.progress.advance(done)
             checks = []
-            for check in self.target.check(unit.index, self.streamed, self.folder):
+            for check in self.target.check(unit.index, self.streamed, self.folder, self.encodings):
                 checks.append(check)
                 self.progress.advance(check.nbytes)
             return unit, checks

@@ -16,7 +16,7 @@ from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import Target
 from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
-from workbench.quantize import Error, count_weights, entropy_bits, find_range
+from workbench.quantize import FAST, Encoding, Error, count_weights, entropy_bits, find_range
 from workbench.thermo import entropy_widths
 from workbench.thermo.statistics import BINS
 
@@ -77,7 +77,7 @@ def entropy_of(layer: Layer, checkpoint: Checkpoint, target: Target, advance: Ca
     ValidationError
         If it has a NaN or Inf.
     """
-    return _look(layer, checkpoint, target, None, lambda _: advance(0))[0]
+    return _look(layer, checkpoint, target, None, FAST, lambda _: advance(0))[0]
 
 
 def survey_layer(
@@ -85,6 +85,7 @@ def survey_layer(
     checkpoint: Checkpoint,
     target: Target,
     wishes: Sequence[Option],
+    encoding: Encoding,
     min_accuracy: float,
     fail_fast: bool,
     advance: Callable[[int], None],
@@ -99,6 +100,8 @@ def survey_layer(
     wishes : sequence of Option
         The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
         one.
+    encoding : Encoding
+        How its weights become codes.
     min_accuracy : float
         Least cosine.
     fail_fast : bool
@@ -116,14 +119,14 @@ def survey_layer(
     misses: list[str] = []
     first = wishes[0] if len(wishes) > 1 else None
     try:
-        entropy, error = _look(layer, checkpoint, target, first, advance)
+        entropy, error = _look(layer, checkpoint, target, first, encoding, advance)
     except ValidationError:
         if not wishes[0].is_kept:
             raise
         return Survey(layer.name, None, wishes[0])
     for option in wishes[:-1]:
         if misses:
-            error = _error(layer, checkpoint, option, target)
+            error = _error(layer, checkpoint, option, target, encoding)
         if error.cosine >= min_accuracy:
             return Survey(layer.name, entropy, option, tuple(misses))
         if fail_fast:
@@ -170,6 +173,7 @@ def _look(
     checkpoint: Checkpoint,
     target: Target,
     option: Option | None,
+    encoding: Encoding,
     advance: Callable[[int], None],
 ) -> tuple[float, Error]:
     """Normalised histogram entropy of a layer, and on the way its error as an option, if one is given."""
@@ -178,7 +182,7 @@ def _look(
         least, most = find_range(weights, layer.name, row_start)
         low, high = min(low, least), max(high, most)
         if option is not None:
-            error += target.error(weights, option, layer.name, row_start)
+            error += target.error(weights, option, layer.name, row_start, encoding)
         advance(weights.nbytes)
     counts = np.zeros(BINS, np.int64)
     for _, weights in _rows(layer, checkpoint):
@@ -187,8 +191,8 @@ def _look(
     return entropy_bits(counts) / math.log2(BINS), error
 
 
-def _error(layer: Layer, checkpoint: Checkpoint, option: Option, target: Target) -> Error:
+def _error(layer: Layer, checkpoint: Checkpoint, option: Option, target: Target, encoding: Encoding) -> Error:
     total = Error()
     for row_start, weights in _rows(layer, checkpoint):
-        total += target.error(weights, option, layer.name, row_start)
+        total += target.error(weights, option, layer.name, row_start, encoding)
     return total

@@ -2,10 +2,14 @@
 
 from workbench.quantize.affine import Encoded, affine_error, decode_affine, encode_affine
 from workbench.quantize.counts import count_codes, count_weights, entropy_bits, find_range
+from workbench.quantize.encoding import FAST, Encoding, Encodings
 from workbench.quantize.error import Error, measure_error
 
 __all__ = [
+    "FAST",
     "Encoded",
+    "Encoding",
+    "Encodings",
     "Error",
     "affine_error",
     "count_codes",

@@ -1,4 +1,4 @@
-"""Round-to-nearest affine quantization of rows: w ≈ (q − z)·s, a scale and a real zero point a group."""
+"""Affine quantization of rows: w ≈ (q − z)·s, a scale and a real zero point a group."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench import backend
+from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize.search import Form, search_groups
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ def encode_affine(
     row_start: int = 0,
     by_row: bool = False,
     measured: bool = True,
+    encoding: Encoding = FAST,
 ) -> Encoded:
-    """Quantize rows between the extremes of each group.
+    """Quantize rows between the extremes of each group or, by the encoding, a better range.
 
     Parameters
     ----------
@@ -57,6 +60,8 @@ def encode_affine(
         Keep the sums of each row apart, which takes longer where rows are short.
     measured : bool
         Without it the sums are not taken, which is quicker.
+    encoding : Encoding
+        How hard to look for the range, and what errors count.
 
     Raises
     ------
@@ -79,13 +84,24 @@ def encode_affine(
         sums = np.zeros((rows, 3))
     if not measured:
         sums = np.zeros((0, 3))
+    is_searched = encoding.effort != "fast"
     if weights.size:
         bad = backend.kernels().affine_encode(
             patterns, is_half, kernel_rows, kernel_cols, bits, group_size, symmetric,
-            codes.reshape(-1), scales.reshape(-1), zero_points.reshape(-1), sums,
+            codes.reshape(-1), scales.reshape(-1), zero_points.reshape(-1), sums[: 0 if is_searched else None],
         )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
+    if weights.size and is_searched:
+        form = Form.FIXED if symmetric else Form.ZERO
+        single = np.dtype(np.float32)
+        search_groups(
+            weights, bits, group_size, form, single, encoding, scales, zero_points, tensor, row_start
+        )
+        backend.kernels().affine_assign(
+            patterns, is_half, kernel_rows, kernel_cols, bits, group_size,
+            scales.reshape(-1), zero_points.reshape(-1), codes.reshape(-1), sums,
+        )  # fmt: skip
     return Encoded(codes, scales, zero_points, sums)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench import backend
+from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize.search import Form, search_groups
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def encode_offset(
     storage: np.dtype[Any],
     tensor: str = "weights",
     row_start: int = 0,
+    encoding: Encoding = FAST,
 ) -> OffsetEncoded:
-    """Quantize rows between the extremes of each group, with scale and offset rounded to a dtype.
+    """Quantize rows between the extremes of each group or, by the encoding, a better range, as a dtype stores it.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ def encode_offset(
         Of scales and offsets: bfloat16, float16 or float32.
     tensor, row_start : str, int
         What an error names.
+    encoding : Encoding
+        How hard to look for the range, and what errors count.
 
     Raises
     ------
@@ -68,14 +73,18 @@ def encode_offset(
     bad = kernels.group_ranges(patterns, is_half, rows, cols, group_size, lows.reshape(-1), highs.reshape(-1))
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
-    scales, offsets = fit_range(lows, highs, (1 << bits) - 1, storage)
+    stored = fit_range(lows, highs, (1 << bits) - 1, storage)
+    scales, offsets = (values.astype(np.float32) for values in stored)
+    search_groups(
+        weights, bits, group_size, Form.OFFSET, storage, encoding, scales, offsets, tensor, row_start
+    )
     codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
     sums = np.zeros((rows, 3))
     kernels.offset_encode(
         patterns, is_half, rows, cols, bits, group_size,
-        _single(scales), _single(offsets), codes.reshape(-1), sums,
+        scales.reshape(-1), offsets.reshape(-1), codes.reshape(-1), sums,
     )  # fmt: skip
-    return OffsetEncoded(codes, scales, offsets, sums)
+    return OffsetEncoded(codes, scales.astype(storage), offsets.astype(storage), sums)
 
 
 def decode_offset(

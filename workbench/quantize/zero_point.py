@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from workbench import backend
 from workbench.quantize.affine import affine_error, decode_affine
+from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize.search import Form, search_groups
 
 RUN = 4096
 """Weights that a kernel takes together at most: a longer group is a run of such groups that share a scale."""
@@ -49,8 +51,9 @@ def encode_zero_point(
     storage: np.dtype[Any],
     tensor: str = "weights",
     row_start: int = 0,
+    encoding: Encoding = FAST,
 ) -> ZeroPointEncoded:
-    """Quantize rows between the extremes of each group and zero.
+    """Quantize rows between the extremes of each group and zero or, by the encoding, a better range.
 
     Parameters
     ----------
@@ -64,6 +67,8 @@ def encode_zero_point(
         Of the scales: bfloat16, float16 or float32. No decoded weight overflows it.
     tensor, row_start : str, int
         What an error names.
+    encoding : Encoding
+        How hard to look for the range, and what errors count; groups of a whole long row are not searched.
 
     Raises
     ------
@@ -83,6 +88,11 @@ def encode_zero_point(
         lows, highs = lows.min(axis=1, keepdims=True), highs.max(axis=1, keepdims=True)
     scales, zero_points = fit_through_zero(lows, highs, bits, symmetric, storage)
     single = scales.astype(np.float32)
+    if repeats == 1:
+        form = Form.FIXED if symmetric else Form.WHOLE
+        origins = zero_points.astype(np.float32)
+        search_groups(weights, bits, group, form, storage, encoding, single, origins, tensor, row_start)
+        scales, zero_points = single.astype(storage), origins.astype(np.uint8)
     offsets = -zero_points.astype(np.float32) * single
     codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
     sums = np.zeros((rows, 3))

@@ -6,15 +6,17 @@ the same order; sums are taken in float64 and agree to about 1e-6. The docstring
 what the arguments are.
 """
 
-from workbench.reference.affine import affine_decode, affine_encode, affine_error
+from workbench.reference.affine import affine_assign, affine_decode, affine_encode, affine_error
 from workbench.reference.bitstream import pack_bits, unpack_bits
 from workbench.reference.channels import channel_sums, output_energy
 from workbench.reference.entropy import code_counts, histogram
 from workbench.reference.moments import error_sums, moments
 from workbench.reference.offset import group_ranges, offset_decode, offset_encode, offset_error
 from workbench.reference.patterns import count_patterns
+from workbench.reference.search import improve_groups
 
 __all__ = [
+    "affine_assign",
     "affine_decode",
     "affine_encode",
     "affine_error",
@@ -24,6 +26,7 @@ __all__ = [
     "error_sums",
     "group_ranges",
     "histogram",
+    "improve_groups",
     "moments",
     "offset_decode",
     "offset_encode",

@@ -30,6 +30,9 @@ NARROW = np.float32(1e-30)
 SHRINK = 1.0 - 2.0**-20
 """Applied to huge groups, so that no decoded weight rounds to infinity."""
 
+COMFORT = np.float32(1e-30), np.float32(1e30)
+"""Scales between these are used in float32 where scales are given."""
+
 LARGEST = float(np.finfo(np.float32).max)
 
 SMALLEST = np.finfo(np.float32).smallest_subnormal
@@ -75,6 +78,38 @@ def affine_encode(
         integers = (shifted.view(np.uint32) & np.uint32(levels)).astype(np.uint8)
         packed[r, byte_range(c, bits)] = pack(integers, bits)
     return -1
+
+
+def affine_assign(
+    source: Array,
+    is_half: bool,
+    rows: int,
+    cols: int,
+    bits: int,
+    group: int,
+    scales: Array,
+    zeros: Array,
+    codes: Array,
+    sums: Array,
+) -> None:
+    """Quantize with given scales and zero points, and pack."""
+    levels = (1 << bits) - 1
+    weights, packed = source.reshape(rows, cols), by_row(codes, rows)
+    scale, zero = by_row(scales, rows), by_row(zeros, rows)
+    for r, c in tiles(rows, cols):
+        values = widen(weights[r, c], is_half)
+        integers, delta = np.empty_like(values), np.empty_like(values)
+        for inside, groups in runs(values.shape[1], group):
+            at = slice(c.start // group + groups.start, c.start // group + groups.stop)
+            v, q, d = (grouped(x, inside, groups) for x in (values, integers, delta))
+            s, z = scale[r, at, None], zero[r, at, None]
+            q[:] = _nearest(v, s, z, levels)
+            np.subtract(q, z, out=d)
+            d *= s
+        if len(sums):
+            np.subtract(values, delta, out=delta)
+            add_error(values, delta, sums[r])
+        packed[r, byte_range(c, bits)] = pack(integers.astype(np.uint8), bits)
 
 
 def affine_decode(
@@ -164,6 +199,17 @@ def _encode_exactly(v: Array, low: Array, high: Array, levels: int, symmetric: b
         zero = ((0.0 - low * shrink) / s).astype(np.float32)
         q = (x - low[:, None]) * shrink[:, None] / s[:, None]
     return np.clip(np.rint(q), 0.0, levels).astype(np.float32) + MAGIC, scale, zero
+
+
+def _nearest(v: Array, s: Array, z: Array, levels: int) -> Array:
+    """Codes of groups v[r, g], as float32: halves to even, clamped to 0 to levels."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        q = v * (np.float32(1.0) / s) + z
+        comfortable = (s > COMFORT[0]) & (s < COMFORT[1]) & (np.abs(z) < MAGIC / 2)
+        # Where float32 would overflow, or the zero point is beyond its whole numbers.
+        if not comfortable.all():
+            q = np.where(comfortable, q, np.rint(v / s.astype(np.float64) + z))
+    return np.clip(np.rint(q), 0.0, levels).astype(np.float32)
 
 
 def _decode_tile(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from workbench.checkpoint import Checkpoint
 from workbench.formats import Target
 from workbench.plan import Layer, Option
+from workbench.quantize import Encodings
 from workbench.thermo.sampling import draw_rows, read_blocks
 
 FloatArray = NDArray[np.float64]
@@ -44,7 +45,9 @@ class LayerDetail:
     """‖ΔW_:j‖² / ‖W_:j‖², of each run, [runs]; 0 where there are no weights but 0."""
 
 
-def look_closely(checkpoint: Checkpoint, target: Target, layer: Layer, option: Option) -> LayerDetail:
+def look_closely(
+    checkpoint: Checkpoint, target: Target, layer: Layer, option: Option, encodings: Encodings
+) -> LayerDetail:
     """Look at a layer's weights and at what an option makes of them.
 
     Raises
@@ -58,11 +61,14 @@ def look_closely(checkpoint: Checkpoint, target: Target, layer: Layer, option: O
     sample = draw_rows(layer, count, PER_STRATUM, seed=0)
     rows = np.arange(layer.rows) if sample is None else sample.rows.reshape(-1)
     rows = rows[: max(count, 1)]
+    encoding = encodings.of(layer.name, layer.shape)
     exact, decoded = [], []
     for some, weights in read_blocks(checkpoint, layer, rows):
         exact.append(weights.astype(np.float32))
-        stored = exact[-1] if option.is_kept else target.decoded(weights, option, layer.name, int(some[0]))
-        decoded.append(stored)
+        if option.is_kept:
+            decoded.append(exact[-1])
+        else:
+            decoded.append(target.decoded(weights, option, layer.name, int(some[0]), encoding))
     true, found = np.concatenate(exact), np.concatenate(decoded)
     low, high = float(min(true.min(), found.min())), float(max(true.max(), found.max()))
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)

@@ -8,6 +8,7 @@ import threading
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import DEFAULTS, Target, TargetSettings, target_named
+from workbench.quantize import Encodings
 from workbench.session.session import Session
 from workbench.session.study import Study
 from workbench.session.values import parse_size
@@ -31,6 +32,7 @@ def open_session(
     importance: str | None = None,
     all_widths: bool = False,
     shard_size: int | str = DEFAULTS.shard_bytes,
+    effort: str = "fast",
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -62,6 +64,9 @@ def open_session(
         Offer widths too that only newer versions of the format's runtimes read right.
     shard_size : int or str
         Bytes of tensor data, or text such as ``"2GB"``, after which `Session.predict` has a safetensors file closed.
+    effort : str
+        How hard to look for good codes, when options are priced and in the export: ``"fast"``, ``"normal"`` or
+        ``"best"``. The search is weighed by the calibration, and plans then need it.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -89,6 +94,7 @@ def open_session(
                 calibration, checkpoint,
                 num_time_groups=num_time_groups, grouping=grouping, importance=importance,
             )  # fmt: skip
+        encodings = Encodings(effort, None if pricing is None else pricing.time_aware.records)
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
@@ -97,11 +103,12 @@ def open_session(
                 target,
                 exact=exact,
                 pricing=pricing,
+                encodings=encodings,
                 callback=callback,
                 cancel=cancel,
                 cache=cache,
             )
-            return Study(checkpoint, target, layers, options, scheme, group_size, pricing)
+            return Study(checkpoint, target, layers, options, scheme, group_size, pricing, encodings)
 
         return Session(
             study(found, callback, cancel),

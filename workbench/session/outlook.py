@@ -185,7 +185,9 @@ class Outlook:
         """
         (row,) = self._study.rows(layer)
         option = self.plan.choices[self._study.layers[row].name]
-        return look_closely(self.checkpoint, self.target, self._study.layers[row], option)
+        return look_closely(
+            self.checkpoint, self.target, self._study.layers[row], option, self._study.encodings
+        )
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
         """Names of the layers that match.
@@ -258,7 +260,7 @@ class Outlook:
 
     def predict(self) -> Prediction:
         """What exporting the present plan will take: the bytes of every file, and roughly time and memory."""
-        return predict(self.checkpoint, self.target, self.plan)
+        return predict(self.checkpoint, self.target, self.plan, self._study.encodings)
 
     def __repr__(self) -> str:
         return f"<Session {str(self.checkpoint.path)!r}: {len(self._study.layers)} layers, target {self.target.name}>"

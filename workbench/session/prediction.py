@@ -10,11 +10,16 @@ from workbench.checkpoint import Checkpoint
 from workbench.formats import Target
 from workbench.pipeline.orchestrator import BASE_BYTES, WORKER_BYTES
 from workbench.plan import Plan
+from workbench.quantize import FAST, Encoding, Encodings
 from workbench.thermo.sampling import read_blocks
 from workbench.work import usable_cores
 
 PASSES = 4
 """Times that the source goes through the engine: its survey, encoding, reading back, and what writing costs."""
+
+
+TRIED = 2**20
+"""Weights that are tried."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,12 @@ class Prediction:
     """Anonymous memory at most: the process, and a block in work for each core."""
 
 
-def predict(checkpoint: Checkpoint, target: Target, plan: Plan) -> Prediction:
+def predict(
+    checkpoint: Checkpoint, target: Target, plan: Plan, encodings: Encodings | None = None
+) -> Prediction:
     """Predict an export of a plan: sizes by reckoning, time by trying a piece of the largest layer."""
     writer = target.writer(checkpoint, plan)
+    encodings = encodings or Encodings(plan.effort)
     beside = {side.relative: side.source.stat().st_size for side in checkpoint.side_files}
     beside |= {name: len(content) for name, content in writer.documents.items()}
     layers = [layer for layer in checkpoint.layers if layer.params and not plan.choices[layer.name].is_kept]
@@ -46,15 +54,23 @@ def predict(checkpoint: Checkpoint, target: Target, plan: Plan) -> Prediction:
     if layers:
         layer = max(layers, key=lambda one: one.params)
         rows, weights = next(read_blocks(checkpoint, layer))
-        started = time.perf_counter()
-        target.error(weights, plan.choices[layer.name], layer.name, int(rows[0]))
-        pace = (time.perf_counter() - started) / weights.nbytes
+        weights = weights[: max(TRIED // layer.cols, 1)]
+
+        def seconds(encoding: Encoding) -> float:
+            started = time.perf_counter()
+            target.error(weights, plan.choices[layer.name], layer.name, int(rows[0]), encoding)
+            return (time.perf_counter() - started) / weights.nbytes
+
+        # All passes take about as long as encoding does in the fastest way; only one of them searches.
+        pace = PASSES * seconds(FAST)
+        if encodings.effort != "fast":
+            pace += seconds(encodings.of(layer.name, layer.shape))
     cores = usable_cores()
     return Prediction(
         nbytes=writer.predicted_bytes,
         is_exact=target.is_exact,
         files=dict(writer.predicted_files),
         side_files=dict(sorted(beside.items())),
-        seconds=0.2 + PASSES * pace * checkpoint.nbytes / cores,
+        seconds=0.2 + pace * checkpoint.nbytes / cores,
         peak_bytes=BASE_BYTES + cores * WORKER_BYTES,
     )

@@ -18,6 +18,7 @@ from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.formats.rules import read_rules
 from workbench.plan import TOTALS, Layer, Plan
+from workbench.quantize import Encodings
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
 from workbench.session.values import Totals, parse_size, plain_values
@@ -57,6 +58,8 @@ class Study:
         Of the option that stands for a width.
     pricing : Pricing, optional
         What the options were priced by.
+    encodings : Encodings, optional
+        How the weights became codes; by default ``fast``.
     learnt : mapping of str to float, optional
         By what the damage of layers is multiplied, because measuring found it so.
     """
@@ -70,6 +73,7 @@ class Study:
         scheme: str,
         group_size: int,
         pricing: Pricing | None = None,
+        encodings: Encodings | None = None,
         learnt: Mapping[str, float] | None = None,
     ) -> None:
         self.learnt = dict(learnt or {})
@@ -79,7 +83,8 @@ class Study:
         self._measured = layers, options
         self.profile = layers if pricing is None else with_time(layers, pricing, checkpoint)
         self.prices = _scaled(options, self.learnt)
-        self.priced = PricedCheckpoint(checkpoint, target, self.prices)
+        self.priced = PricedCheckpoint(checkpoint, target, self.prices, encodings)
+        self.encodings = self.priced.encodings
         self.layers: tuple[Layer, ...] = self.priced.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
         self.options = self.priced.options
@@ -109,7 +114,9 @@ class Study:
             raise ConfigurationError("Nothing can be learnt: no layer was measured.", key="factors")
         others = float(np.median(list(factors.values())))
         learnt = {name: self.learnt.get(name, 1.0) * factors.get(name, others) for name in self.index}
-        return Study(self.checkpoint, self.target, *self._measured, *self._wish, self.pricing, learnt)
+        return Study(
+            self.checkpoint, self.target, *self._measured, *self._wish, self.pricing, self.encodings, learnt
+        )
 
     def uniform(self, bits: int) -> Tuning:
         """Every layer at one width."""
@@ -300,11 +307,15 @@ class Study:
         choice = tuple(
             self.options[row].index(plan.choices[layer.name]) for row, layer in enumerate(self.layers)
         )
-        notes = (
-            ("The plan was made for a checkpoint with the same layers and other contents.",)
-            if plan.fingerprint != self.checkpoint.fingerprint
-            else ()
-        )
+        notes: tuple[str, ...] = ()
+        if plan.fingerprint != self.checkpoint.fingerprint:
+            notes += ("The plan was made for a checkpoint with the same layers and other contents.",)
+        if (plan.effort, plan.weighted_by) != (self.encodings.effort, self.encodings.weighted_by):
+            theirs, ours = (
+                f"{one.effort}{' by a calibration' if one.weighted_by else ''}"
+                for one in (plan, self.encodings)
+            )
+            notes += (f"The plan was made with the effort {theirs}; here it is {ours}.",)
         return Tuning(choice, frozenset(self.index[name] for name in plan.locks), plan.made_by), notes
 
     def by_rules(self, now: Tuning, text: str, rules_format: str, where: str) -> Tuning:

@@ -17,7 +17,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import Target
 from workbench.plan import Layer, Option
-from workbench.quantize import entropy_bits
+from workbench.quantize import Encodings, entropy_bits
 from workbench.quantize.error import error_of
 from workbench.thermo.cache import Entry
 from workbench.thermo.costs import CostTable
@@ -27,7 +27,7 @@ from workbench.thermo.sampling import RowSample, check_finite, draw_rows, ratio,
 from workbench.thermo.sweep import Rows, Step, sweep
 from workbench.work import ProgressCallback
 
-VERSION = 2
+VERSION = 3
 """Changes with what the table holds or how it is computed, so that older ones in the cache are not taken."""
 
 SAMPLE_ROWS = 64
@@ -65,6 +65,7 @@ def price(
     sample_rows: int | None = None,
     seed: int = 0,
     pricing: Pricing | None = None,
+    encodings: Encodings | None = None,
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
@@ -93,6 +94,8 @@ def price(
         Which rows.
     pricing : Pricing, optional
         What a calibration says of the layers: the NSR is then D, the relative error power of the denoiser's output.
+    encodings : Encodings, optional
+        How the weights become codes, as in the export to be; by default ``fast``.
     executor, callback, cancel, cache
         As for `workbench.thermo.profile.profile`.
 
@@ -120,6 +123,7 @@ def price(
     check_sample(sample_rows)
     if pricing is not None:
         pricing.time_aware.records.check_fit(checkpoint)
+    encodings = encodings or Encodings()
     layers = [layer for layer in checkpoint.layers if layer.params]
     options = {layer.name: _legal(target, layer, schemes, group_sizes) for layer in layers}
     if layers and not any(option for found in options.values() for option in found if not option.is_kept):
@@ -135,13 +139,14 @@ def price(
         "sample_rows": "all" if exact else sample_rows,
         "seed": None if exact else seed,
         "pricing": None if pricing is None else pricing.key,
+        "encodings": [encodings.effort, encodings.weighted_by],
     }
     entry = Entry.of(checkpoint, "options", VERSION, parameters, SCHEMA, cache)
 
     def measure(layer: Layer, step: Step) -> Rows:
         count = sample_rows or max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols))
         sample = None if exact else draw_rows(layer, count, PER_STRATUM, seed)
-        return _measure(checkpoint, target, layer, options[layer.name], sample, pricing, step)
+        return _measure(checkpoint, target, layer, options[layer.name], sample, pricing, encodings, step)
 
     return sweep(checkpoint, measure, entry, "pricing options", executor, callback, cancel)
 
@@ -218,6 +223,7 @@ def _measure(
     options: Sequence[Option],
     sample: RowSample | None,
     pricing: Pricing | None,
+    encodings: Encodings,
     step: Step,
 ) -> Rows:
     """The rows of a layer in the table."""
@@ -225,6 +231,7 @@ def _measure(
     rows = None if sample is None else sample.rows.reshape(-1)
     measured = layer.rows if rows is None else len(rows)
     stress = None if pricing is None else pricing.stress(layer)
+    encoding = encodings.of(layer.name, layer.shape)
     kept_apart = 1 if rows is None else len(rows)
     sums = np.zeros((len(tried), kept_apart, 3))
     noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.price)))
@@ -235,11 +242,11 @@ def _measure(
         exact = weights.astype(np.float32) if stress else None
         at = slice(0, 1) if rows is None else slice(done, done + len(some))
         for place, option in enumerate(tried):
-            trial = target.measure(weights, option, layer.name, int(some[0]))
+            trial = target.measure(weights, option, layer.name, int(some[0]), encoding)
             sums[place, at] += trial.sums.sum(axis=0) if rows is None else trial.sums
             counts[place] += trial.code_counts
             if stress is not None and exact is not None:
-                delta = exact - target.decoded(weights, option, layer.name, int(some[0]))
+                delta = exact - target.decoded(weights, option, layer.name, int(some[0]), encoding)
                 found = stress.noise(delta, some)
                 noise[place, at] += found.sum(axis=0) if rows is None else found
             step(len(some) / measured / len(tried))

@@ -13,6 +13,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.plan import Layer, Option, Plan
+from workbench.quantize import Encodings
 from workbench.thermo.constraints import Constraints
 from workbench.thermo.costs import CostTable, IntArray
 from workbench.thermo.front import Front, trace
@@ -34,9 +35,14 @@ class PricedCheckpoint:
     target : Target
     prices : pyarrow.Table
         Of `workbench.thermo.options.price`.
+    encodings : Encodings, optional
+        Those that were priced; by default ``fast``.
     """
 
-    def __init__(self, checkpoint: Checkpoint, target: Target, prices: pa.Table) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, target: Target, prices: pa.Table, encodings: Encodings | None = None
+    ) -> None:
+        self.encodings = encodings or Encodings()
         self.checkpoint = checkpoint
         self.target = target
         self.prices = prices
@@ -63,6 +69,8 @@ class PricedCheckpoint:
             choices=self.choices(choice),
             fingerprint=self.checkpoint.fingerprint,
             locks=frozenset(self.layers[row].name for row in locks),
+            effort=self.encodings.effort,
+            weighted_by=self.encodings.weighted_by,
             made_by=made_by or {},
         )
 
