@@ -1,0 +1,132 @@
+"""Whether a fold keeps the function: computed in float32 from what would be stored, against the source in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.calibration import CalibrationRecords
+from workbench.checkpoint import Checkpoint
+from workbench.quantize.folded import FoldedCheckpoint
+from workbench.quantize.folds import Divided, Fold
+
+PROBES = 16
+"""Inputs that a fold is tried with."""
+
+BLOCK_WEIGHTS = 2**20
+"""Weights that are looked at together."""
+
+Array = NDArray[Any]
+Pair = tuple[Divided, Divided | None]
+Step = Callable[[int], None]
+"""Hears of source bytes done; raises when the work is to stop."""
+
+
+def deviation(folded: FoldedCheckpoint, fold: Fold, records: CalibrationRecords, step: Step) -> float:
+    """How far a fold moves what its consumers give: the greatest ‖y' − y‖/‖y‖ among them.
+
+    y is computed in float64 from the source, y' in float32 from the folded tensors, both for inputs drawn as the
+    calibration saw them (those of a norm's gain are normal, as a norm makes them). Biases of consumers are left out,
+    which would only hide a difference.
+
+    Parameters
+    ----------
+    folded : FoldedCheckpoint
+        With this fold; others at other sites of the same tensors do no harm.
+    fold : Fold
+    records : CalibrationRecords
+        Of the source.
+    step : callable
+        Hears of source bytes done.
+    """
+    alone = FoldedCheckpoint(folded.source, [fold])
+    given = _Inputs(fold, records)
+    exact = np.concatenate(list(_channels(alone.source, fold, given, np.dtype(np.float64))))
+    moved = np.concatenate(list(_channels(alone, fold, given, np.dtype(np.float32))))
+    spread = fold.site.spread
+    worst = 0.0
+    for consumer in fold.site.consumers:
+        noise = signal = 0.0
+        blocks = zip(_rows(alone.source, consumer), _rows(alone, consumer), strict=True)
+        for before, after in blocks:
+            step(before.nbytes)
+            output = exact[:, spread] @ before.astype(np.float64).T
+            with np.errstate(all="ignore"):  # what overflows is no fold that keeps the function
+                noise += float(np.square(moved[:, spread] @ after.T - output).sum())
+            signal += float(np.square(output).sum())
+        worst = max(worst, math.sqrt(noise / signal) if signal > 0 else math.inf if noise > 0 else 0.0)
+    return worst if math.isfinite(worst) else math.inf
+
+
+class _Inputs:
+    """Inputs of the producers, float64 [probes, channels], the same whenever they are asked for."""
+
+    def __init__(self, fold: Fold, records: CalibrationRecords) -> None:
+        self._records = records
+        self._channels = fold.site.channels
+
+    def normal(self) -> NDArray[np.float64]:
+        return np.random.default_rng(0).standard_normal((PROBES, self._channels))
+
+    def of(self, layer: str, channels: int) -> NDArray[np.float64]:
+        drawn = np.random.default_rng(1).standard_normal((PROBES, channels))
+        record = self._records.layers.get(layer)
+        if record is None or record.channels != channels:
+            return drawn
+        # A probe belongs to a time, as its channels do in the running model.
+        bucket = np.flatnonzero(record.count > 0)[np.arange(PROBES) % np.count_nonzero(record.count)]
+        mean = record.mean.astype(np.float64)
+        deviation = np.sqrt(np.maximum(record.second_moment - mean**2, 0.0))
+        inputs: NDArray[np.float64] = mean[bucket] + deviation[bucket] * drawn
+        return inputs
+
+
+def _channels(checkpoint: Checkpoint, fold: Fold, given: _Inputs, dtype: np.dtype[Any]) -> Iterator[Array]:
+    """What each producer makes of the inputs, computed in a dtype: [probes, channels]."""
+    pairs, channels = _pairs(fold.site.divided), fold.site.channels
+    match fold.site.producer:
+        case "norm":
+            [(gain, bias)] = pairs
+            values = given.normal().astype(dtype) * _vector(checkpoint, gain, channels, dtype)
+            yield values if bias is None else values + _vector(checkpoint, bias, channels, dtype)
+        case "linear":
+            for pair in pairs:
+                yield _affine(checkpoint, pair, channels, given, dtype)
+        case "modulation":
+            shift, scale = (_affine(checkpoint, pair, channels, given, dtype) for pair in pairs)
+            yield given.normal().astype(dtype) * (1 + scale) + shift
+
+
+def _pairs(divided: Sequence[Divided]) -> list[Pair]:
+    """Weights, each with its bias if it has one."""
+    pairs: list[Pair] = []
+    for part in divided:
+        if part.tensor.endswith(".bias"):
+            pairs[-1] = (pairs[-1][0], part)
+        else:
+            pairs.append((part, None))
+    return pairs
+
+
+def _affine(checkpoint: Checkpoint, pair: Pair, channels: int, given: _Inputs, dtype: np.dtype[Any]) -> Array:
+    weight, bias = pair
+    inputs = given.of(weight.tensor, math.prod(checkpoint.tensors[weight.tensor].shape[1:])).astype(dtype)
+    rows = _rows(checkpoint, weight.tensor, weight.start, weight.start + channels)
+    values = np.concatenate([inputs @ some.astype(dtype).T for some in rows], axis=1)
+    return values if bias is None else values + _vector(checkpoint, bias, channels, dtype)
+
+
+def _vector(checkpoint: Checkpoint, part: Divided, channels: int, dtype: np.dtype[Any]) -> Array:
+    return checkpoint.read_rows(part.tensor, part.start, part.start + channels).astype(dtype)[:, 0]
+
+
+def _rows(checkpoint: Checkpoint, name: str, start: int = 0, stop: int | None = None) -> Iterator[Array]:
+    shape = checkpoint.tensors[name].shape
+    stop = shape[0] if stop is None else stop
+    step = max(BLOCK_WEIGHTS // max(math.prod(shape[1:]), 1), 1)
+    for first in range(start, stop, step):
+        yield checkpoint.read_rows(name, first, min(first + step, stop))
