@@ -12,6 +12,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES
 
@@ -131,6 +135,14 @@ def lay_out(
         name: (place, offset) for place, shard in enumerate(shards) for name, offset in shard.offsets.items()
     }
     return FileLayout(tuple(shards), places, index, f"{stem}.safetensors.index.json")
+
+
+def write_at(file: int, rows: NDArray[Any], offset: int) -> None:
+    """Write all bytes of an array to a place of an open file."""
+    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+    while len(rest):
+        count = os.pwrite(file, rest, offset)
+        offset, rest = offset + count, rest[count:]
 
 
 def _shard(name: str, pieces: Sequence[Piece], metadata: Mapping[str, str]) -> Shard:

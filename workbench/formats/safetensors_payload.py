@@ -24,7 +24,7 @@ from workbench.checkpoint import (
 )
 from workbench.errors import ConfigurationError, MetadataError, QuantizationError
 from workbench.formats.blocks import Block, divide
-from workbench.formats.safetensors_layout import Piece, lay_out
+from workbench.formats.safetensors_layout import Piece, lay_out, write_at
 from workbench.formats.target import BlockCheck, StoredTensor, Unit
 from workbench.plan import Option, Plan
 from workbench.quantize import Error
@@ -147,7 +147,7 @@ class SafetensorsWriter:
                     shard, offset = self._layout.places[piece.name]
                     if shard not in files:
                         files[shard] = os.open(folder / self._layout.shards[shard].name, os.O_WRONLY)
-                    _write_all(files[shard], rows, offset + block.row_start * piece.row_bytes)
+                    write_at(files[shard], rows, offset + block.row_start * piece.row_bytes)
                 yield block.nbytes
             for file in files.values():
                 os.fsync(file)
@@ -286,10 +286,3 @@ class SafetensorsPayload:
 
 def _compact(document: object) -> str:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-
-
-def _write_all(file: int, rows: NDArray[Any], offset: int) -> None:
-    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while len(rest):
-        count = os.pwrite(file, rest, offset)
-        offset, rest = offset + count, rest[count:]

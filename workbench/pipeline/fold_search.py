@@ -13,7 +13,7 @@ from workbench.formats import Target
 from workbench.plan import Layer, Option
 from workbench.quantize.fold_check import Step, deviation
 from workbench.quantize.folded import DTYPE, FoldedCheckpoint
-from workbench.quantize.folds import TOLERANCE, Fold, Site, SingleArray, balance
+from workbench.quantize.folds import TOLERANCE, Fold, SingleArray, Site, balance
 from workbench.thermo import Pricing
 from workbench.thermo.distortion import Stress
 from workbench.thermo.options import PER_STRATUM, SAMPLE_ROWS, SAMPLE_WEIGHTS
@@ -157,13 +157,9 @@ def _try(
     """D of a layer on sampled rows: as it is, then with each fold."""
     sample = draw_rows(layer, max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols)), PER_STRATUM, seed=0)
     single = replace(layer, dtype=DTYPE)
+    spread = [fold.factors[fold.site.spread] for fold in candidates]
     trials: list[tuple[SingleArray | None, Stress, Option]] = [(None, stress, option_of(layer))]
-    for fold in candidates:
-        factors = fold.factors[fold.site.spread]
-        moved = replace(
-            stress, mean=stress.mean / factors, variance=stress.variance / np.square(factors), layer=single
-        )
-        trials.append((factors, moved, option_of(single)))
+    trials += [(factors, _moved(stress, factors, single), option_of(single)) for factors in spread]
     errors = np.zeros(len(trials))
     for rows, weights in read_blocks(checkpoint, layer, None if sample is None else sample.rows.reshape(-1)):
         for place, (factors, moved, option) in enumerate(trials):
@@ -175,3 +171,9 @@ def _try(
             noise = moved.noise(some.astype(np.float32) - decoded, rows)
             errors[place] += float(noise.sum(axis=0) @ moved.price)
     return errors
+
+
+def _moved(stress: Stress, factors: SingleArray, layer: Layer) -> Stress:
+    """What a layer's errors meet when its input channels are divided by factors."""
+    variance: SingleArray = stress.variance / (factors * factors)
+    return replace(stress, mean=stress.mean / factors, variance=variance, layer=layer)

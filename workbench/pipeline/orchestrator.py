@@ -13,10 +13,11 @@ from pathlib import Path
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.errors import ConfigurationError, QuantizationError, ValidationError
+from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import target_named
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
 from workbench.pipeline.notes import note_on_solved, notes_on_plan
+from workbench.pipeline.output_folder import write_errors_explained
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
@@ -121,7 +122,7 @@ class DiffusionOrchestrator:
                     )  # fmt: skip
                     notes = (*notes, note_on_solved(plan))
                 with (
-                    _write_errors_explained(output, progress),
+                    write_errors_explained(output, progress),
                     PartialOutput(output, resume) as place,
                 ):
                     run = Run(
@@ -193,17 +194,3 @@ def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
                 tensor=name,
                 option=option,
             )
-
-
-@contextmanager
-def _write_errors_explained(output: Path, progress: Progress) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error is progress.raised:
-            raise
-        raise QuantizationError(
-            f"{output} cannot be written: {error}. Free some space or choose another output folder, then run "
-            "again.",
-            path=output,
-        ) from error

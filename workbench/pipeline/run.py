@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -17,11 +16,11 @@ from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import BlockCheck, Target, Unit, Writer
-from workbench.pipeline.export import RECORD, write_record
+from workbench.pipeline.export import write_record
 from workbench.pipeline.notes import notes_on
 from workbench.pipeline.origin import made_by
+from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import Journal
 from workbench.pipeline.report import Report, layer_report, summarise
 from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
@@ -65,9 +64,9 @@ class Run:
             plan = self._plan(surveys)
         writer = self.target.writer(self.streamed, plan)
         predicted = writer.predicted_bytes
-        _require_space(self.folder, predicted)
+        require_space(self.folder, predicted)
         checks = self._write(journal, writer)
-        self._copy_side_files(writer.documents)
+        place_side_files(self.checkpoint, self.folder, writer.documents)
         self.checkpoint.check_unchanged()
         report = self._report(plan, surveys, checks, predicted, started, notes)
         tables = None if self.time_aware is None else self.time_aware.to_dict()
@@ -155,22 +154,6 @@ class Run:
         run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
         return measured_by_tensor(finished[unit.index] for unit in units)
 
-    def _copy_side_files(self, documents: Mapping[str, bytes]) -> None:
-        for name, content in documents.items():
-            (self.folder / name).write_bytes(content)
-        for side in self.checkpoint.side_files:
-            if side.relative in documents:
-                continue
-            destination = self.folder / side.relative
-            if destination.exists() or side.relative == RECORD:
-                raise ValidationError(
-                    f"The side file {side.relative} of the checkpoint has the name of a file of the export. "
-                    "Rename it or move it out of the checkpoint's folder.",
-                    path=side.source,
-                )
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(side.source, destination)
-
     def _report(
         self,
         plan: Plan,
@@ -226,17 +209,6 @@ def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]
         for check in checks:
             measured.setdefault(check.tensor, Measured()).add(check)
     return measured
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    ahead = needed - sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if ahead > free:
-        raise QuantizationError(
-            f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {ahead / 1e6:,.0f} MB. Free "
-            "some space or choose another output folder.",
-            path=folder.parent,
-        )
 
 
 def _survey_line(survey: Survey) -> dict[str, Any]:

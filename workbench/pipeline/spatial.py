@@ -19,7 +19,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.formats import target_named
 from workbench.pipeline.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
-from workbench.quantize.fold_sites import find_sites
+from workbench.quantize.fold_architectures import find_sites
 from workbench.quantize.folded import FoldedCheckpoint
 from workbench.quantize.folded_records import fold_records
 from workbench.quantize.folds import Site, read_folds

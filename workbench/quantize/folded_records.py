@@ -91,7 +91,8 @@ def _divided(record: LayerRecord, factors: SingleArray, bucket_of: IntArray) -> 
 
 def _stretch(highs: FloatArray, factors: FloatArray) -> FloatArray:
     """The most that values of at most so much can become when each is multiplied by one of the factors."""
-    return np.where(highs > 0, highs * factors.max(), highs * factors.min())
+    stretched: FloatArray = np.where(highs > 0, highs * factors.max(), highs * factors.min())
+    return stretched
 
 
 def _dividing(record: LayerRecord, share: FloatArray) -> LayerRecord:

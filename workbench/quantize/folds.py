@@ -109,7 +109,12 @@ class Fold:
             with np.errstate(over="ignore"):
                 factors = np.array(given, np.float32)
         sound = np.isfinite(factors).all() and (factors > 0).all()
-        if type(alpha) not in (int, float) or factors.shape != (site.channels,) or not sound:
+        if (
+            not isinstance(alpha, int | float)
+            or isinstance(alpha, bool)
+            or factors.shape != (site.channels,)
+            or not sound
+        ):
             raise MetadataError(
                 f"{where}: the fold at {site.name!r} must have an alpha and {site.channels} factors above 0."
             )
