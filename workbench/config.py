@@ -60,7 +60,6 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
 _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
     "target": (("parquet", "mlx"), "this format cannot be written yet"),
     "effort": (("fast",), "the search quantizers do not exist yet"),
-    "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
 
@@ -163,7 +162,7 @@ class DiffusionQuantConfig(BaseModel):
     enable_time_aware: _Flag = True
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
-    """Equalise channels where an exact fold exists. Off on edge; see `inactive`."""
+    """Equalise channels where an exact fold exists and helps, by the calibration. Off on edge; see `inactive`."""
     skip_sensitive_layers: _Flag = False
     """Keep sensitive layers in source precision."""
     sensitive_layer_names: Annotated[
@@ -226,10 +225,12 @@ class DiffusionQuantConfig(BaseModel):
     def inactive(self) -> dict[str, str]:
         """Keys that are set but change nothing in this run, each with the reason."""
         reasons = {key: reason for key in _NOT_YET if (reason := _not_yet(key, getattr(self, key)))}
-        if self.enable_time_aware and self.calibration is None:
-            reasons["enable_time_aware"] = "there is no calibration"
-        if self.calibration is not None and not self.enable_time_aware:
-            reasons["calibration"] = "enable_time_aware is false"
+        if self.calibration is None:
+            for key in ("enable_time_aware", "enable_spatial"):
+                if getattr(self, key):
+                    reasons[key] = "there is no calibration"
+        elif not self.enable_time_aware and not self.enable_spatial:
+            reasons["calibration"] = "enable_time_aware and enable_spatial are false"
         if not self.skip_sensitive_layers:
             for key in ("sensitive_layer_names", "sensitive_layer_patterns"):
                 if getattr(self, key):

@@ -31,6 +31,8 @@ class Record:
     """The configuration it was made with."""
     report: Mapping[str, Any]
     """What was measured."""
+    folds: Mapping[str, Any] | None
+    """What was folded before it was quantized; None where nothing was."""
 
 
 def write_record(
@@ -39,6 +41,7 @@ def write_record(
     config: Mapping[str, Any],
     report: Mapping[str, Any],
     activation_tables: Mapping[str, Any] | None,
+    folds: Mapping[str, Any] | None,
 ) -> None:
     """Write workbench.json."""
     document = {
@@ -50,6 +53,7 @@ def write_record(
         "config": config,
         "plan": plan.to_dict(),
         "activation_tables": activation_tables,
+        "folds": folds,
         "report": report,
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -95,7 +99,10 @@ def read_record(folder: Path) -> Record:
         plan = Plan.from_dict(document["plan"], f"{path}: plan")
     except ConfigurationError as error:
         raise MetadataError(str(error), path=path) from error
-    return Record(plan.target, plan, document["config"], document["report"])
+    folds = document.get("folds")
+    if folds is not None and not isinstance(folds, dict):
+        raise MetadataError(f"{path}: 'folds' is not an object.", path=path, key="folds")
+    return Record(plan.target, plan, document["config"], document["report"], folds)
 
 
 class Export(Mapping[str, NDArray[Any]]):

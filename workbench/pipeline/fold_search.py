@@ -121,7 +121,8 @@ def study(
         )
         return Outcome(site, None, before, best[0], best[1], remark)
     after = float(tried.min()) if len(tried) else before
-    return Outcome(site, None, before, after, None, "refused, as no fold lowers the error of its consumers")
+    remark = f"refused, as no fold takes {LEAST_GAIN:.0%} off the error of its consumers"
+    return Outcome(site, None, before, after, None, remark)
 
 
 def _extremes(checkpoint: Checkpoint, site: Site, consumers: Sequence[Layer], step: Step) -> SingleArray:

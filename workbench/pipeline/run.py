@@ -23,6 +23,7 @@ from workbench.pipeline.origin import made_by
 from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import Journal
 from workbench.pipeline.report import Report, layer_report, summarise
+from workbench.pipeline.spatial import SpatialQuantizer
 from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
 from workbench.pipeline.whole import read_whole_tensors
 from workbench.plan import Layer, Option, Plan
@@ -43,8 +44,11 @@ class Run:
         in_flight: int,
         progress: Progress,
         time_aware: TimeAwareQuantizer | None = None,
+        spatial: SpatialQuantizer | None = None,
     ) -> None:
         self.config = config
+        self.folds = spatial.to_dict() if spatial else None
+        self.source_bytes = (spatial.checkpoint.source if spatial else checkpoint).nbytes
         self.time_aware = time_aware
         self.checkpoint = checkpoint
         self.streamed = checkpoint if config.enable_streaming else read_whole_tensors(checkpoint)
@@ -70,7 +74,9 @@ class Run:
         self.checkpoint.check_unchanged()
         report = self._report(plan, surveys, checks, predicted, started, notes)
         tables = None if self.time_aware is None else self.time_aware.to_dict()
-        write_record(self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables)
+        write_record(
+            self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
+        )
         return report
 
     def _header(self, plan: Plan | None) -> dict[str, Any]:
@@ -172,7 +178,7 @@ class Run:
             for layer in self.layers
         ]  # fmt: skip
         self.progress.pump()
-        sizes = {"source": self.checkpoint.nbytes, "actual": payload.nbytes, "predicted": predicted}
+        sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
             layers,
             sizes,

@@ -16,9 +16,12 @@ import pyarrow as pa
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
+from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError, MetadataError
-from workbench.formats import target_named
+from workbench.formats import Target, target_named
 from workbench.pipeline.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
+from workbench.pipeline.survey import at_width, settled_option
+from workbench.plan import Layer, Option
 from workbench.quantize.fold_architectures import find_sites
 from workbench.quantize.folded import FoldedCheckpoint
 from workbench.quantize.folded_records import fold_records
@@ -200,6 +203,41 @@ class SpatialQuantizer:
             "left": {outcome.site.name: outcome.remark for outcome in self.outcomes if outcome.remark},
             "remarks": list(self.remarks),
         }
+
+
+def balance_channels(
+    config: DiffusionQuantConfig,
+    checkpoint: Checkpoint,
+    target: Target,
+    *,
+    executor: Executor | None = None,
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> SpatialQuantizer:
+    """The folds that help what the configuration would store the layers as, by its calibration.
+
+    Where it leaves the widths to a solver or a rule, they are taken to be ``bit_width``.
+
+    Raises
+    ------
+    ArrowQuantError
+        If there is no calibration, or it is of another checkpoint.
+    """
+    if config.calibration is None:
+        raise ConfigurationError(
+            "enable_spatial needs calibration records: give their path as calibration.",
+            key="calibration",
+            value=None,
+        )
+
+    def option_of(layer: Layer) -> Option:
+        return settled_option(layer, config, target) or at_width(layer, config.bit_width, config, target)
+
+    return SpatialQuantizer.of(
+        checkpoint, config.calibration, target=target.name, bits=config.bit_width, scheme=config.scheme,
+        group_size=config.group_size, num_time_groups=config.num_time_groups, option_of=option_of,
+        executor=executor, callback=callback, cancel=cancel,
+    )  # fmt: skip
 
 
 def restore(checkpoint: Checkpoint, record: object, where: str) -> FoldedCheckpoint:

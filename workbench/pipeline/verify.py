@@ -17,6 +17,7 @@ from workbench.formats import BlockCheck, Payload, target_named
 from workbench.pipeline.export import Record, read_record
 from workbench.pipeline.report import plain
 from workbench.pipeline.run import measured_by_tensor
+from workbench.pipeline.spatial import restore
 from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
 
 TOLERANCE = 1e-4
@@ -85,8 +86,11 @@ def verify(
     folder = Path(output)
     record = read_record(folder)
     target = target_named(record.target)
-    with open_checkpoint(os.fspath(source), component) as checkpoint:
+    with open_checkpoint(os.fspath(source), component) as opened:
         try:
+            checkpoint = opened
+            if record.folds is not None:
+                checkpoint = restore(opened, record.folds, f"{folder}: folds")
             payload = target.open(folder)
         except ArrowQuantError as error:
             return _failed([str(error)])
