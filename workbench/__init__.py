@@ -31,6 +31,7 @@ _HOMES = {
     "workbench.pipeline": [
         "DiffusionOrchestrator",
         "Export",
+        "FoldedOutput",
         "LayerReport",
         "Report",
         "SpatialQuantizer",

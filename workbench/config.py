@@ -208,23 +208,18 @@ class DiffusionQuantConfig(BaseModel):
         return cls.model_validate(overrides, context=Path(path))
 
     def to_yaml(self, path: str | os.PathLike[str]) -> None:
-        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration.
-
-        A default that is `inactive` because its engine does not exist yet is written as a comment.
-        """
+        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration."""
         text = _HEADER
         for key in type(self).model_fields:
             value = getattr(self, key)
             plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
-            line = yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
-            reason = _not_yet(key, value)
-            text += f"# {line.rstrip()}  # {reason}\n" if reason else line
+            text += yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
         replace_text(path, text)
 
     @property
     def inactive(self) -> dict[str, str]:
         """Keys that are set but change nothing in this run, each with the reason."""
-        reasons = {key: reason for key in _NOT_YET if (reason := _not_yet(key, getattr(self, key)))}
+        reasons = {}
         if self.calibration is None:
             for key in ("enable_time_aware", "enable_spatial"):
                 if getattr(self, key):
