@@ -44,7 +44,13 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def dit(**changes: Any) -> tuple[nn.Module, Run, int]:
-    facts = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 3, "num_layers": 2, "sample_size": 8}
+    facts = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 3,
+        "num_layers": 2,
+        "sample_size": 8,
+    }
     model = diffusers.DiTTransformer2DModel(**facts, num_embeds_ada_norm=5, **changes)
     labels = torch.tensor([0, 3])
     gated = changes.get("activation_fn") == "geglu"
@@ -138,7 +144,9 @@ class Llada(nn.Module):
             "up_proj": nn.Linear(wide, hidden, bias=False), "ff_out": nn.Linear(hidden, wide, bias=False),
         }  # fmt: skip
         make = lambda part: type(part)(*_arguments(part))  # noqa: E731
-        blocks = nn.ModuleList(nn.ModuleDict({key: make(part) for key, part in block.items()}) for _ in range(2))
+        blocks = nn.ModuleList(
+            nn.ModuleDict({key: make(part) for key, part in block.items()}) for _ in range(2)
+        )
         self.model = nn.ModuleDict(
             {
                 "transformer": nn.ModuleDict(
@@ -156,7 +164,8 @@ class Llada(nn.Module):
         for block in parts["blocks"]:
             seen = block["attn_norm"](x)
             q, k, v = (
-                block[name](seen).unflatten(-1, (-1, 8)).transpose(1, 2) for name in ("q_proj", "k_proj", "v_proj")
+                block[name](seen).unflatten(-1, (-1, 8)).transpose(1, 2)
+                for name in ("q_proj", "k_proj", "v_proj")
             )
             k, v = k.repeat_interleave(2, dim=1), v.repeat_interleave(2, dim=1)
             mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -168,7 +177,9 @@ class Llada(nn.Module):
 
 
 def _arguments(part: Any) -> tuple[Any, ...]:
-    return (part.in_features, part.out_features, False) if isinstance(part, nn.Linear) else part.normalized_shape
+    return (
+        (part.in_features, part.out_features, False) if isinstance(part, nn.Linear) else part.normalized_shape
+    )
 
 
 def llada() -> tuple[nn.Module, Run, int]:

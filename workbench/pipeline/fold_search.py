@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.formats import Target
 from workbench.plan import Layer, Option
@@ -104,7 +105,8 @@ def study(
     candidates = [Fold(site, alpha, balance(activations, weights, alpha)) for alpha in alphas if alpha != 0.0]
     errors = np.zeros(1 + len(candidates))
     for layer, stress in zip(consumers, met, strict=True):
-        errors += _try(checkpoint, layer, stress, candidates, target, option_of, step)
+        importance = _row_importance(checkpoint, layer, pricing.time_aware.records)
+        errors += _try(checkpoint, layer, stress, importance, candidates, target, option_of, step)
     before, tried = float(errors[0]), errors[1:]
     best: tuple[float, float | None] = (before, None)
     for place in np.argsort(tried, kind="stable").tolist():
@@ -150,6 +152,7 @@ def _try(
     checkpoint: Checkpoint,
     layer: Layer,
     stress: Stress,
+    importance: NDArray[np.float64],
     candidates: Sequence[Fold],
     target: Target,
     option_of: OptionOf,
@@ -170,8 +173,27 @@ def _try(
             some = weights if factors is None else weights.astype(np.float32) * factors
             decoded = target.decoded(some, option, layer.name, int(rows[0]))
             noise = moved.noise(some.astype(np.float32) - decoded, rows)
-            errors[place] += float(noise.sum(axis=0) @ moved.price)
+            errors[place] += float(importance[rows] @ noise @ moved.price)
     return errors
+
+
+def _row_importance(checkpoint: Checkpoint, layer: Layer, records: CalibrationRecords) -> NDArray[np.float64]:
+    """How much an error in each row of a layer counts, [rows], 1 on average.
+
+    The rows of a language model's head are tokens, and what a token's logit is worth goes with its probability: a fold
+    that serves the many rows of rare tokens at the cost of the few frequent ones does harm. The calibration has seen
+    how often each token was looked up; masks were not written by anybody, and do not count. All other rows are alike.
+    """
+    alike = np.ones(layer.rows)
+    tables = [record for record in records.layers.values() if record.kind == "embedding"]
+    vocabulary = [record for record in tables if record.channels == layer.rows]
+    if layer.role != "head" or len(vocabulary) != 1:
+        return alike
+    seen = vocabulary[0].count @ vocabulary[0].mean.astype(np.float64)
+    mask = checkpoint.config.get("mask_token_id")
+    if isinstance(mask, int) and 0 <= mask < len(seen):
+        seen[mask] = 0.0
+    return seen / seen.mean() if seen.any() else alike
 
 
 def _moved(stress: Stress, factors: SingleArray, layer: Layer) -> Stress:

@@ -1,0 +1,156 @@
+"""What equalisation is worth: the error of the final output with and without exact folds, on held-out seeds.
+
+    python tests/benchmarks/bench_equalize.py [--models digits,mdlm] [--bits 4,3] [--targets parquet,mlx] [--seeds N]
+        [--group N] [--json FILE]
+
+Every layer is quantized to the same bits; the folds are chosen for these options by the shipped calibration, whose
+seeds are others. Beside the folds that the search makes stand those that one strength makes at all sites, helpful or
+not, and those of the search at one kind of site. A ratio is the mean over the seeds of the error power with folds over
+that without, with its standard error; seeds are pairs. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from subjects import JUDGED, Subject, digits, language_model
+
+from workbench.calibration import CalibrationRecords
+from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.formats import target_named
+from workbench.pipeline import InlineExecutor, SpatialQuantizer
+from workbench.quantize.folded import FoldedCheckpoint
+from workbench.quantize.folds import Fold, Site, balance
+
+MODELS: dict[str, tuple[Callable[[], Subject], str]] = {
+    "digits": (digits, "zoo:digits-dit"),
+    "mdlm": (language_model, "zoo:stdlib-mdlm"),
+}
+FORCED = 0.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default="digits,mdlm")
+    parser.add_argument("--bits", default="4,3")
+    parser.add_argument("--targets", default="parquet,mlx")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    results = []
+    for name in given.models.split(","):
+        make, calibration = MODELS[name]
+        subject, records = make(), CalibrationRecords.load(calibration)
+        with open_checkpoint(str(subject.folder)) as checkpoint, torch.no_grad():
+            exact = [subject.judged(seed) for seed in range(JUDGED, JUDGED + given.seeds)]
+            for target in given.targets.split(","):
+                for bits in map(int, given.bits.split(",")):
+                    results += study(subject, checkpoint, records, exact, target, bits, given.group)
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1))
+
+
+def study(
+    subject: Subject,
+    checkpoint: Checkpoint,
+    records: CalibrationRecords,
+    exact: Sequence[torch.Tensor],
+    target: str,
+    bits: int,
+    group: int,
+) -> list[dict[str, Any]]:
+    spatial = SpatialQuantizer.of(
+        checkpoint, records, target=target, bits=bits, group_size=group, executor=InlineExecutor()
+    )
+    made, sites = spatial.checkpoint.folds, [outcome.site for outcome in spatial.outcomes]
+    plans: dict[str, Sequence[Fold]] = {"as it is": (), "searched": made}
+    for kind in sorted({fold.site.producer for fold in made}):
+        some = [fold for fold in made if fold.site.producer == kind]
+        if len(some) < len(made):
+            plans[f"searched, {kind} only"] = some
+    plans[f"α = {FORCED} at all sites"] = [forced(checkpoint, site, records) for site in sites]
+    rows, base = [], np.zeros(0)
+    for name, folds in plans.items():
+        folded = FoldedCheckpoint(checkpoint, folds)
+        with stored(subject, folded, target, bits, group) as nbytes:
+            outputs = [subject.judged(seed) for seed in range(JUDGED, JUDGED + len(exact))]
+        errors = np.array([subject.distance(*pair) for pair in zip(outputs, exact, strict=True)])
+        base = errors if not folds else base
+        ratios = errors / base
+        rows.append(
+            {
+                "model": subject.name, "target": target, "bits": bits, "folds": name,
+                "made": f"{len(folds)}/{len(sites)}",
+                "bytes": nbytes, "error power": float(errors.mean()), "ratio": float(ratios.mean()),
+                "±": float(ratios.std(ddof=1) / np.sqrt(len(ratios))), "better": f"{(ratios < 1).sum()}/{len(ratios)}",
+                **{key: round(value, 4) for key, value in subject.quality(outputs).items()},
+            }
+        )  # fmt: skip
+    predicted = sum(outcome.after if outcome.fold else outcome.before or 0.0 for outcome in spatial.outcomes)
+    before = sum(outcome.before or 0.0 for outcome in spatial.outcomes)
+    show(rows)
+    print(f"predicted: Σ D of the consumers of the sites {before:.4g} → {predicted:.4g}\n", flush=True)
+    return rows
+
+
+def forced(checkpoint: Checkpoint, site: Site, records: CalibrationRecords) -> Fold:
+    """The fold of one strength, whether it helps or not."""
+    weights = np.max(
+        [
+            site.gather(np.abs(checkpoint.view(name).astype(np.float32)).max(axis=0))
+            for name in site.consumers
+        ],
+        axis=0,
+    )
+    activations = np.max([site.gather(records.absmax(name).max(axis=0)) for name in site.consumers], axis=0)
+    return Fold(site, FORCED, balance(activations, weights, FORCED))
+
+
+@contextmanager
+def stored(subject: Subject, folded: FoldedCheckpoint, target: str, bits: int, group: int) -> Iterator[int]:
+    """The model with the decoded weights of an export, and with what folds changed of the kept tensors."""
+    format_ = target_named(target)
+    state: dict[str, torch.Tensor] = {}
+    nbytes = 0
+    layers = {layer.name: layer for layer in folded.layers}
+    for name, info in folded.tensors.items():
+        values = folded.read_rows(name, 0, info.shape[0])
+        if name in layers:
+            option = format_.quantized(layers[name], bits, "asymmetric", group)
+            nbytes += option.nbytes
+            if not option.is_kept:
+                values = format_.decoded(values, option, name, 0)
+        else:
+            nbytes += info.nbytes
+        state[name] = torch.from_numpy(values.astype(np.float32)).reshape(info.shape)
+    before = {name: value.clone() for name, value in subject.module.state_dict().items()}
+    subject.module.load_state_dict(state, strict=False)
+    try:
+        yield nbytes
+    finally:
+        subject.module.load_state_dict(before)
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    cells = [
+        list(rows[0]),
+        *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows),
+    ]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
