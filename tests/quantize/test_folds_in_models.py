@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from workbench import zoo
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.quantize.fold_architectures import find_sites
+from workbench.quantize.fold_architectures import _ARCHITECTURES, find_sites
 from workbench.quantize.folded import FoldedCheckpoint
 from workbench.quantize.folds import TOLERANCE, Fold
 from workbench.zoo.digits_dit.sample import load as load_digits
@@ -112,24 +112,27 @@ def wan() -> tuple[nn.Module, Run, int]:
     return model, lambda model: model(**given).sample, 2 * 3
 
 
-def qwen2(heads: int, groups: int, tied: bool = False) -> tuple[nn.Module, Run, int]:
-    config = Qwen2Config(
-        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=heads,
-        num_key_value_heads=groups, tie_word_embeddings=tied, use_cache=False,
+def language(
+    kind: str, groups: int = 2, head: str = "ForCausalLM", tied: bool = False
+) -> tuple[nn.Module, Run, int]:
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=groups, tie_word_embeddings=tied, use_cache=False, head_dim=8,
     )  # fmt: skip
     tokens = torch.arange(14).reshape(2, 7) % 50
-    model = Qwen2ForCausalLM(config)
+    model = getattr(transformers, f"{kind}{head}")(config)
     with torch.no_grad():  # biases are made as zeros
         for name, weight in model.named_parameters():
             if name.endswith("bias"):
                 weight.normal_(generator=torch.Generator().manual_seed(3))
-    return model, lambda model: model(tokens).logits, 2 * 4 + (not tied)
+    has_head = head == "ForCausalLM" and not tied
+    return model, lambda model: model(tokens)[0], 2 * 4 + has_head
 
 
 class Llada(nn.Module):
     """LLaDA's network with its names: blocks that see both ways, with grouped-query attention."""
 
-    FACTS = {
+    FACTS: ClassVar[dict[str, Any]] = {
         "architectures": ["LLaDAModelLM"], "n_heads": 4, "n_kv_heads": 2, "d_model": 32, "n_layers": 2,
         "layer_norm_type": "rms", "block_type": "llama", "weight_tying": False, "clip_qkv": None,
     }  # fmt: skip
@@ -195,10 +198,17 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, Run, int]]] = {
     "Flux": flux,
     "PixArt": pixart,
     "Wan": wan,
-    "Qwen2 with a head each": lambda: qwen2(4, 4),
-    "Qwen2 with groups": lambda: qwen2(4, 2),
-    "Qwen2 with one group": lambda: qwen2(4, 1),
-    "Qwen2 with a tied head": lambda: qwen2(4, 2, tied=True),
+    "Qwen2 with groups": lambda: language("Qwen2"),
+    "Qwen2 with a head each": lambda: language("Qwen2", groups=4),
+    "Qwen2 with one group": lambda: language("Qwen2", groups=1),
+    "Qwen2 with a tied head": lambda: language("Qwen2", tied=True),
+    "Qwen2 alone": lambda: language("Qwen2", head="Model"),
+    "Qwen3": lambda: language("Qwen3"),
+    "Qwen3 alone": lambda: language("Qwen3", head="Model"),
+    "Llama": lambda: language("Llama"),
+    "Llama alone": lambda: language("Llama", head="Model"),
+    "Mistral": lambda: language("Mistral"),
+    "Mistral alone": lambda: language("Mistral", head="Model"),
     "LLaDA": llada,
 }
 
@@ -250,6 +260,13 @@ def test_the_function_stays(name: str, tmp_path: Path) -> None:
         spoilt = folded.folds[0].site.consumers[0]
         model.load_state_dict({spoilt: torch.from_numpy(np.array(checkpoint.view(spoilt)))}, strict=False)
         assert relative(run(model), before) > 100 * TOLERANCE
+
+
+def test_no_architecture_is_known_that_is_not_tried() -> None:
+    tried = {type(make()[0]).__name__ for make in MODELS.values()} - {"Llada"}
+    assert tried | {"LLaDAModelLM", "DreamModel"} == set(_ARCHITECTURES), (
+        "LLaDA is above, Dream's network in the zoo"
+    )
 
 
 def test_the_function_of_the_zoo_stays() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ BLOCK_WEIGHTS = 2**20
 """Weights that are looked at together."""
 
 Array = NDArray[Any]
-Pair = tuple[Divided, Divided | None]
 Step = Callable[[int], None]
 """Hears of source bytes done; raises when the work is to stop."""
 
@@ -86,42 +85,44 @@ class _Inputs:
 
 
 def _channels(checkpoint: Checkpoint, fold: Fold, given: _Inputs, dtype: np.dtype[Any]) -> Iterator[Array]:
-    """What each producer makes of the inputs, computed in a dtype: [probes, channels]."""
-    pairs, channels = _pairs(fold.site.divided), fold.site.channels
-    match fold.site.producer:
+    """What each producer makes of the inputs, computed in a dtype: [probes, channels].
+
+    A bias is looked for where its weight is, whatever the fold says of it.
+    """
+    site = fold.site
+    weights = [part for part in site.divided if part.tensor.endswith(".weight")]
+    match site.producer:
         case "norm":
-            [(gain, bias)] = pairs
-            values = given.normal().astype(dtype) * _vector(checkpoint, gain, channels, dtype)
-            yield values if bias is None else values + _vector(checkpoint, bias, channels, dtype)
+            [gain] = weights
+            values = given.normal().astype(dtype) * _vector(checkpoint, gain.tensor, 0, site.channels, dtype)
+            yield values + _bias(checkpoint, gain, site.channels, dtype)
         case "linear":
-            for pair in pairs:
-                yield _affine(checkpoint, pair, channels, given, dtype)
+            for weight in weights:
+                yield _affine(checkpoint, weight, site.channels, given, dtype)
         case "modulation":
-            shift, scale = (_affine(checkpoint, pair, channels, given, dtype) for pair in pairs)
+            shift, scale = (_affine(checkpoint, weight, site.channels, given, dtype) for weight in weights)
             yield given.normal().astype(dtype) * (1 + scale) + shift
 
 
-def _pairs(divided: Sequence[Divided]) -> list[Pair]:
-    """Weights, each with its bias if it has one."""
-    pairs: list[Pair] = []
-    for part in divided:
-        if part.tensor.endswith(".bias"):
-            pairs[-1] = (pairs[-1][0], part)
-        else:
-            pairs.append((part, None))
-    return pairs
-
-
-def _affine(checkpoint: Checkpoint, pair: Pair, channels: int, given: _Inputs, dtype: np.dtype[Any]) -> Array:
-    weight, bias = pair
+def _affine(
+    checkpoint: Checkpoint, weight: Divided, channels: int, given: _Inputs, dtype: np.dtype[Any]
+) -> Array:
     inputs = given.of(weight.tensor, math.prod(checkpoint.tensors[weight.tensor].shape[1:])).astype(dtype)
     rows = _rows(checkpoint, weight.tensor, weight.start, weight.start + channels)
     values = np.concatenate([inputs @ some.astype(dtype).T for some in rows], axis=1)
-    return values if bias is None else values + _vector(checkpoint, bias, channels, dtype)
+    found: Array = values + _bias(checkpoint, weight, channels, dtype)
+    return found
 
 
-def _vector(checkpoint: Checkpoint, part: Divided, channels: int, dtype: np.dtype[Any]) -> Array:
-    return checkpoint.read_rows(part.tensor, part.start, part.start + channels).astype(dtype)[:, 0]
+def _bias(checkpoint: Checkpoint, weight: Divided, channels: int, dtype: np.dtype[Any]) -> Array:
+    name = f"{weight.tensor.removesuffix('weight')}bias"
+    if name not in checkpoint.tensors:
+        return np.zeros(1, dtype)
+    return _vector(checkpoint, name, weight.start, channels, dtype)
+
+
+def _vector(checkpoint: Checkpoint, name: str, start: int, channels: int, dtype: np.dtype[Any]) -> Array:
+    return checkpoint.read_rows(name, start, start + channels).astype(dtype)[:, 0]
 
 
 def _rows(checkpoint: Checkpoint, name: str, start: int = 0, stop: int | None = None) -> Iterator[Array]:
