@@ -110,7 +110,9 @@ def test_the_fingerprint_is_of_the_source_and_the_folds(folded: FoldedCheckpoint
 
 def test_the_check_finds_exact_folds_exact(folded: FoldedCheckpoint) -> None:
     records = CalibrationRecords.load("zoo:digits-dit")
-    seen = {fold.site.name: deviation(folded, fold, records, lambda nbytes: None) for fold in folded.folds}
+    seen = {
+        fold.site.name: deviation(folded.source, fold, records, lambda nbytes: None) for fold in folded.folds
+    }
     assert max(seen.values()) < TOLERANCE
     assert min(seen.values()) > 0, "float32 rounds"
 
@@ -123,11 +125,11 @@ def test_the_check_finds_what_is_not_exact(folded: FoldedCheckpoint) -> None:
     for divided in (forgotten, missing):
         site = Site("wrong", fold.site.producer, fold.site.channels, divided, fold.site.consumers)
         wrong = Fold(site, 0.5, fold.factors)
-        assert deviation(folded, wrong, records, lambda nbytes: None) > 100 * TOLERANCE
+        assert deviation(folded.source, wrong, records, lambda nbytes: None) > 100 * TOLERANCE
 
 
 def test_the_check_finds_factors_too_far_apart(folded: FoldedCheckpoint) -> None:
     records = CalibrationRecords.load("zoo:digits-dit")
     site = folded.folds[0].site
     extreme = Fold(site, 0.5, np.where(np.arange(site.channels) % 2, 3e4, 3e-5).astype(np.float32))
-    assert TOLERANCE < deviation(folded, extreme, records, lambda nbytes: None) < 0.1
+    assert TOLERANCE < deviation(folded.source, extreme, records, lambda nbytes: None) < 0.1

@@ -13,7 +13,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.formats import Target
 from workbench.plan import Layer, Option
 from workbench.quantize.fold_check import Step, deviation
-from workbench.quantize.folded import DTYPE, FoldedCheckpoint
+from workbench.quantize.folded import DTYPE
 from workbench.quantize.folds import TOLERANCE, Fold, SingleArray, Site, balance
 from workbench.thermo import Pricing
 from workbench.thermo.distortion import Stress
@@ -115,7 +115,7 @@ def study(
         fold, after = candidates[place], float(tried[place])
         if not after <= (1 - LEAST_GAIN) * before or before == 0.0:
             break
-        moved = deviation(FoldedCheckpoint(checkpoint, [fold]), fold, pricing.time_aware.records, step)
+        moved = deviation(checkpoint, fold, pricing.time_aware.records, step)
         if moved <= TOLERANCE:
             return Outcome(site, fold, before, after, moved, "")
         best = (after, moved) if best[1] is None else best

@@ -25,7 +25,7 @@ Step = Callable[[int], None]
 """Hears of source bytes done; raises when the work is to stop."""
 
 
-def deviation(folded: FoldedCheckpoint, fold: Fold, records: CalibrationRecords, step: Step) -> float:
+def deviation(checkpoint: Checkpoint, fold: Fold, records: CalibrationRecords, step: Step) -> float:
     """How far a fold moves what its consumers give: the greatest ‖y' − y‖/‖y‖ among them.
 
     y is computed in float64 from the source, y' in float32 from the folded tensors, both for inputs drawn as the
@@ -34,23 +34,23 @@ def deviation(folded: FoldedCheckpoint, fold: Fold, records: CalibrationRecords,
 
     Parameters
     ----------
-    folded : FoldedCheckpoint
-        With this fold; others at other sites of the same tensors do no harm.
+    checkpoint : Checkpoint
+        Without the fold.
     fold : Fold
     records : CalibrationRecords
         Of the source.
     step : callable
         Hears of source bytes done.
     """
-    alone = FoldedCheckpoint(folded.source, [fold])
+    folded = FoldedCheckpoint(checkpoint, [fold])
     given = _Inputs(fold, records)
-    exact = np.concatenate(list(_channels(alone.source, fold, given, np.dtype(np.float64))))
-    moved = np.concatenate(list(_channels(alone, fold, given, np.dtype(np.float32))))
+    exact = np.concatenate(list(_channels(checkpoint, fold, given, np.dtype(np.float64))))
+    moved = np.concatenate(list(_channels(folded, fold, given, np.dtype(np.float32))))
     spread = fold.site.spread
     worst = 0.0
     for consumer in fold.site.consumers:
         noise = signal = 0.0
-        blocks = zip(_rows(alone.source, consumer), _rows(alone, consumer), strict=True)
+        blocks = zip(_rows(checkpoint, consumer), _rows(folded, consumer), strict=True)
         for before, after in blocks:
             step(before.nbytes)
             output = exact[:, spread] @ before.astype(np.float64).T
