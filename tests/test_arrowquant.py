@@ -350,7 +350,7 @@ def test_what_the_public_functions_return_has_public_names(make_checkpoint: Make
             assert type(value) is getattr(wb, type(value).__name__)
 
 
-@pytest.mark.parametrize("name", ["SpatialQuantizer", "quantise"])
+@pytest.mark.parametrize("name", ["SpatialQuantiser", "quantise"])
 def test_names_without_an_engine_are_not_offered(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(wb, name)

@@ -479,10 +479,12 @@ def test_the_file_written_is_for_people(tmp_path: Path) -> None:
     assert "layer_bit_widths:\n  head.*: 8\n" in text
 
 
-def test_a_default_without_its_engine_is_written_as_a_comment(tmp_path: Path) -> None:
+def test_every_default_is_written_and_has_its_engine(tmp_path: Path) -> None:
     DiffusionQuantConfig().to_yaml(tmp_path / "config.yaml")
-    assert "\n# enable_spatial: true  # channel eq" in (tmp_path / "config.yaml").read_text()
-    assert DiffusionQuantConfig.from_yaml(tmp_path / "config.yaml").enable_spatial is True
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert set(written) == set(DiffusionQuantConfig.model_fields)
+    assert written["enable_spatial"] is True
+    assert DiffusionQuantConfig.from_yaml(tmp_path / "config.yaml") == DiffusionQuantConfig()
 
 
 def test_writing_replaces_the_file_whole_or_not_at_all(
@@ -521,6 +523,7 @@ _configs = st.builds(
     modality=st.sampled_from([None, "text", "code", "image", "audio"]),
     calibration_samples=st.integers(1),
     enable_time_aware=st.booleans(),
+    enable_spatial=st.booleans(),
     skip_sensitive_layers=st.booleans(),
     sensitive_layer_names=st.lists(_names),
     sensitive_layer_patterns=st.lists(_names.map(re.escape)),
@@ -552,7 +555,7 @@ def without_engine() -> list[tuple[str, Any]]:
 
 
 def test_the_engines_missing_at_present() -> None:
-    assert {key for key, _ in without_engine()} == {"target", "enable_spatial"}
+    assert {key for key, _ in without_engine()} == {"target"}
 
 
 @pytest.mark.parametrize(("key", "value"), without_engine())
@@ -579,8 +582,13 @@ def test_an_argument_may_replace_what_has_no_engine(file: Callable[[str], Path])
 def test_what_is_on_but_changes_nothing_is_reported() -> None:
     assert DiffusionQuantConfig().inactive == {
         "enable_time_aware": "there is no calibration",
-        "enable_spatial": "channel equalisation does not exist yet, and needs calibration",
+        "enable_spatial": "there is no calibration",
     }
+    assert DiffusionQuantConfig(calibration="records.parquet").inactive == {}
+    for key in ("enable_time_aware", "enable_spatial"):  # one of them is enough to use a calibration
+        assert DiffusionQuantConfig(calibration="records.parquet", **{key: False}).inactive == {}
+    neither = DiffusionQuantConfig(calibration="a", enable_time_aware=False, enable_spatial=False).inactive
+    assert neither == {"calibration": "enable_time_aware and enable_spatial are false"}
     assert set(DiffusionQuantConfig.from_profile("edge").inactive) == {"enable_time_aware"}
     assert DiffusionQuantConfig(enable_time_aware=False, enable_spatial=False).inactive == {}
     named = DiffusionQuantConfig.from_profile("edge", sensitive_layer_names=["a"], enable_time_aware=False)

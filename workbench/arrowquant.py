@@ -1,8 +1,7 @@
 """The names and signatures of ArrowQuant V2, working: `ArrowQuantV2` and `AsyncArrowQuantV2`.
 
-Both hand everything to `workbench.DiffusionOrchestrator` and keep nothing back. The names
-``TimeAwareQuantizer`` and ``SpatialQuantizer`` of ArrowQuant V2 are not offered: the engines behind them do not
-exist yet, and a name that does nothing would say otherwise.
+Both hand everything to `workbench.DiffusionOrchestrator` and keep nothing back. The engine's other parts,
+``TimeAwareQuantizer`` and ``SpatialQuantizer`` among them, have the names of ArrowQuant V2 in `workbench` itself.
 """
 
 from __future__ import annotations

@@ -68,7 +68,6 @@ _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
         ("parquet", "mlx", "compressed-tensors", "safetensors"),
         "this format cannot be written yet",
     ),
-    "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
 
@@ -180,7 +179,7 @@ class DiffusionQuantConfig(BaseModel):
     enable_time_aware: _Flag = True
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
-    """Equalise channels where an exact fold exists. Off on edge; see `inactive`."""
+    """Equalise channels where an exact fold exists and helps, by the calibration. Off on edge; see `inactive`."""
     skip_sensitive_layers: _Flag = False
     """Keep sensitive layers in source precision."""
     sensitive_layer_names: Annotated[
@@ -226,27 +225,24 @@ class DiffusionQuantConfig(BaseModel):
         return cls.model_validate(overrides, context=Path(path))
 
     def to_yaml(self, path: str | os.PathLike[str]) -> None:
-        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration.
-
-        A default that is `inactive` because its engine does not exist yet is written as a comment.
-        """
+        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration."""
         text = _HEADER
         for key in type(self).model_fields:
             value = getattr(self, key)
             plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
-            line = yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
-            reason = _not_yet(key, value)
-            text += f"# {line.rstrip()}  # {reason}\n" if reason else line
+            text += yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
         replace_text(path, text)
 
     @property
     def inactive(self) -> dict[str, str]:
         """Keys that are set but change nothing in this run, each with the reason."""
-        reasons = {key: reason for key in _NOT_YET if (reason := _not_yet(key, getattr(self, key)))}
-        if self.enable_time_aware and self.calibration is None:
-            reasons["enable_time_aware"] = "there is no calibration"
-        if self.calibration is not None and not self.enable_time_aware:
-            reasons["calibration"] = "enable_time_aware is false"
+        reasons = {}
+        if self.calibration is None:
+            for key in ("enable_time_aware", "enable_spatial"):
+                if getattr(self, key):
+                    reasons[key] = "there is no calibration"
+        elif not self.enable_time_aware and not self.enable_spatial:
+            reasons["calibration"] = "enable_time_aware and enable_spatial are false"
         if not self.skip_sensitive_layers:
             for key in ("sensitive_layer_names", "sensitive_layer_patterns"):
                 if getattr(self, key):

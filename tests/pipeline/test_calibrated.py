@@ -41,10 +41,10 @@ def test_mixed_precision_is_priced_by_it(tmp_path: Path) -> None:
 
 
 def test_switched_off_it_is_said_to_be_off(tmp_path: Path) -> None:
-    config = DiffusionQuantConfig(calibration="zoo:digits-dit", enable_time_aware=False)
+    config = DiffusionQuantConfig(calibration="zoo:digits-dit", enable_time_aware=False, enable_spatial=False)
     report = DiffusionOrchestrator(config).run("zoo:digits-dit", tmp_path / "out")
     assert record(tmp_path / "out")["activation_tables"] is None
-    assert "calibration is off: enable_time_aware is false." in report.notes
+    assert "calibration is off: enable_time_aware and enable_spatial are false." in report.notes
 
 
 def test_more_groups_than_buckets_are_capped_and_reported(tmp_path: Path) -> None:

@@ -342,7 +342,7 @@ def test_a_payload_larger_than_the_disk_is_refused_beforehand(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("workbench.pipeline.run.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("workbench.pipeline.output_folder.shutil.disk_usage", lambda _: usage)
     with pytest.raises(wb.QuantizationError, match="0 MB free, and the payload may need"):
         run(make_checkpoint(), tmp_path / "out")
     assert leftovers(tmp_path) == []

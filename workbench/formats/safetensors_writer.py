@@ -9,12 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.formats.blocks import Block
-from workbench.formats.safetensors_layout import lay_out
+from workbench.formats.safetensors_layout import lay_out, write_at
 from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Run, Scheme, stored_pieces, units_of
 from workbench.formats.target import Unit
 from workbench.plan import Plan
@@ -96,7 +95,7 @@ class SafetensorsWriter:
                     if shard not in files:
                         files[shard] = os.open(folder / self._layout.shards[shard].name, os.O_WRONLY)
                     first, _ = piece.rows_of(block.row_start, block.row_start)
-                    _write_all(files[shard], rows, offset + first * piece.row_bytes)
+                    write_at(files[shard], rows, offset + first * piece.row_bytes)
                 yield block.nbytes
             for file in files.values():
                 os.fsync(file)
@@ -120,10 +119,3 @@ class SafetensorsWriter:
 
 def _compact(document: object) -> str:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-
-
-def _write_all(file: int, rows: NDArray[Any], offset: int) -> None:
-    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while len(rest):
-        count = os.pwrite(file, rest, offset)
-        offset, rest = offset + count, rest[count:]

@@ -83,7 +83,9 @@ def apply(
             return apply(module, source, opened, activations=activations, tables=tables, time=time)
     plan_or_export = source if isinstance(source, Plan | Export) else load(os.fspath(source))
     plan = plan_or_export if isinstance(plan_or_export, Plan) else plan_or_export.plan
-    if plan.fingerprint != checkpoint.fingerprint:
+    folds = getattr(plan_or_export, "folds", None)
+    # An export of a folded checkpoint carries all that was folded, and belongs to the model as it was before.
+    if checkpoint.fingerprint not in (plan.fingerprint, (folds or {}).get("source")):
         raise ValidationError(
             f"{checkpoint.path}: what is to be applied was made for another checkpoint. Give the one that it was made "
             "from.",

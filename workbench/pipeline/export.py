@@ -34,6 +34,8 @@ class Record:
     """What was measured."""
     activation_tables: ActivationTables | None
     """Scales of 8-bit activations; None where there was no calibration."""
+    folds: Mapping[str, Any] | None
+    """What was folded before it was quantized; None where nothing was."""
 
 
 def write_record(
@@ -42,6 +44,7 @@ def write_record(
     config: Mapping[str, Any],
     report: Mapping[str, Any],
     activation_tables: Mapping[str, Any] | None,
+    folds: Mapping[str, Any] | None,
 ) -> None:
     """Write workbench.json."""
     document = {
@@ -53,6 +56,7 @@ def write_record(
         "config": config,
         "plan": plan.to_dict(),
         "activation_tables": activation_tables,
+        "folds": folds,
         "report": report,
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -100,7 +104,10 @@ def read_record(folder: Path) -> Record:
         raise MetadataError(str(error), path=path) from error
     given = document.get("activation_tables")
     tables = None if given is None else ActivationTables.from_dict(given, f"{path}: activation_tables")
-    return Record(plan.target, plan, document["config"], document["report"], tables)
+    folds = document.get("folds")
+    if folds is not None and not isinstance(folds, dict):
+        raise MetadataError(f"{path}: 'folds' is not an object.", path=path, key="folds")
+    return Record(plan.target, plan, document["config"], document["report"], tables, folds)
 
 
 class Export(Mapping[str, NDArray[Any]]):
@@ -116,6 +123,7 @@ class Export(Mapping[str, NDArray[Any]]):
         self.config = record.config
         self.report = record.report
         self.activation_tables = record.activation_tables
+        self.folds = record.folds
         self.payload: Payload = target_named(record.target).open(folder)
 
     def __getitem__(self, name: str) -> NDArray[Any]:

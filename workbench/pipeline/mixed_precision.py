@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
@@ -22,8 +23,12 @@ from workbench.thermo.costs import IntArray
 from workbench.work import ProgressCallback
 
 
-def pricing_of(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> Pricing | None:
+def pricing_of(
+    config: DiffusionQuantConfig, checkpoint: Checkpoint, records: CalibrationRecords | None = None
+) -> Pricing | None:
     """What the configuration's calibration says of the layers; None without one, or where it is not to be used.
+
+    Of a folded checkpoint the records are given.
 
     Raises
     ------
@@ -32,7 +37,7 @@ def pricing_of(config: DiffusionQuantConfig, checkpoint: Checkpoint) -> Pricing 
     """
     if config.calibration is None or not config.enable_time_aware:
         return None
-    return Pricing.read(config.calibration, checkpoint, num_time_groups=config.num_time_groups)
+    return Pricing.read(records or config.calibration, checkpoint, num_time_groups=config.num_time_groups)
 
 
 def solve_plan(

@@ -21,12 +21,13 @@ def notes_on(
 ) -> tuple[str, ...]:
     """Sentences on settings that change nothing in this run, names that match no layer, layers that gain nothing.
 
-    A run may be time-aware without the configuration's own calibration: by that of a session.
+    A run may be time-aware without the configuration's own calibration: by that of a session, and then of a plan.
     """
     names = [layer.name for layer in checkpoint.layers]
-    inactive = {
-        key: why for key, why in config.inactive.items() if key != "enable_time_aware" or not is_time_aware
-    }
+    inactive = dict(config.inactive)
+    if is_time_aware:
+        for key in ("enable_time_aware", "enable_spatial"):
+            inactive.pop(key, None)
     notes = [f"{key} is off: {reason}." for key, reason in inactive.items()]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
@@ -57,17 +58,20 @@ def notes_on(
     return tuple(notes)
 
 
-def notes_on_plan(config: DiffusionQuantConfig, plan: Plan) -> tuple[str, ...]:
-    """Sentences on settings that would choose widths or codes, in a run that was given a plan."""
+def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool) -> tuple[str, ...]:
+    """Sentences on settings that would choose widths or codes or change weights, in a run that was given a plan."""
     effort = (
         (f"effort {config.effort} is off: the plan says {plan.effort}.",)
         if config.effort not in ("fast", plan.effort)
         else ()
     )
+    keys = [
+        "enable_mixed_precision",
+        "enable_entropy_adaptation",
+        *(["enable_spatial"] if is_calibrated else []),
+    ]
     return effort + tuple(
-        f"{key} is off: a plan is executed as it is."
-        for key in ("enable_mixed_precision", "enable_entropy_adaptation")
-        if getattr(config, key)
+        f"{key} is off: a plan is executed as it is." for key in keys if getattr(config, key)
     )
 
 

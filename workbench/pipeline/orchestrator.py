@@ -13,13 +13,15 @@ from pathlib import Path
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.errors import ConfigurationError, QuantizationError, ValidationError
+from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, settings_of, target_named
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
 from workbench.pipeline.notes import note_on_solved, notes_on_plan
+from workbench.pipeline.output_folder import write_errors_explained
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
+from workbench.pipeline.spatial import balance_channels
 from workbench.plan import Plan
 from workbench.quantize import Encodings
 from workbench.work import Progress, ProgressCallback, usable_cores
@@ -29,6 +31,9 @@ WORKER_BYTES = 96 * 10**6
 
 BASE_BYTES = 200 * 10**6
 """Anonymous memory of the process without workers: the interpreter and its libraries."""
+
+SPATIAL = 0.2
+"""Fraction of a run that the balancing of channels counts for, where there is any."""
 
 DEFAULT_LIMIT = 10**9
 """Bound of the memory where the configuration names none."""
@@ -103,14 +108,33 @@ class DiffusionOrchestrator:
         started = time.monotonic()
         output = Path(output_path).absolute()
         refuse_existing(output)
-        with open_checkpoint(os.fspath(model_path), component) as checkpoint:
+        with (
+            open_checkpoint(os.fspath(model_path), component) as source,
+            self._workers() as (executor, in_flight),
+        ):
+            checkpoint, spatial = source, None
             if plan is not None:
-                check_fit(plan, checkpoint)
-                notes = (*notes, *notes_on_plan(self.config, plan))
+                check_fit(plan, source)
+                is_calibrated = self.config.calibration is not None or time_aware is not None
+                notes = (*notes, *notes_on_plan(self.config, plan, is_calibrated))
                 if self.config.target == "safetensors":
-                    plan = dequantized(plan, checkpoint.layers)
+                    plan = dequantized(plan, source.layers)
             target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
-            pricing = pricing_of(self.config, checkpoint)
+            if plan is None and self.config.enable_spatial and self.config.calibration is not None:
+                spatial = balance_channels(
+                    self.config,
+                    source,
+                    target,
+                    executor=executor,
+                    callback=_part(callback, 0.0, SPATIAL),
+                    cancel=cancel,
+                )
+                callback = _part(callback, SPATIAL, 1.0)
+                notes = (*notes, f"enable_spatial: {spatial.summary}.", *spatial.remarks)
+                spatial = spatial if spatial.checkpoint.folds else None
+            if spatial is not None:
+                checkpoint = spatial.checkpoint
+            pricing = pricing_of(self.config, checkpoint, spatial.records if spatial else None)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware
                 notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
@@ -122,31 +146,23 @@ class DiffusionOrchestrator:
             is_solved = plan is None and self.config.enable_mixed_precision
             work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes
             progress = Progress(work, callback, cancel)
-            with self._workers() as (executor, in_flight):
-                if is_solved:
-                    plan = solve_plan(
-                        self.config, checkpoint, target, pricing, encodings,
-                        executor=executor, callback=progress.follow(layers), cancel=cancel,
-                    )  # fmt: skip
-                    notes = (*notes, note_on_solved(plan))
-                with (
-                    _write_errors_explained(output, progress),
-                    PartialOutput(output, resume) as place,
-                ):
-                    run = Run(
-                        self.config,
-                        checkpoint,
-                        target,
-                        place.folder,
-                        executor,
-                        in_flight,
-                        progress,
-                        encodings,
-                        time_aware,
-                    )
-                    report = run.export(Journal(place.folder, output), plan, started, notes)
-                    progress.pump(finished=True)
-                    place.commit()
+            if is_solved:
+                plan = solve_plan(
+                    self.config, checkpoint, target, pricing, encodings,
+                    executor=executor, callback=progress.follow(layers), cancel=cancel,
+                )  # fmt: skip
+                notes = (*notes, note_on_solved(plan))
+            with (
+                write_errors_explained(output, progress),
+                PartialOutput(output, resume) as place,
+            ):
+                run = Run(
+                    self.config, checkpoint, target, place.folder, executor, in_flight, progress, encodings,
+                    time_aware, spatial,
+                )  # fmt: skip
+                report = run.export(Journal(place.folder, output), plan, started, notes)
+                progress.pump(finished=True)
+                place.commit()
         return report
 
     @contextmanager
@@ -206,15 +222,8 @@ def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
             )
 
 
-@contextmanager
-def _write_errors_explained(output: Path, progress: Progress) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error is progress.raised:
-            raise
-        raise QuantizationError(
-            f"{output} cannot be written: {error}. Free some space or choose another output folder, then run "
-            "again.",
-            path=output,
-        ) from error
+def _part(callback: ProgressCallback | None, start: float, stop: float) -> ProgressCallback | None:
+    """A callback for a part of the work."""
+    if callback is None:
+        return None
+    return lambda fraction, message: callback(start + (stop - start) * fraction, message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -17,13 +16,14 @@ from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import BlockCheck, Target, Unit, Writer
-from workbench.pipeline.export import RECORD, write_record
+from workbench.pipeline.export import write_record
 from workbench.pipeline.notes import notes_on
 from workbench.pipeline.origin import made_by
+from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import Journal
 from workbench.pipeline.report import Report, layer_report, summarise
+from workbench.pipeline.spatial import SpatialQuantizer
 from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
 from workbench.pipeline.whole import read_whole_tensors
 from workbench.plan import Layer, Option, Plan
@@ -45,8 +45,11 @@ class Run:
         progress: Progress,
         encodings: Encodings,
         time_aware: TimeAwareQuantizer | None = None,
+        spatial: SpatialQuantizer | None = None,
     ) -> None:
         self.config = config
+        self.folds = spatial.to_dict() if spatial else None
+        self.source_bytes = (spatial.checkpoint.source if spatial else checkpoint).nbytes
         self.time_aware = time_aware
         self.encodings = encodings
         self.checkpoint = checkpoint
@@ -67,13 +70,15 @@ class Run:
             plan = self._plan(surveys)
         writer = self.target.writer(self.streamed, plan, self.encodings)
         predicted = writer.predicted_bytes
-        _require_space(self.folder, predicted)
+        require_space(self.folder, predicted)
         checks = self._write(journal, writer)
-        self._copy_side_files(writer.documents)
+        place_side_files(self.checkpoint, self.folder, writer.documents)
         self.checkpoint.check_unchanged()
         report = self._report(plan, surveys, checks, predicted, started, notes)
         tables = None if self.time_aware is None else self.time_aware.to_dict()
-        write_record(self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables)
+        write_record(
+            self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
+        )
         return report
 
     def _header(self, plan: Plan | None) -> dict[str, Any]:
@@ -160,22 +165,6 @@ class Run:
         run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
         return measured_by_tensor(finished[unit.index] for unit in units)
 
-    def _copy_side_files(self, documents: Mapping[str, bytes]) -> None:
-        for name, content in documents.items():
-            (self.folder / name).write_bytes(content)
-        for side in self.checkpoint.side_files:
-            if side.relative in documents:
-                continue
-            destination = self.folder / side.relative
-            if destination.exists() or side.relative == RECORD:
-                raise ValidationError(
-                    f"The side file {side.relative} of the checkpoint has the name of a file of the export. "
-                    "Rename it or move it out of the checkpoint's folder.",
-                    path=side.source,
-                )
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(side.source, destination)
-
     def _report(
         self,
         plan: Plan,
@@ -194,7 +183,7 @@ class Run:
             for layer in self.layers
         ]  # fmt: skip
         self.progress.pump()
-        sizes = {"source": self.checkpoint.nbytes, "actual": payload.nbytes, "predicted": predicted}
+        sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
             layers,
             sizes,
@@ -253,17 +242,6 @@ def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]
         for check in checks:
             measured.setdefault(check.tensor, Measured()).add(check)
     return measured
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    ahead = needed - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if ahead > free:
-        raise QuantizationError(
-            f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {ahead / 1e6:,.0f} MB. Free "
-            "some space or choose another output folder.",
-            path=folder.parent,
-        )
 
 
 def _survey_line(survey: Survey) -> dict[str, Any]:

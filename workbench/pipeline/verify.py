@@ -19,6 +19,7 @@ from workbench.pipeline.judge import FOREIGN, Judge, Judgement
 from workbench.pipeline.referees import OURS, referee_for
 from workbench.pipeline.report import plain
 from workbench.pipeline.run import Measured, measured_by_tensor
+from workbench.pipeline.spatial import restore
 from workbench.plan import Layer, Option
 from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
 
@@ -114,8 +115,11 @@ def verify(
     folder = Path(output)
     record = read_record(folder)
     target = target_named(record.target)
-    with open_checkpoint(os.fspath(source), component) as checkpoint:
+    with open_checkpoint(os.fspath(source), component) as opened:
         try:
+            checkpoint = opened
+            if record.folds is not None:
+                checkpoint = restore(opened, record.folds, f"{folder}: folds")
             payload = target.open(folder)
         except ArrowQuantError as error:
             return _failed([str(error)])

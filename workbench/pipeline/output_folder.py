@@ -1,0 +1,64 @@
+"""What every output folder needs besides its payload: room on the disk, the source's side files, errors explained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import QuantizationError, ValidationError
+from workbench.pipeline.export import RECORD
+from workbench.work import Progress
+
+
+def place_side_files(checkpoint: Checkpoint, folder: Path, documents: Mapping[str, bytes]) -> None:
+    """Write documents, and copy the checkpoint's side files of other names.
+
+    Raises
+    ------
+    ValidationError
+        If a side file has the name of another file of the folder.
+    """
+    for name, content in documents.items():
+        (folder / name).write_bytes(content)
+    for side in checkpoint.side_files:
+        if side.relative in documents:
+            continue
+        destination = folder / side.relative
+        if destination.exists() or side.relative == RECORD:
+            raise ValidationError(
+                f"The side file {side.relative} of the checkpoint has the name of a file of the export. "
+                "Rename it or move it out of the checkpoint's folder.",
+                path=side.source,
+            )
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(side.source, destination)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise if the disk has no room for so many bytes beside what the folder has already."""
+    ahead = needed - sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if ahead > free:
+        raise QuantizationError(
+            f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {ahead / 1e6:,.0f} MB. Free "
+            "some space or choose another output folder.",
+            path=folder.parent,
+        )
+
+
+@contextmanager
+def write_errors_explained(output: Path, progress: Progress) -> Iterator[None]:
+    """Turn what the disk refuses into a `QuantizationError`, but not what a callback raised."""
+    try:
+        yield
+    except OSError as error:
+        if error is progress.raised:
+            raise
+        raise QuantizationError(
+            f"{output} cannot be written: {error}. Free some space or choose another output folder, then run "
+            "again.",
+            path=output,
+        ) from error
