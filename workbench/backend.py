@@ -37,6 +37,8 @@ FUNCTIONS = {
     "affine": ("affine_encode", "affine_decode", "affine_error"),
     "bitstream": ("pack_bits", "unpack_bits"),
     "entropy": ("histogram", "code_counts"),
+    "kblocks": ("ggml_encode",),
+    "kdecode": ("ggml_decode", "ggml_error"),
     "moments": ("moments", "error_sums"),
     "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
     "patterns": ("count_patterns",),
@@ -67,6 +69,9 @@ class Kernels:
     code_counts: Callable[..., None]
     moments: Callable[..., int]
     error_sums: Callable[..., int]
+    ggml_decode: Callable[..., None]
+    ggml_encode: Callable[..., int]
+    ggml_error: Callable[..., int]
     group_ranges: Callable[..., int]
     offset_encode: Callable[..., None]
     offset_decode: Callable[..., None]
