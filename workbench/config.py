@@ -58,7 +58,7 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
 """What a profile changes in the fields' own defaults, which are those of ``local``."""
 
 _NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
-    "target": (("parquet", "mlx"), "this format cannot be written yet"),
+    "target": (("parquet", "mlx", "gguf"), "this format cannot be written yet"),
     "effort": (("fast",), "the search quantizers do not exist yet"),
     "enable_spatial": ((False,), "channel equalisation does not exist yet, and needs calibration"),
 }

@@ -1,6 +1,7 @@
 """Export targets: what each can store, exact bytes, writing and reading."""
 
 from workbench.errors import ConfigurationError
+from workbench.formats.gguf import GgufTarget
 from workbench.formats.mlx import MlxTarget
 from workbench.formats.parquet import ParquetTarget
 from workbench.formats.target import BlockCheck, Payload, StoredTensor, Target, Unit, Writer
@@ -16,7 +17,7 @@ __all__ = [
     "target_names",
 ]
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(), MlxTarget())}
+_TARGETS: dict[str, Target] = {target.name: target for target in (ParquetTarget(), MlxTarget(), GgufTarget())}
 
 
 def target_names() -> tuple[str, ...]:

@@ -141,6 +141,7 @@ class ParquetWriter:
     """
 
     documents: Mapping[str, bytes] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
     def __init__(self, checkpoint: Checkpoint, plan: Plan) -> None:
         self._checkpoint = checkpoint

@@ -7,7 +7,6 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,14 +22,12 @@ from workbench.checkpoint import (
     TensorInfo,
 )
 from workbench.errors import ConfigurationError, MetadataError, QuantizationError
-from workbench.formats.blocks import Block, divide
+from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece, lay_out
 from workbench.formats.target import BlockCheck, StoredTensor, Unit
+from workbench.formats.units import Run, units_of, write_all
 from workbench.plan import Option, Plan
 from workbench.quantize import Error
-
-UNIT_BYTES = 64 * 2**20
-"""Source bytes after which a unit is closed."""
 
 PLAN_KEY = "arrowquant.plan"
 """Key of ``__metadata__`` under which the plan is stored."""
@@ -72,19 +69,6 @@ class Scheme(ABC):
         """The target's own small files, such as config.json."""
 
 
-@dataclass(frozen=True)
-class _Run(Unit):
-    blocks: tuple[Block, ...]
-
-
-def units_of(checkpoint: Checkpoint) -> list[_Run]:
-    """The division of a checkpoint into units."""
-    return [
-        _Run(index, sum(block.nbytes for block in blocks), tuple(blocks))
-        for index, blocks in enumerate(divide(checkpoint, UNIT_BYTES))
-    ]
-
-
 def stored_pieces(scheme: Scheme, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:
     """The tensors that store a tensor of the checkpoint: itself, unless it is quantized."""
     if option is None or option.is_kept:
@@ -119,6 +103,7 @@ class SafetensorsWriter:
         self._layout = lay_out(self._pieces.values(), {**scheme.metadata, **metadata}, scheme.stem)
         self.units: Sequence[Unit] = units_of(checkpoint)
         self.documents = scheme.documents(checkpoint, plan)
+        self.notes: Sequence[str] = ()
 
     @property
     def predicted_bytes(self) -> int:
@@ -139,7 +124,7 @@ class SafetensorsWriter:
         ValidationError
             If a weight to quantize is NaN or Inf.
         """
-        assert isinstance(unit, _Run)
+        assert isinstance(unit, Run)
         files: dict[int, int] = {}
         try:
             for block in unit.blocks:
@@ -147,7 +132,7 @@ class SafetensorsWriter:
                     shard, offset = self._layout.places[piece.name]
                     if shard not in files:
                         files[shard] = os.open(folder / self._layout.shards[shard].name, os.O_WRONLY)
-                    _write_all(files[shard], rows, offset + block.row_start * piece.row_bytes)
+                    write_all(files[shard], rows, offset + block.row_start * piece.row_bytes)
                 yield block.nbytes
             for file in files.values():
                 os.fsync(file)
@@ -286,10 +271,3 @@ class SafetensorsPayload:
 
 def _compact(document: object) -> str:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-
-
-def _write_all(file: int, rows: NDArray[Any], offset: int) -> None:
-    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while len(rest):
-        count = os.pwrite(file, rest, offset)
-        offset, rest = offset + count, rest[count:]

@@ -16,7 +16,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -214,7 +213,8 @@ def _normalised(column_weights: NDArray[Any] | None, cols: int) -> NDArray[np.fl
         raise ValueError(f"column_weights must be {cols} finite numbers from 0 up")
     if mean == 0.0:
         return np.empty(0, np.float32)
-    return np.clip(values / mean, 1e-4, 1e4).astype(np.float32)
+    relative: NDArray[np.float32] = np.clip(values / mean, 1e-4, 1e4).astype(np.float32)
+    return relative
 
 
 def _counts(stored: NDArray[np.uint8], chosen: BlockFormat) -> NDArray[np.int64]:

@@ -52,9 +52,7 @@ def ggml_encode(
         if stored.size:
             keep_codes(codes, stored[r.start * cols : r.stop * cols])
         if len(sums):
-            decoded = natural(
-                decode(codes, *spread(form, scales, minima, factor, minimum), int(form[2]))
-            )
+            decoded = natural(decode(codes, *spread(form, scales, minima, factor, minimum), int(form[2])))
             with np.errstate(over="ignore"):
                 add_error(values, values - decoded.reshape(values.shape), sums[r])
     return -1
@@ -206,7 +204,8 @@ def _round_integers(values: Array, factor: Array, least: int, most: int) -> Arra
     d = factor.astype(np.float64)
     some = (d != 0.0).astype(np.float64)
     t = some * values / (d + (1.0 - some)) + 256.5
-    return np.clip(t.astype(np.int64) - 256, least, most).astype(np.float32)
+    integers: Array = np.clip(t.astype(np.int64) - 256, least, most).astype(np.float32)
+    return integers
 
 
 def _cost(sums: Sums, slope: Array, offset: Array, sw: Array, sx: Array) -> Array:
