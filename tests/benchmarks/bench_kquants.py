@@ -119,14 +119,18 @@ def main() -> None:
                 times[label].append(seconds(task))
         errors: dict[str, list[float]] = {}
         for effort in EFFORTS:
-            errors[effort] = [squared_error(w, encode_ggml(w, name, effort=effort).data, name) for w in zoo_layers]
+            errors[effort] = [
+                squared_error(w, encode_ggml(w, name, effort=effort).data, name) for w in zoo_layers
+            ]
         if theirs.library:
             errors["ggml"] = [squared_error(w, theirs.encode(w, name), name) for w in zoo_layers]
         for label, measured in times.items():
             speed = narrow.nbytes / statistics.median(measured) / 1e9
             line = f"{name:<7}{label:<11}{speed:>7.3f}"
             if theirs.library:
-                line += f"{statistics.median(g / m for g, m in zip(times['ggml'], measured, strict=True)):>8.2f}"
+                line += (
+                    f"{statistics.median(g / m for g, m in zip(times['ggml'], measured, strict=True)):>8.2f}"
+                )
                 if label in errors:
                     ratios = [a / b for a, b in zip(errors[label], errors["ggml"], strict=True)]
                     line += f"{statistics.mean(ratios):>16.4f}{max(ratios):>8.4f}"

@@ -47,7 +47,15 @@ def decode(kernels: Any, data: np.ndarray, name: str) -> np.ndarray:
     total = data.size // chosen.nbytes
     decoded = np.full(total * chosen.block, np.nan, np.float32)
     kernels.ggml_decode(
-        data, total, chosen.form.numbers, chosen.form.moves, decoded, room.integers, room.planes, room.single, room.bits
+        data,
+        total,
+        chosen.form.numbers,
+        chosen.form.moves,
+        decoded,
+        room.integers,
+        room.planes,
+        room.single,
+        room.bits,
     )
     return decoded
 
@@ -82,7 +90,9 @@ def test_parity_on_hostile_values(
         source, is_half = patterns(make(kind, shape, dtype, seed))
         weights = None
         if seed % 2:
-            weights = np.random.default_rng(seed).exponential(1.0, shape[1]).astype(np.float32) + np.float32(1e-4)
+            weights = np.random.default_rng(seed).exponential(1.0, shape[1]).astype(np.float32) + np.float32(
+                1e-4
+            )
         ours = encode(compiled, source, is_half, shape, name, effort, weights)
         theirs = encode(reference, source, is_half, shape, name, effort, weights)
         assert ours[0] == theirs[0] == -1
@@ -161,7 +171,9 @@ def test_columns_that_count_more_lose_less(name: str) -> None:
         weights - referee(encode_ggml(weights, name, column_weights=w).data, name).reshape(weights.shape)
         for w in (None, counts)
     )
-    assert (counts * weighted.astype(np.float64) ** 2).sum() < 0.97 * (counts * plain.astype(np.float64) ** 2).sum()
+    assert (counts * weighted.astype(np.float64) ** 2).sum() < 0.97 * (
+        counts * plain.astype(np.float64) ** 2
+    ).sum()
     assert encode_ggml(weights, name, column_weights=np.full(1024, 7.0)).data.tobytes() == (
         encode_ggml(weights, name).data.tobytes()
     )

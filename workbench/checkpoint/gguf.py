@@ -56,8 +56,8 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
         for name, tensor in self.file.tensors.items():
             if tensor.kind not in DTYPES:
                 raise ValidationError(
-                    f"{self.path}: this GGUF file is already quantized: tensor {name!r} is {tensor.kind}. Open the F16, "
-                    "BF16 or F32 file that it was made from.",
+                    f"{self.path}: this GGUF file is already quantized: tensor {name!r} is {tensor.kind}. Open the "
+                    "F16, BF16 or F32 file that it was made from.",
                     path=self.path,
                     tensor=name,
                 )

@@ -96,6 +96,8 @@ class GgufFile:
     Parameters
     ----------
     path : Path
+    may_change : bool
+        Its data are being written, elsewhere than where they are read.
 
     Raises
     ------
@@ -110,9 +112,9 @@ class GgufFile:
     tensors: Mapping[str, GgufTensor]
     """The tensors by name, in the order of their data."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_change: bool = False) -> None:
         self.path = path
-        self.file = SourceFile(path)
+        self.file = SourceFile(path, may_change=may_change)
         try:
             self._parse()
         except BaseException:

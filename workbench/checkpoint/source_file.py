@@ -25,6 +25,8 @@ class SourceFile:
     ----------
     path : Path
         A regular file, or a symbolic link to one.
+    may_change : bool
+        It is being written, elsewhere than where it is read: that it changes is no error.
 
     Raises
     ------
@@ -39,8 +41,9 @@ class SourceFile:
     size: int
     """Its bytes when it was opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_change: bool = False) -> None:
         self.path = path
+        self._may_change = may_change
         try:
             # A FIFO would block in open() until somebody writes to it; O_NONBLOCK changes nothing for a file.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -74,6 +77,8 @@ class SourceFile:
         QuantizationError
             If its size, modification time or inode is not what it was, or the file is gone.
         """
+        if self._may_change:
+            return
         try:
             # By path, too: a file replaced by rename leaves the open descriptor looking sound.
             unchanged = self._identity == _identity(os.fstat(self._descriptor)) == _identity(self.path.stat())

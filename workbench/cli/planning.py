@@ -15,7 +15,7 @@ from workbench.errors import ValidationError
 if TYPE_CHECKING:
     from workbench.session import Session
 
-Target = Annotated[str, typer.Option(help="Export format: parquet or mlx.", metavar="NAME")]
+Target = Annotated[str, typer.Option(help="Export format: parquet, mlx or gguf.", metavar="NAME")]
 Calibration = Annotated[
     str | None,
     typer.Option(

@@ -92,7 +92,7 @@ class GgufTarget:
 
     def check(self, unit: int, checkpoint: Checkpoint, folder: Path) -> Iterator[BlockCheck]:
         """Read a unit back and compare each block with the source."""
-        payload = self.open(folder)
+        payload = GgufPayload(folder, may_change=True)
         try:
             yield from payload.check(unit, checkpoint)
         finally:

@@ -143,9 +143,10 @@ def family_of(checkpoint: Checkpoint) -> Family:
             if architecture in _DIFFUSERS_READS:
                 readers += "; diffusers by from_single_file with GGUFQuantizationConfig and config="
             return Family(architecture, names, f"Known to load {architecture} files: {readers}.")
-    if checkpoint.architecture in _CLASSES:
+    by_class = _CLASSES.get(checkpoint.architecture or "")
+    if by_class is not None:
         return Family(
-            _CLASSES[checkpoint.architecture],
+            by_class,
             names,
             "The tensors have diffusers' names: diffusers loads the file by from_single_file with "
             "GGUFQuantizationConfig and config=; for ComfyUI-GGUF export the original single-file checkpoint.",
@@ -179,8 +180,8 @@ def _language_model(checkpoint: Checkpoint, architecture: gguf.MODEL_ARCH) -> Fa
         found = table.get_name(name, try_suffixes=(".weight", ".bias"))
         if found is None:
             raise ValidationError(
-                f"{checkpoint.path}: tensor {name!r} has no place in llama.cpp's {gguf.MODEL_ARCH_NAMES[architecture]}. "
-                "Leave it out of the checkpoint, or choose another target.",
+                f"{checkpoint.path}: tensor {name!r} has no place in llama.cpp's "
+                f"{gguf.MODEL_ARCH_NAMES[architecture]}. Leave it out of the checkpoint, or choose another target.",
                 path=checkpoint.path,
                 tensor=name,
             )

@@ -101,7 +101,7 @@ def _model_keys(checkpoint: Checkpoint, family: Family) -> dict[str, GgufKey]:
     return found
 
 
-def _number(checkpoint: Checkpoint, kind: type, *names: str) -> Any:
+def _number(checkpoint: Checkpoint, kind: type[int] | type[float], *names: str) -> Any:
     """A number of config.json that must be there, under one of its names."""
     for name in names:
         value = checkpoint.config.get(name)

@@ -124,6 +124,8 @@ class GgufPayload:
     Parameters
     ----------
     folder : Path
+    may_change : bool
+        Other units of it are being written.
 
     Raises
     ------
@@ -131,9 +133,9 @@ class GgufPayload:
         If the file is missing or malformed, or its tensors are not those of its plan.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, may_change: bool = False) -> None:
         self.folder = folder
-        self._file = GgufFile(folder / FILE)
+        self._file = GgufFile(folder / FILE, may_change=may_change)
         try:
             self.plan, self._stored = self._read_metadata()
             self._match()
@@ -246,8 +248,8 @@ def _remarks(pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: 
     longest = max((piece.name for piece in pieces), key=len, default="")
     if len(longest.encode()) > LLAMA_NAME_BYTES:
         yield (
-            f"The name {longest!r} is longer than {LLAMA_NAME_BYTES} bytes: tools that are built on llama.cpp cannot load "
-            "the file."
+            f"The name {longest!r} is longer than {LLAMA_NAME_BYTES} bytes: tools that are built on llama.cpp cannot "
+            "load the file."
         )
     if is_language_model and not has_tokenizer(keys):
         yield (
