@@ -58,6 +58,8 @@ class SafeTensorsAdapter(_LazyTensors):
     ----------
     path : path-like
         The file.
+    may_change : bool
+        Its data are being written, elsewhere than where they are read.
 
     Raises
     ------
@@ -74,9 +76,9 @@ class SafeTensorsAdapter(_LazyTensors):
     metadata: Mapping[str, str]
     """The header's ``__metadata__``."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, may_change: bool = False) -> None:
         self.path = Path(path)
-        self._file = SourceFile(self.path)
+        self._file = SourceFile(self.path, may_change=may_change)
         try:
             prefix = self._read(0, min(LENGTH_BYTES, self._file.size))
             length = header_length(prefix, self.path, self._file.size)
@@ -155,6 +157,8 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
         An index (``*.index.json``), or the first of the safetensors files.
     *others : path-like
         The other files.
+    may_change : bool
+        Their data are being written, elsewhere than where they are read.
 
     Raises
     ------
@@ -173,8 +177,9 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
     metadata: Mapping[str, str]
     """The ``__metadata__`` of all files; where two differ, the first file's value."""
 
-    def __init__(self, path: str | Path, *others: str | Path) -> None:
+    def __init__(self, path: str | Path, *others: str | Path, may_change: bool = False) -> None:
         self.path = Path(path)
+        self._may_change = may_change
         index = read_index(self.path) if self.path.suffix == ".json" else {}
         shards = set(index.values()) or {self.path, *map(Path, others)}
         self._owners: dict[str, SafeTensorsAdapter] = {}
@@ -196,7 +201,7 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
 
     def _open(self, shard: Path) -> SafeTensorsAdapter:
         try:
-            return SafeTensorsAdapter(shard)
+            return SafeTensorsAdapter(shard, may_change=self._may_change)
         except ModelNotFoundError as error:
             if shard == self.path:
                 raise

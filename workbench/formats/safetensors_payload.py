@@ -156,6 +156,8 @@ class SafetensorsPayload:
     ----------
     scheme : Scheme
     folder : Path
+    may_change : bool
+        Other units of it are being written.
 
     Raises
     ------
@@ -163,13 +165,17 @@ class SafetensorsPayload:
         If a file is missing or malformed, or its tensors are not those of its plan.
     """
 
-    def __init__(self, scheme: Scheme, folder: Path) -> None:
+    def __init__(self, scheme: Scheme, folder: Path, *, may_change: bool = False) -> None:
         self.folder = folder
         self._scheme = scheme
         index = folder / f"{scheme.stem}.safetensors.index.json"
         single = folder / f"{scheme.stem}.safetensors"
         self._index = index if index.exists() else None
-        self._files = ShardedSafeTensorsAdapter(index) if self._index else SafeTensorsAdapter(single)
+        self._files = (
+            ShardedSafeTensorsAdapter(index, may_change=may_change)
+            if self._index
+            else SafeTensorsAdapter(single, may_change=may_change)
+        )
         self.plan, sources = self._read_metadata()
         self._parts: dict[str, list[str]] = {}
         self.tensors = MappingProxyType(self._match(sources))
