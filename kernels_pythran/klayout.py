@@ -69,7 +69,8 @@ TERMS = 3
 def move_bits(moves, integers, planes, blocks, is_packing):
     """Pack the integers of a tile into the bytes of its blocks, or unpack them; the target begins as zeros.
 
-    A move is where an integer is, its shift, the byte, its shift, a mask of bits, and those that are inverted.
+    A move is where an integer is, its shift, the byte, its shift, a mask of bits, those that are inverted, and how many
+    neighbours of both go the same way.
     """
     for m in range(moves.shape[0]):
         i = moves[m, 0]
@@ -78,13 +79,14 @@ def move_bits(moves, integers, planes, blocks, is_packing):
         plane_shift = np.uint8(moves[m, 3])
         mask = np.uint8(moves[m, 4])
         flip = np.uint8(moves[m, 5])
-        v = integers[i : i + blocks]
-        p = planes[j : j + blocks]
+        n = moves[m, 6] * blocks
+        v = integers[i : i + n]
+        p = planes[j : j + n]
         if is_packing:
-            for b in range(blocks):
+            for b in range(n):
                 p[b] = np.uint8(p[b] | ((((v[b] >> integer_shift) & mask) ^ flip) << plane_shift))
         else:
-            for b in range(blocks):
+            for b in range(n):
                 v[b] = np.uint8(v[b] | ((((p[b] >> plane_shift) & mask) ^ flip) << integer_shift))
 
 
@@ -93,16 +95,16 @@ def round_half(single, bits, at, n):
     v = single[at]
     p = bits[at]
     for i in range(n):
+        x = v[i]
         sign = p[i] & np.uint32(0x80000000)
         size = p[i] & np.uint32(0x7FFFFFFF)
-        if size < np.uint32(0x38800000):
-            # Below 2^−14 the steps are 2^−24; 1.5·2^23 rounds to whole ones.
-            v[i] = (v[i] * np.float32(16777216.0) + np.float32(12582912.0) - np.float32(12582912.0)) * np.float32(
-                5.960464477539063e-08
-            )
-        else:
-            size = (size + np.uint32(0xFFF) + ((size >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
-            p[i] = min(size, np.uint32(0x477FE000)) | sign
+        # Below 2^−14 the steps are 2^−24; 1.5·2^23 rounds to whole ones.
+        fine = (x * np.float32(16777216.0) + np.float32(12582912.0) - np.float32(12582912.0)) * np.float32(
+            5.960464477539063e-08
+        )
+        coarse = (size + np.uint32(0xFFF) + ((size >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
+        p[i] = min(coarse, np.uint32(0x477FE000)) | sign
+        v[i] = fine if size < np.uint32(0x38800000) else v[i]
 
 
 def move_halves(single, bits, at, planes, place, blocks, is_packing):
@@ -134,25 +136,31 @@ def move_halves(single, bits, at, planes, place, blocks, is_packing):
 def pack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first):
     """Write the first `count` blocks of a tile as bytes of data, from block `first` on."""
     nbytes = form[9]
+    clear = planes[: nbytes * blocks]
     for i in range(nbytes * blocks):
-        planes[i] = np.uint8(0)
+        clear[i] = np.uint8(0)
     move_bits(moves, integers, planes, blocks, True)
     move_halves(single, bits, FACTOR, planes, form[10], blocks, True)
     if form[11] >= 0:
         move_halves(single, bits, MINIMUM, planes, form[11], blocks, True)
-    if blocks > nbytes:
+    # Two bytes at a time; all blocks have an even number.
+    pairs = data.view(np.uint16)
+    half = nbytes // 2
+    if blocks > half:
         # Long loops inside; slices cost more than a few moves.
-        for j in range(nbytes):
-            plane = planes[j * blocks : (j + 1) * blocks]
-            column = data[first * nbytes + j :]
+        for j in range(half):
+            low = planes[2 * j * blocks : (2 * j + 1) * blocks]
+            high = planes[(2 * j + 1) * blocks : (2 * j + 2) * blocks]
+            column = pairs[first * half + j :: half]
             for b in range(count):
-                column[b * nbytes] = plane[b]
+                column[b] = np.uint16(low[b]) | (np.uint16(high[b]) << np.uint16(8))
     else:
         for b in range(count):
-            out = data[(first + b) * nbytes : (first + b + 1) * nbytes]
-            row = planes[b:]
-            for j in range(nbytes):
-                out[j] = row[j * blocks]
+            out = pairs[(first + b) * half : (first + b + 1) * half]
+            even = planes[b :: 2 * blocks]
+            odd = planes[b + blocks :: 2 * blocks]
+            for j in range(half):
+                out[j] = np.uint16(even[j]) | (np.uint16(odd[j]) << np.uint16(8))
 
 
 def unpack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first):
@@ -163,8 +171,9 @@ def unpack_tile(form, moves, integers, single, bits, planes, blocks, count, data
         column = planes[b:]
         for j in range(nbytes):
             column[j * blocks] = source[j]
+    clear = integers[:ROOM]
     for i in range(ROOM):
-        integers[i] = np.uint8(0)
+        clear[i] = np.uint8(0)
     move_bits(moves, integers, planes, blocks, False)
     move_halves(single, bits, FACTOR, planes, form[10], blocks, False)
     v = single[MINIMUM]
@@ -181,10 +190,10 @@ def load_tile(values, form, blocks, tile):
     lanes = groups * blocks
     if groups == 1:
         for k in range(size):
-            column = values[k:]
+            column = values[k::size]
             row = tile[k * lanes : (k + 1) * lanes]
             for b in range(blocks):
-                row[b] = column[b * size]
+                row[b] = column[b]
     else:
         for b in range(blocks):
             for g in range(groups):

@@ -41,7 +41,8 @@ class Form:
     numbers: NDArray[np.int64]
     """[12], as `kernels_pythran.klayout` lists them."""
     moves: NDArray[np.int64]
-    """[n, 6]: where an integer is in the tile, its shift, the byte, its shift, a mask, and the bits inverted."""
+    """[n, 7]: where an integer is in the tile, its shift, the byte, its shift, a mask, the bits inverted, and how many
+    neighbours of both go the same way."""
 
     @property
     def block(self) -> int:
@@ -62,9 +63,16 @@ def form_of(name: str) -> Form:
         return TILE + index * blocks + (LANES if kind == "min" else 0)
 
     moves = [(place(kind, index), *rest) for kind, index, *rest in _moves(name)]
-    # The order of bytes: each is then written in one stretch.
-    moves.sort(key=lambda move: move[2])
-    return Form(numbers, np.array(moves, np.int64))
+    moves.sort(key=lambda move: (move[3], move[1], move[2]))
+    merged: list[list[int]] = []
+    for at, shift, byte, *rest in moves:
+        last = merged[-1] if merged else [0] * 7
+        run = last[6]
+        if run and [last[0] + run * blocks, last[1], last[2] + run, *last[3:6]] == [at, shift, byte, *rest]:
+            last[6] += 1
+        else:
+            merged.append([at, shift, byte, *rest, 1])
+    return Form(numbers, np.array(merged, np.int64))
 
 
 def _moves(name: str) -> Iterator[Move]:

@@ -120,6 +120,10 @@ def _search(
         span = high - low
     wide = (np.abs(span) > SLIGHT).astype(np.float32)
     unit = wide / (span + (ONE - wide))
+    if form[1] == 1 and len(levels) == 1:
+        u = unit.astype(np.float64) * float(levels[0])
+        some = (u != 0.0).astype(np.float64)
+        return some / (u + (1.0 - some)), low.astype(np.float64)
     for level in levels:
         fit = _assign(x, w, form, low, level * unit)
         b, a, c = (part.astype(np.float64) for part in fit)

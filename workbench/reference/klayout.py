@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from workbench.reference.tiles import Array, add_error, first_not_finite, widen
@@ -85,7 +87,7 @@ def pack(
     """Bytes of blocks, [blocks, bytes]."""
     count = codes.shape[2]
     data = np.zeros((int(form[9]), count), np.uint8)
-    for at, shift, byte, byte_shift, mask, flip in moves.tolist():
+    for at, shift, byte, byte_shift, mask, flip in _each(moves, form):
         integers = _integers(at, form, codes, scales, minima)
         data[byte] |= (((integers >> shift) & mask) ^ flip).astype(np.uint8) << np.uint8(byte_shift)
     for place, numbers in ((int(form[10]), factor), (int(form[11]), minimum)):
@@ -100,7 +102,7 @@ def unpack(data: Array, form: Array, moves: Array) -> tuple[Array, Array, Array]
     columns = np.ascontiguousarray(data.T)
     codes = np.zeros((int(form[0]), groups, count), np.uint8)
     scales, minima = np.zeros((2, groups, count), np.uint8)
-    for at, shift, byte, byte_shift, mask, flip in moves.tolist():
+    for at, shift, byte, byte_shift, mask, flip in _each(moves, form):
         bits = ((columns[byte] >> np.uint8(byte_shift)) & np.uint8(mask)) ^ np.uint8(flip)
         integers = _integers(at, form, codes, scales, minima)
         integers |= bits << np.uint8(shift)
@@ -111,6 +113,14 @@ def unpack(data: Array, form: Array, moves: Array) -> tuple[Array, Array, Array]
         for place in form[10:12].tolist()
     ]
     return codes, *spread(form, scales, minima, *numbers)
+
+
+def _each(moves: Array, form: Array) -> Iterator[tuple[int, ...]]:
+    """The moves of single integers."""
+    blocks = TILE // int(form[0] * form[1])
+    for at, shift, byte, *rest, run in moves.tolist():
+        for k in range(run):
+            yield at + k * blocks, shift, byte + k, *rest
 
 
 def _integers(at: int, form: Array, codes: Array, scales: Array, minima: Array) -> Array:
