@@ -38,6 +38,8 @@ FUNCTIONS = {
     "bitstream": ("pack_bits", "unpack_bits"),
     "channels": ("channel_sums", "output_energy"),
     "entropy": ("histogram", "code_counts"),
+    "kblocks": ("ggml_encode",),
+    "kdecode": ("ggml_decode", "ggml_error"),
     "moments": ("moments", "error_sums"),
     "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
     "patterns": ("count_patterns",),
@@ -72,6 +74,9 @@ class Kernels:
     code_counts: Callable[..., None]
     moments: Callable[..., int]
     error_sums: Callable[..., int]
+    ggml_decode: Callable[..., None]
+    ggml_encode: Callable[..., int]
+    ggml_error: Callable[..., int]
     group_ranges: Callable[..., int]
     offset_encode: Callable[..., None]
     offset_decode: Callable[..., None]

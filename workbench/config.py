@@ -63,12 +63,7 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """What a profile changes in the fields' own defaults, which are those of ``local``."""
 
-_NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {
-    "target": (
-        ("parquet", "mlx", "compressed-tensors", "safetensors"),
-        "this format cannot be written yet",
-    ),
-}
+_NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {}
 """Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
 
 _HEADER = f"""\

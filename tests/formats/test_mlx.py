@@ -209,3 +209,13 @@ def test_a_damaged_file_is_refused(make_checkpoint: Make, tmp_path: Path) -> Non
     path.write_bytes(data[:-1])
     with pytest.raises(wb.ArrowQuantError):
         wb.load(out)
+
+
+def test_units_are_read_back_while_others_are_written(
+    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.formats.units.UNIT_BYTES", 4_096)
+    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
+    source = make_checkpoint({f"blocks.{i}.proj.weight": np.ones((64, 256), np.float32) for i in range(40)})
+    export(source, tmp_path / "out", num_threads=4)
+    assert wb.verify(tmp_path / "out", source).ok

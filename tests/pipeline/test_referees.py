@@ -16,6 +16,7 @@ import workbench as wb
 from workbench.pipeline.judge import compare
 
 NAMES = {
+    "gguf": "gguf.dequantize (gguf ",
     "mlx": "mlx.core.dequantize (mlx ",
     "compressed-tensors": "compressed-tensors 0.",
     "safetensors": "safetensors 0.",

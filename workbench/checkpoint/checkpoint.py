@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint.folders import Layout, Weights
+from workbench.checkpoint.gguf import GgufAdapter
+from workbench.checkpoint.gguf_file import GgufFile
 from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
 from workbench.checkpoint.modality import Modality, detect_modality
@@ -48,13 +50,16 @@ class Checkpoint:
     """``__metadata__`` of the safetensors files; where two differ, the first file's value."""
     config: Mapping[str, Any]
     """config.json of the component, empty when there is none."""
+    gguf: GgufFile | None
+    """The file with its keys, where the checkpoint is a GGUF file."""
 
-    def __init__(self, path: Path, weights: Weights, source: ShardedSafeTensorsAdapter) -> None:
+    def __init__(self, path: Path, weights: Weights, source: ShardedSafeTensorsAdapter | GgufAdapter) -> None:
         self.path = path
         self.layout = weights.layout
         self.component = weights.component
         self.tensors = source.tensors
         self.metadata = source.metadata
+        self.gguf = source.file if isinstance(source, GgufAdapter) else None
         self.config = MappingProxyType(dict(weights.config))
         self.architecture = _architecture(weights.config)
         self._weights = weights

@@ -16,8 +16,7 @@ _CONVERT = (
 )
 
 _KINDS: tuple[tuple[bytes, str], ...] = (
-    (b"GGUF", "this is a GGUF file, another container and usually already quantized. Open the safetensors "
-              "checkpoint that it was made from."),
+    (b"GGUF", "this is a GGUF file by another name: let its name end in .gguf."),
     (b"PK\x03\x04", f"this is a zip archive, most likely a PyTorch pickle. {_CONVERT}"),
     *((bytes([0x80, protocol]), f"this is a pickle. {_CONVERT}") for protocol in range(2, 6)),
     (b"version ", "this is a Git LFS pointer, not the weights. Run `git lfs pull` in its repository."),

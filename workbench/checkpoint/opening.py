@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.checkpoint.checkpoint import Checkpoint
-from workbench.checkpoint.folders import find_weights
+from workbench.checkpoint.folders import Weights, find_weights
+from workbench.checkpoint.gguf import GGUF_SUFFIX, GgufAdapter
 from workbench.checkpoint.quantized import refuse_quantized
 from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
 from workbench.errors import ModelNotFoundError
@@ -23,8 +24,8 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     Parameters
     ----------
     path : path-like
-        A safetensors file, the index of a sharded checkpoint, a Hugging Face folder, a diffusers folder, or
-        ``"zoo:NAME"`` for a model that ships with the workbench.
+        A safetensors file, the index of a sharded checkpoint, a Hugging Face folder, a diffusers folder, a GGUF
+        file in F32, F16 or BF16, or ``"zoo:NAME"`` for a model that ships with the workbench.
     component : str, optional
         The component of a diffusers folder; by default its denoiser.
 
@@ -45,7 +46,7 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     """
     location = _locate(path)
     weights = find_weights(location, component)
-    source = ShardedSafeTensorsAdapter(*weights.paths)
+    source = _open(weights)
     try:
         refuse_quantized(location, weights.config, source.tensors)
         return Checkpoint(location, weights, source)
@@ -74,8 +75,16 @@ def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:
         As `open_checkpoint`.
     """
     weights = find_weights(_locate(path))
+    if weights.paths[0].suffix == GGUF_SUFFIX:
+        return GgufAdapter(weights.paths[0])
     if len(weights.paths) == 1 and weights.paths[0].suffix != ".json":
         return SafeTensorsAdapter(weights.paths[0])
+    return ShardedSafeTensorsAdapter(*weights.paths)
+
+
+def _open(weights: Weights) -> ShardedSafeTensorsAdapter | GgufAdapter:
+    if weights.paths[0].suffix == GGUF_SUFFIX:
+        return GgufAdapter(weights.paths[0])
     return ShardedSafeTensorsAdapter(*weights.paths)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from workbench.formats import TargetSettings
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A safetensors file, an index, a folder, or zoo:NAME.")
+    str, typer.Argument(metavar="MODEL", help="A safetensors or GGUF file, an index, a folder, or zoo:NAME.")
 ]
 Component = Annotated[
     str | None, typer.Option(help="Component of a diffusers folder, if not its denoiser.", metavar="NAME")

@@ -128,12 +128,19 @@ def _demo_run(name: str, folder: Path, *, shown: bool) -> tuple[str, Report, Ver
 def quantize(
     model: Model,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
         ),
-    ],
+    ] = None,
     target: Annotated[str | None, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")] = None,
+    from_gguf: Annotated[
+        Path | None,
+        typer.Option(
+            help="A GGUF file in F16, BF16 or F32 in MODEL's place, all of whose keys a GGUF export keeps.",
+            metavar="FILE",
+        ),
+    ] = None,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -215,6 +222,7 @@ def quantize(
         "num_threads": threads,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    model, output = _places(model, output, from_gguf)
     settings, chosen = _settings(given, config, plan)
     report = _quantize(model, output, settings, chosen, component, resume, shown=not as_json)
     facts = report.to_dict()
@@ -225,6 +233,19 @@ def quantize(
     terminal.print_table([terminal.totals_of(facts)])
     terminal.print_table(terminal.roles_of(facts))
     print(*terminal.remarks_on(facts), f"Every layer: workbench inspect {output}", sep="\n")
+
+
+def _places(model: str, output: Path | None, from_gguf: Path | None) -> tuple[str, Path]:
+    """What to read and where to write: with a GGUF file, the only argument is where."""
+    if from_gguf is not None:
+        if output is not None:
+            raise typer.BadParameter("it stands for MODEL; leave MODEL out.", param_hint="--from-gguf")
+        if from_gguf.suffix != ".gguf":
+            raise typer.BadParameter(f"{from_gguf} does not end in .gguf.", param_hint="--from-gguf")
+        return str(from_gguf), Path(model)
+    if output is None:
+        raise typer.BadParameter("it is missing.", param_hint="OUT")
+    return model, output
 
 
 def _settings(

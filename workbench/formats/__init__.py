@@ -6,6 +6,7 @@ from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
 from workbench.formats.compressed_tensors import CompressedTensorsTarget
 from workbench.formats.dequantized import DequantizedTarget, dequantized
+from workbench.formats.gguf import GgufTarget
 from workbench.formats.mlx import MlxTarget
 from workbench.formats.parquet import ParquetTarget
 from workbench.formats.target import (
@@ -38,6 +39,7 @@ DEFAULTS = TargetSettings()
 
 _TARGETS: dict[str, Callable[[TargetSettings], Target]] = {
     "parquet": lambda settings: ParquetTarget(),
+    "gguf": lambda settings: GgufTarget(),
     "mlx": MlxTarget,
     "compressed-tensors": CompressedTensorsTarget,
     "safetensors": lambda settings: DequantizedTarget(

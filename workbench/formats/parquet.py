@@ -157,6 +157,7 @@ class ParquetWriter:
     """
 
     documents: Mapping[str, bytes] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
     def __init__(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> None:
         self._checkpoint = checkpoint

@@ -12,10 +12,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES
 
@@ -177,14 +173,6 @@ def lay_out(
     }
     contents = {piece.name: piece.content for piece in pieces if piece.content is not None}
     return FileLayout(tuple(shards), places, contents, index)
-
-
-def write_at(file: int, rows: NDArray[Any], offset: int) -> None:
-    """Write all bytes of an array to a place of an open file."""
-    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while len(rest):
-        count = os.pwrite(file, rest, offset)
-        offset, rest = offset + count, rest[count:]
 
 
 def _shard(name: str, pieces: Sequence[Piece], metadata: Mapping[str, str]) -> Shard:

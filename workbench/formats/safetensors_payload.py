@@ -22,8 +22,9 @@ from workbench.checkpoint import (
 from workbench.errors import ConfigurationError, MetadataError, QuantizationError
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece
-from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme, units_of
+from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme
 from workbench.formats.target import BlockCheck, StoredTensor
+from workbench.formats.units import units_of
 from workbench.plan import Plan
 
 
@@ -76,11 +77,11 @@ class SafetensorsPayload:
 
     def units(self, checkpoint: Checkpoint) -> int:
         """Number of units into which it is divided for checking."""
-        return len(units_of(checkpoint, self._scheme))
+        return len(units_of(checkpoint, self._scheme.row_multiple))
 
     def check(self, unit: int, checkpoint: Checkpoint) -> Iterator[BlockCheck]:
         """Compare the blocks of a unit with their source."""
-        for block in units_of(checkpoint, self._scheme)[unit].blocks:
+        for block in units_of(checkpoint, self._scheme.row_multiple)[unit].blocks:
             yield self._check_block(block, checkpoint)
 
     def _check_block(self, block: Block, checkpoint: Checkpoint) -> BlockCheck:

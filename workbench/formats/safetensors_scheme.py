@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint, TensorInfo
-from workbench.formats.blocks import Block, divide
+from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece, by_size
-from workbench.formats.target import BlockCheck, Unit
+from workbench.formats.target import BlockCheck
 from workbench.plan import Option, Plan
 from workbench.quantize import Encoding
-
-UNIT_BYTES = 64 * 2**20
-"""Source bytes after which a unit is closed."""
 
 PLAN_KEY = "arrowquant.plan"
 """Key of ``__metadata__`` under which the plan is stored."""
@@ -76,22 +72,6 @@ class Scheme(ABC):
     def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
         """The target's own small files, such as config.json."""
         return {}
-
-
-@dataclass(frozen=True)
-class Run(Unit):
-    """Consecutive blocks, written and checked in one go."""
-
-    blocks: tuple[Block, ...]
-    """The blocks."""
-
-
-def units_of(checkpoint: Checkpoint, scheme: Scheme) -> list[Run]:
-    """The division of a checkpoint into units."""
-    return [
-        Run(index, sum(block.nbytes for block in blocks), tuple(blocks))
-        for index, blocks in enumerate(divide(checkpoint, UNIT_BYTES, scheme.row_multiple))
-    ]
 
 
 def stored_pieces(scheme: Scheme, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:

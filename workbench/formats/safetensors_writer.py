@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.formats.blocks import Block
-from workbench.formats.safetensors_layout import lay_out, write_at
-from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Run, Scheme, stored_pieces, units_of
+from workbench.formats.safetensors_layout import lay_out
+from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme, stored_pieces
 from workbench.formats.target import Unit
+from workbench.formats.units import Run, units_of, write_at
 from workbench.plan import Plan
 from workbench.quantize import Encodings
 
@@ -33,6 +34,8 @@ class SafetensorsWriter:
     encodings : Encodings, optional
         Those of the plan; not needed where no calibration weighs it.
     """
+
+    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class SafetensorsWriter:
         }
         files, index_name = scheme.files(checkpoint, self._pieces, shard_bytes)
         self._layout = lay_out(files, {**scheme.metadata, **metadata}, index_name)
-        self.units: Sequence[Unit] = units_of(checkpoint, scheme)
+        self.units: Sequence[Unit] = units_of(checkpoint, scheme.row_multiple)
         self.documents = scheme.documents(checkpoint, plan)
 
     @property

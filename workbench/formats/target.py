@@ -121,6 +121,10 @@ class Writer(Protocol):
     def documents(self) -> Mapping[str, bytes]:
         """Small files of the target's own, by name, which take the place of side files of that name."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the report, such as on what can load the payload."""
+
     def begin(self, folder: Path) -> None:
         """Prepare the folder; harmless where an interrupted run has done so."""
 

@@ -15,7 +15,8 @@ from workbench.checkpoint import open_checkpoint
 from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import DEFAULTS
 from workbench.formats.blocks import blocks_of
-from workbench.formats.safetensors_layout import FileLayout, Piece, by_size, lay_out, write_at
+from workbench.formats.safetensors_layout import FileLayout, Piece, by_size, lay_out
+from workbench.formats.units import write_at
 from workbench.pipeline.output_folder import place_side_files, require_space, write_errors_explained
 from workbench.pipeline.partial import PartialOutput, refuse_existing
 from workbench.pipeline.spatial import SpatialQuantizer

@@ -55,7 +55,27 @@ def notes_on(
             f"{', '.join(whole[:NAMED])}{more}: kept in the source's dtype, as {target.name} has nothing smaller for "
             "such a shape."
         )
+    notes.extend(_other_widths(config, checkpoint, target))
     return tuple(notes)
+
+
+def _other_widths(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[str]:
+    """Sentences on widths that the target lacks for a layer, and what it stores instead."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for layer in checkpoint.layers:
+        widths = _widths(layer, config)
+        if len(widths) == 1:
+            option = at_width(layer, widths[0], config, target)
+            if not option.is_kept and option.bits != widths[0]:
+                found.setdefault((widths[0], option.scheme), []).append(layer.name)
+    sentences = []
+    for (bits, scheme), names in found.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        sentences.append(
+            f"{', '.join(names[:NAMED])}{more}: {scheme} instead of {bits} bits, the nearest that {target.name} has "
+            "for such a shape."
+        )
+    return sentences
 
 
 def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool) -> tuple[str, ...]:

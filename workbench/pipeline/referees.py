@@ -121,7 +121,32 @@ class SafetensorsReferee:
         return found
 
 
+class GgufReferee:
+    """`gguf.dequantize`, on what the package's own reader finds."""
+
+    def __init__(self, folder: Path) -> None:
+        import gguf
+
+        self._dequantize = gguf.dequantize
+        self.name = f"gguf.dequantize (gguf {version('gguf')})"
+        reader = gguf.GGUFReader(folder / "model.gguf")
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self._sources = json.loads(reader.fields["arrowquant.source"].contents())
+
+    def decode(self, layer: str, start: int, stop: int) -> NDArray[Any]:
+        _, (count, *_), name, _, heads = self._sources[layer]
+        tensor = self._tensors[name]
+        rows = np.arange(start, stop)
+        if heads:  # llama.cpp rotates neighbours, where the checkpoint has the halves of a head
+            size = count // heads
+            half, index = np.divmod(rows % size, size // 2)
+            rows = rows // size * size + 2 * index + half
+        data = tensor.data.reshape(count, -1)[rows]
+        return np.asarray(self._dequantize(data, tensor.tensor_type))
+
+
 _REFEREES: Mapping[str, tuple[Callable[[Path], Referee], str]] = {
+    "gguf": (GgufReferee, "gguf"),
     "mlx": (MlxReferee, "mlx"),
     "compressed-tensors": (CompressedTensorsReferee, "compressed-tensors"),
     "safetensors": (SafetensorsReferee, "safetensors"),

@@ -74,7 +74,7 @@ class Run:
         checks = self._write(journal, writer)
         place_side_files(self.checkpoint, self.folder, writer.documents)
         self.checkpoint.check_unchanged()
-        report = self._report(plan, surveys, checks, predicted, started, notes)
+        report = self._report(plan, surveys, checks, predicted, started, (*notes, *writer.notes))
         tables = None if self.time_aware is None else self.time_aware.to_dict()
         write_record(
             self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds

@@ -10,6 +10,8 @@ from workbench.reference.affine import affine_assign, affine_decode, affine_enco
 from workbench.reference.bitstream import pack_bits, unpack_bits
 from workbench.reference.channels import channel_sums, output_energy
 from workbench.reference.entropy import code_counts, histogram
+from workbench.reference.kblocks import ggml_encode
+from workbench.reference.klayout import ggml_decode, ggml_error
 from workbench.reference.moments import error_sums, moments
 from workbench.reference.offset import group_ranges, offset_decode, offset_encode, offset_error
 from workbench.reference.patterns import count_patterns
@@ -24,6 +26,9 @@ __all__ = [
     "code_counts",
     "count_patterns",
     "error_sums",
+    "ggml_decode",
+    "ggml_encode",
+    "ggml_error",
     "group_ranges",
     "histogram",
     "improve_groups",

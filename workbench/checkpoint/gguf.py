@@ -1,0 +1,107 @@
+"""A GGUF file as a checkpoint: one whose tensors are plain numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.checkpoint.gguf_file import STRING, GgufFile
+from workbench.checkpoint.header import DTYPES, TensorInfo
+from workbench.checkpoint.safetensors import SAMPLE_BYTES
+from workbench.errors import ValidationError
+
+GGUF_SUFFIX: Final = ".gguf"
+
+
+class GgufAdapter(Mapping[str, NDArray[Any]]):
+    """A GGUF file with the interface of `workbench.checkpoint.safetensors.SafeTensorsAdapter`.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ModelNotFoundError, MetadataError, ShapeMismatchError
+        If there is no sound file.
+    ValidationError
+        If a tensor is in a block format: the file is already quantized.
+    """
+
+    tensors: Mapping[str, TensorInfo]
+    """The tensors by name, in the order of their data."""
+    metadata: Mapping[str, str]
+    """The keys whose values are strings."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = GgufFile(path)
+        try:
+            self.tensors = MappingProxyType(self._tensors())
+        except BaseException:
+            self.close()
+            raise
+        self.metadata = MappingProxyType(
+            {name: str(key.value) for name, key in self.file.keys.items() if key.kind == STRING}
+        )
+
+    def _tensors(self) -> dict[str, TensorInfo]:
+        found = {}
+        for name, tensor in self.file.tensors.items():
+            if tensor.kind not in DTYPES:
+                raise ValidationError(
+                    f"{self.path}: this GGUF file is already quantized: tensor {name!r} is {tensor.kind}. Open the "
+                    "F16, BF16 or F32 file that it was made from.",
+                    path=self.path,
+                    tensor=name,
+                )
+            found[name] = TensorInfo(name, tensor.kind, tensor.shape, self.path, tensor.offset, tensor.nbytes)
+        return found
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        info = self.tensors[name]
+        return self.file.file.view(info.offset, DTYPES[info.dtype], info.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def read_into(self, name: str, start: int, buffer: NDArray[np.uint8]) -> None:
+        """Fill a buffer with bytes of a tensor, see `SourceFile.read_into`."""
+        self.file.read_into(name, start, buffer)
+
+    def digest(self) -> bytes:
+        """SHA-256 of the file's size, everything before the data, and three samples of every tensor."""
+        digest = hashlib.sha256(self.file.file.size.to_bytes(8, "little"))
+        digest.update(self.file.header_bytes())
+        for info in self.tensors.values():
+            last = max(info.nbytes - SAMPLE_BYTES, 0)
+            for start in sorted({0, last // 2, last}):
+                sample = np.empty(min(SAMPLE_BYTES, info.nbytes - start), np.uint8)
+                self.read_into(info.name, start, sample)
+                digest.update(sample.tobytes())
+        return digest.digest()
+
+    def check_unchanged(self) -> None:
+        """Raise `QuantizationError` when the file is not what it was when it was opened."""
+        self.file.file.check_unchanged()
+
+    def close(self) -> None:
+        """Close the file; arrays taken before stay valid."""
+        self.file.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,217 @@
+"""What a GGUF file must say and call its tensors for each runtime that reads it.
+
+Architectures of images and videos are those of ComfyUI-GGUF (https://github.com/city96/ComfyUI-GGUF), told by tensors
+that only they have; those of language models are llama.cpp's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gguf
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import ValidationError
+
+PREFIX = "model.diffusion_model."
+"""Before the names of a denoiser within a single-file checkpoint of a whole pipeline."""
+
+_SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("flux", ("double_blocks.0.img_attn.proj.weight",)),
+    ("sd3", ("joint_blocks.0.x_block.attn.qkv.weight",)),
+    ("aura", ("double_layers.3.modX.1.weight",)),
+    (
+        "hidream",
+        ("caption_projection.0.linear.weight", "double_stream_blocks.0.block.ff_i.shared_experts.w3.weight"),
+    ),
+    ("cosmos", ("blocks.0.mlp.layer1.weight", "blocks.0.adaln_modulation_cross_attn.1.weight")),
+    (
+        "ltxv",
+        (
+            "adaln_single.emb.timestep_embedder.linear_2.weight",
+            "transformer_blocks.27.scale_shift_table",
+            "caption_projection.linear_2.weight",
+        ),
+    ),
+    (
+        "hyvid",
+        (
+            "double_blocks.0.img_attn_proj.weight",
+            "txt_in.individual_token_refiner.blocks.1.self_attn_qkv.weight",
+        ),
+    ),
+    ("wan", ("blocks.0.self_attn.norm_q.weight", "text_embedding.2.weight", "head.modulation")),
+    (
+        "qwen_image",
+        (
+            "time_text_embed.timestep_embedder.linear_2.weight",
+            "transformer_blocks.0.img_mlp.net.0.proj.weight",
+        ),
+    ),
+    (
+        "sdxl",
+        (
+            "input_blocks.3.0.op.weight",
+            "input_blocks.6.0.op.weight",
+            "output_blocks.2.2.conv.weight",
+            "output_blocks.5.2.conv.weight",
+        ),
+    ),
+    ("sdxl", ("label_emb.0.0.weight",)),
+    ("sd1", ("input_blocks.3.0.op.weight", "input_blocks.9.0.op.weight", "output_blocks.8.2.conv.weight")),
+    ("lumina2", ("cap_embedder.1.weight", "context_refiner.0.attention.qkv.weight")),
+)
+"""Tensors by which an architecture is known, in the original checkpoints' names."""
+
+_CLASSES: Mapping[str, str] = {
+    "FluxTransformer2DModel": "flux",
+    "SD3Transformer2DModel": "sd3",
+    "AuraFlowTransformer2DModel": "aura",
+    "HiDreamImageTransformer2DModel": "hidream",
+    "CosmosTransformer3DModel": "cosmos",
+    "HunyuanVideoTransformer3DModel": "hyvid",
+    "WanTransformer3DModel": "wan",
+    "Lumina2Transformer2DModel": "lumina2",
+}
+"""Diffusers' class of each architecture whose tensors it names differently."""
+
+_LANGUAGE_MODELS: Mapping[str, gguf.MODEL_ARCH] = {
+    "dreammodel": gguf.MODEL_ARCH.DREAM,
+    "dream": gguf.MODEL_ARCH.DREAM,
+    "lladamodellm": gguf.MODEL_ARCH.LLADA,
+    "lladamodel": gguf.MODEL_ARCH.LLADA,
+    "llada": gguf.MODEL_ARCH.LLADA,
+}
+"""llama.cpp's architecture by class or model_type, in lower case."""
+
+_DIFFUSERS_READS = frozenset(
+    {"flux", "sd3", "aura", "hidream", "cosmos", "ltxv", "hyvid", "wan", "lumina2", "qwen_image"}
+)
+_HIGH_PRECISION = re.compile(
+    r"\.ff_i\.gate\.weight$|(^|\.)img_emb\.emb_pos$|pos_embedder|\.modulation$|scale_shift_table"
+)
+"""Parameters that ComfyUI reads as float32 only: tables and gates that are no module's weight."""
+
+LLAMA_NAME_BYTES = 63
+"""Longest name of a tensor that llama.cpp reads."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a checkpoint is written for its runtimes."""
+
+    architecture: str
+    """``general.architecture``."""
+    names: Mapping[str, str]
+    """The name in the file of each tensor of the checkpoint."""
+    runtimes: str
+    """A sentence on what is known to load the file."""
+    language_model: gguf.MODEL_ARCH | None = None
+    """llama.cpp's architecture, of a language model."""
+    heads: Mapping[str, int] | None = None
+    """Tensors whose rows llama.cpp has interleaved within each head, with the number of heads."""
+
+
+def is_high_precision(name: str) -> bool:
+    """Whether a tensor stays float32 whatever its shape."""
+    return _HIGH_PRECISION.search(name) is not None
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """Recognise a checkpoint, and name its tensors.
+
+    Raises
+    ------
+    ValidationError
+        If two tensors would have one name, or a language model has a tensor that llama.cpp does not know.
+    """
+    if checkpoint.gguf is not None:
+        found = checkpoint.gguf.keys.get("general.architecture")
+        architecture = str(found.value) if found is not None else "unknown"
+        same = {name: name for name in checkpoint.tensors}
+        return Family(architecture, same, "Whatever loads the GGUF file that this was made from.")
+    for word in (checkpoint.architecture, checkpoint.config.get("model_type")):
+        if isinstance(word, str) and word.lower() in _LANGUAGE_MODELS:
+            return _language_model(checkpoint, _LANGUAGE_MODELS[word.lower()])
+    names = _without_prefix(checkpoint)
+    known = set(names.values())
+    for architecture, signs in _SIGNS:
+        if all(sign in known for sign in signs):
+            readers = "ComfyUI-GGUF and stable-diffusion.cpp"
+            if architecture in _DIFFUSERS_READS:
+                readers += "; diffusers by from_single_file with GGUFQuantizationConfig and config="
+            return Family(architecture, names, f"Known to load {architecture} files: {readers}.")
+    by_class = _CLASSES.get(checkpoint.architecture or "")
+    if by_class is not None:
+        return Family(
+            by_class,
+            names,
+            "The tensors have diffusers' names: diffusers loads the file by from_single_file with "
+            "GGUFQuantizationConfig and config=; for ComfyUI-GGUF export the original single-file checkpoint.",
+        )
+    architecture = re.sub(r"[^a-z0-9_-]+", "_", (checkpoint.architecture or "unknown").lower())
+    return Family(
+        architecture,
+        names,
+        "No runtime is known to load GGUF files of this architecture; workbench.load does.",
+    )
+
+
+def _without_prefix(checkpoint: Checkpoint) -> dict[str, str]:
+    return _distinct(checkpoint, {name: name.removeprefix(PREFIX) for name in checkpoint.tensors})
+
+
+def _language_model(checkpoint: Checkpoint, architecture: gguf.MODEL_ARCH) -> Family:
+    config = checkpoint.config
+    blocks = config.get("num_hidden_layers", config.get("n_layers"))
+    heads = config.get("num_attention_heads", config.get("n_heads"))
+    kv_heads = config.get("num_key_value_heads", config.get("n_kv_heads")) or heads
+    if not all(isinstance(count, int) and 0 < count < 10_000 for count in (blocks, heads, kv_heads)):
+        raise ValidationError(
+            f"{checkpoint.path}: config.json does not say how many layers and heads the model has, which its GGUF "
+            "file must.",
+            path=checkpoint.path,
+        )
+    table = gguf.get_tensor_name_map(architecture, blocks)
+    names, interleaved = {}, {}
+    for name, tensor in checkpoint.tensors.items():
+        found = table.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            raise ValidationError(
+                f"{checkpoint.path}: tensor {name!r} has no place in llama.cpp's "
+                f"{gguf.MODEL_ARCH_NAMES[architecture]}. Leave it out of the checkpoint, or choose another target.",
+                path=checkpoint.path,
+                tensor=name,
+            )
+        names[name] = found
+        count = {"attn_q": heads, "attn_k": kv_heads}.get(found.split(".")[-2])
+        if architecture is gguf.MODEL_ARCH.LLADA and count is not None:
+            if tensor.shape[0] % (2 * count):
+                raise ValidationError(
+                    f"{checkpoint.path}: the {tensor.shape[0]} rows of {name!r} are not {count} heads.",
+                    path=checkpoint.path,
+                    tensor=name,
+                )
+            interleaved[name] = count
+    return Family(
+        gguf.MODEL_ARCH_NAMES[architecture],
+        _distinct(checkpoint, names),
+        "Known to load it: llama.cpp (llama-diffusion-cli).",
+        architecture,
+        interleaved,
+    )
+
+
+def _distinct(checkpoint: Checkpoint, names: dict[str, str]) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    for name, stored in names.items():
+        if stored in owners:
+            raise ValidationError(
+                f"{checkpoint.path}: tensors {owners[stored]!r} and {name!r} would both be called {stored!r}.",
+                path=checkpoint.path,
+                tensor=name,
+            )
+        owners[stored] = name
+    return names
