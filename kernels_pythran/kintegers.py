@@ -36,6 +36,13 @@ def find_factors(single, bits, double, form, blocks):
             factor[b] = np.float32(peak / bound)
             minimum[b] = np.float32(-depth / np.float64(form[7]))
     round_half(single, bits, FACTOR, blocks)
+    if form[1] == 1 and form[5] > 0:
+        sw = single[SW]
+        sx = single[SX]
+        for b in range(blocks):
+            if factor[b] == np.float32(0.0):
+                # The scale vanished: all that is left is the mean.
+                minimum[b] = np.float32(sx[b] / sw[b])
     if form[5] > 0:
         round_half(single, bits, MINIMUM, blocks)
 

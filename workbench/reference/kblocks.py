@@ -74,7 +74,7 @@ def _encode(x: Array, w: Array, form: Array, levels: Array, rounds: int) -> tupl
         sw += wk
         sx += wk * xk
     slope, depth = _search(x, w, form, levels, low, high, sw, sx)
-    factor, minimum = _factors(slope, depth, form)
+    factor, minimum = _factors(slope, depth, form, sw, sx)
     scales, minima = np.zeros((2, *low.shape), np.uint8)
     if form[1] > 1:
         scales, minima, factor, minimum = _integers(
@@ -151,7 +151,7 @@ def _line(a: Array, b: Array, c: Array, n: Array, y: Array, limit: float) -> tup
     return s, m, 2.0 * (s * c + m * y) - s * s * a - 2.0 * s * m * b - m * m * n
 
 
-def _factors(slope: Array, depth: Array, form: Array) -> tuple[Array, Array]:
+def _factors(slope: Array, depth: Array, form: Array, sw: Array, sx: Array) -> tuple[Array, Array]:
     """The float16 factor and minimum of each block, as float32."""
     peak = np.take_along_axis(slope, np.abs(slope).argmax(axis=0)[None], axis=0)[0]
     lowest = depth.min(axis=0)
@@ -159,7 +159,11 @@ def _factors(slope: Array, depth: Array, form: Array) -> tuple[Array, Array]:
         peak = peak / float(form[6] if form[5] == 0 else form[7])
         lowest = -lowest / float(form[7])
     with np.errstate(over="ignore"):
-        return round_half(peak.astype(np.float32)), round_half(lowest.astype(np.float32))
+        factor, minimum = round_half(peak.astype(np.float32)), lowest.astype(np.float32)
+    if form[1] == 1 and form[5] > 0:
+        # Where the scale vanished, all that is left is the mean.
+        minimum = np.where(factor == 0, sx[0] / sw[0], minimum)
+    return factor, round_half(minimum)
 
 
 def _invert(slope: Array, offset: Array, reach: Array) -> tuple[Array, Array]:

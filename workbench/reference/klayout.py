@@ -74,9 +74,10 @@ def decode(codes: Array, slope: Array, offset: Array, zero: int) -> Array:
 
 def spread(form: Array, scales: Array, minima: Array, factor: Array, minimum: Array) -> tuple[Array, Array]:
     """Slope and offset of each lane, [groups, blocks], of stored integers and float16 numbers."""
-    if form[1] == 1:
-        return factor[None], np.float32(0.0) - minimum[None]
+    # Bytes that nobody encoded may hold any number.
     with np.errstate(over="ignore", invalid="ignore"):
+        if form[1] == 1:
+            return factor[None], np.float32(0.0) - minimum[None]
         slope = factor * (scales.astype(np.int32) - int(form[8])).astype(np.float32)
         return slope, minimum * minima.astype(np.float32)
 
@@ -106,12 +107,13 @@ def unpack(data: Array, form: Array, moves: Array) -> tuple[Array, Array, Array]
         bits = ((columns[byte] >> np.uint8(byte_shift)) & np.uint8(mask)) ^ np.uint8(flip)
         integers = _integers(at, form, codes, scales, minima)
         integers |= bits << np.uint8(shift)
-    numbers = [
-        np.ascontiguousarray(data[:, place : place + 2]).view("<f2")[:, 0].astype(np.float32)
-        if place >= 0
-        else np.zeros(count, np.float32)
-        for place in form[10:12].tolist()
-    ]
+    with np.errstate(invalid="ignore"):
+        numbers = [
+            np.ascontiguousarray(data[:, place : place + 2]).view("<f2")[:, 0].astype(np.float32)
+            if place >= 0
+            else np.zeros(count, np.float32)
+            for place in form[10:12].tolist()
+        ]
     return codes, *spread(form, scales, minima, *numbers)
 
 
