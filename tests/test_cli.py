@@ -375,7 +375,7 @@ def test_inspect_refuses_a_malformed_report(
     assert "malformed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "quantize", "inspect", "verify"])
+@pytest.mark.parametrize("command", ["demo", "quantize", "inspect", "verify", "equalize"])
 def test_help_teaches_by_example(command: str, capsys: Capture) -> None:
     assert run([command, "--help"]) == 0
     assert f"Example: workbench {command}" in capsys.readouterr().out
