@@ -17,7 +17,9 @@ DIGEST = CalibrationRecords.load(MODEL).digest
 
 
 def run(output: Path, plan: Plan | None = None, resume: bool = False, **settings: object) -> wb.Report:
-    config = wb.DiffusionQuantConfig.model_validate({"min_accuracy": 0.0, "group_size": 64, **settings})
+    # Folds would give the export a calibration of its own.
+    fixed = {"min_accuracy": 0.0, "group_size": 64, "enable_spatial": False}
+    config = wb.DiffusionQuantConfig.model_validate({**fixed, **settings})
     return DiffusionOrchestrator(config).run(MODEL, output, plan=plan, resume=resume)
 
 

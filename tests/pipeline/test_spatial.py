@@ -18,7 +18,7 @@ import workbench as wb
 from workbench import zoo
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.formats import target_named
+from workbench.formats import TargetSettings, target_named
 from workbench.pipeline import InlineExecutor, SpatialQuantizer, write_folded
 from workbench.pipeline.fold_search import LEAST_GAIN
 from workbench.pipeline.spatial import restore
@@ -231,7 +231,7 @@ def test_they_export_to_any_target_with_their_calibration(
 def test_many_weights_are_written_in_shards(
     spatial: dict[str, SpatialQuantizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.formats.safetensors_layout.SHARD_BYTES", 4 * 10**6)
+    monkeypatch.setattr("workbench.pipeline.folded_output.DEFAULTS", TargetSettings(shard_bytes=4 * 10**6))
     monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 10_000)
     write_folded(spatial[DIGITS], tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "transformer").glob("*safetensors*"))
