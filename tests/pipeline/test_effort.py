@@ -70,7 +70,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_effort_only(tmp_path: Path)
         if message.startswith("writing"):
             raise CancelledError("stop")
 
-    config = wb.DiffusionQuantConfig(effort="normal", min_accuracy=0.0, group_size=64)
+    config = wb.DiffusionQuantConfig(effort="normal", min_accuracy=0.0, group_size=64, enable_spatial=False)
     with pytest.raises(CancelledError):
         DiffusionOrchestrator(config).run(MODEL, tmp_path / "out", resume=True, callback=stop)
     with pytest.raises(ValidationError, match="another configuration"):
