@@ -58,9 +58,8 @@ class Observer:
         ValueError
             If there are several parts, and the input cannot be divided among the samples.
         """
-        with torch.no_grad():
-            inputs = self._inputs(kind, given, parts, samples, module)
-            energies = [_energy(module, kind, _select(output, part, samples)) for part in parts]
+        inputs = self._inputs(kind, given, parts, samples, module)
+        energies = [_energy(module, kind, _select(output, part, samples)) for part in parts]
         return [
             CallSummary(vectors, sums, sample, share, energy)
             for (vectors, sums, sample, share), energy in zip(inputs, energies, strict=True)
