@@ -265,7 +265,6 @@ WRONG_USAGE = {
     "override out of range": ["quantize", "{model}", "{out}", "--override", "attn=1"],
     "group size": ["quantize", "{model}", "{out}", "--group-size", "100"],
     "unknown profile": ["quantize", "{model}", "{out}", "--profile", "moon"],
-    "target to come": ["quantize", "{model}", "{out}", "--target", "safetensors"],
     "unknown target": ["quantize", "{model}", "{out}", "--target", "onnx"],
     "missing configuration": ["quantize", "{model}", "{out}", "--config", "{model}/nothing.yaml"],
     "plan that is none": ["quantize", "{model}", "{out}", "--plan", "{model}/config.json"],

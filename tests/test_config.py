@@ -22,7 +22,6 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench import config as config_module
 from workbench.config import GROUP_SIZES, TARGETS, DiffusionQuantConfig, Profile
 from workbench.errors import ArrowQuantError, ConfigurationError
 
@@ -31,12 +30,6 @@ from workbench.errors import ArrowQuantError, ConfigurationError
 def _no_stray_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [name for name in os.environ if name.upper().startswith("ARROW_QUANT_")]:
         monkeypatch.delenv(variable)
-
-
-@pytest.fixture
-def all_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that every engine exists, to test the values themselves."""
-    monkeypatch.setattr(config_module, "_NOT_YET", {})
 
 
 @pytest.fixture
@@ -179,7 +172,6 @@ def test_profiles(key: str) -> None:
     assert getattr(DiffusionQuantConfig(), key) == PROFILES[key][1]
 
 
-@pytest.mark.usefixtures("all_engines")
 @pytest.mark.parametrize(("key", "value"), rows(ALLOWED))
 def test_allowed_values(key: str, value: Any, file: Callable[[str], Path]) -> None:
     expected = tuple(value) if isinstance(value, list) else value
@@ -187,7 +179,6 @@ def test_allowed_values(key: str, value: Any, file: Callable[[str], Path]) -> No
     assert getattr(DiffusionQuantConfig.from_yaml(file(yaml.safe_dump({key: value}))), key) == expected
 
 
-@pytest.mark.usefixtures("all_engines")
 @pytest.mark.parametrize(("key", "value"), rows(REFUSED))
 def test_refused_values(key: str, value: Any, file: Callable[[str], Path]) -> None:
     allowed = DiffusionQuantConfig.model_fields[key].description
@@ -274,7 +265,6 @@ def test_an_overridden_value_is_checked_all_the_same(
 # The environment
 
 
-@pytest.mark.usefixtures("all_engines")
 @pytest.mark.parametrize(
     ("variable", "text", "value"),
     [
@@ -545,38 +535,7 @@ def test_yaml_round_trip(config: DiffusionQuantConfig, tmp_path: Path) -> None:
     assert list(read.layer_bit_widths) == list(config.layer_bit_widths)  # the order decides between globs
 
 
-# Engines that do not exist yet
-
-
-def without_engine() -> list[tuple[str, Any]]:
-    """Every allowed value that the table of missing engines does not let through."""
-    table = config_module._NOT_YET
-    return [(key, value) for key in table for value in ALLOWED[key] if value not in table[key][0]]
-
-
-def test_the_engines_missing_at_present() -> None:
-    assert {key for key, _ in without_engine()} == {"target"}
-
-
-@pytest.mark.parametrize(("key", "value"), without_engine())
-def test_a_key_without_its_engine_says_so(
-    key: str, value: Any, file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reason = config_module._NOT_YET[key][1]
-    assert reason in refused(lambda: DiffusionQuantConfig(**{key: value}), key=key, value=value)
-    path = file(f"{key}: {value}\n".lower())
-    assert reason in refused(
-        lambda: DiffusionQuantConfig.from_yaml(path), key=key, value=value, path=path, line=1
-    )
-    variable = f"ARROW_QUANT_{key.upper()}"
-    monkeypatch.setenv(variable, str(value))
-    assert reason in refused(DiffusionQuantConfig, key=key, value=str(value), variable=variable)
-
-
-def test_an_argument_may_replace_what_has_no_engine(file: Callable[[str], Path]) -> None:
-    assert DiffusionQuantConfig.from_yaml(file("target: gguf\n"), target="mlx").target == "mlx"
-    path = file("target: mlx\n")
-    refused(lambda: DiffusionQuantConfig.from_yaml(path, target="gguf"), key="target", value="gguf")
+# Settings that change nothing, or exclude each other
 
 
 def test_what_is_on_but_changes_nothing_is_reported() -> None:

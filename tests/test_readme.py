@@ -89,7 +89,7 @@ def test_the_query_gives_the_table_below_it(demo: Path, monkeypatch: pytest.Monk
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = blocks("python")
-    assert len(code) == 4
+    assert len(code) == 5
     for block in code:
         exec(compile(block, "README.md", "exec"), {})
 
@@ -105,7 +105,7 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_table_of_settings_is_that_of_the_profiles() -> None:
     profiles = {name: wb.DiffusionQuantConfig.from_profile(name) for name in ("edge", "local", "cloud")}
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|", README, re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) == 12
     for key, *shown in rows:
         values = [getattr(config, key) for config in profiles.values()]
         assert shown == [json.dumps(value) for value in values]

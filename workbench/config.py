@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.config_sources import Given, environment_values, show, yaml_values
+from workbench.config_sources import Given, environment_values, yaml_values
 from workbench.text_file import replace_text
 
 Profile = Literal["edge", "local", "cloud"]
@@ -62,9 +62,6 @@ _PROFILES: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 """What a profile changes in the fields' own defaults, which are those of ``local``."""
-
-_NOT_YET: dict[str, tuple[tuple[object, ...], str]] = {}
-"""Keys whose engine is incomplete: the values that work, and why no other does. Shrinks as engines arrive."""
 
 _HEADER = f"""\
 # DiffusionQuantConfig of ArrowQuant Workbench. Arguments and the environment ({_PREFIX}<KEY>)
@@ -282,10 +279,6 @@ class DiffusionQuantConfig(BaseModel):
         )
         values = {given.key: _parse(given) for given in sources}
         last = {given.key: given for given in sources}
-        for given in last.values():
-            if reason := _not_yet(given.key, values[given.key]):
-                allowed = " or ".join(map(show, _NOT_YET[given.key][0]))
-                raise given.error(f"{reason}; what works: {allowed}", given.value, allowed=allowed)
         if values.get("enable_mixed_precision") and values.get("enable_entropy_adaptation"):
             given = last["enable_entropy_adaptation"]
             problem = (
@@ -293,12 +286,6 @@ class DiffusionQuantConfig(BaseModel):
             )
             raise given.error(problem, given.value, allowed="false")
         return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
-
-
-def _not_yet(key: str, value: object) -> str | None:
-    """Why the value's engine does not exist, or None where it does."""
-    working, reason = _NOT_YET.get(key, ((value,), ""))
-    return None if value in working else reason
 
 
 def _parse(given: Given) -> Any:
