@@ -14,8 +14,7 @@ and 7 need 0.18 or later, and are offered where the settings say ``all_widths``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -26,12 +25,11 @@ from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece
-from workbench.formats.safetensors_payload import SafetensorsPayload
 from workbench.formats.safetensors_scheme import Scheme, merged_config, module_of, scale_dtype
-from workbench.formats.safetensors_writer import SafetensorsWriter
-from workbench.formats.target import BlockCheck, TargetSettings, Trial, kept, smaller
+from workbench.formats.safetensors_target import PackedTarget
+from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import FAST, Encoding, Encodings, Error, count_codes
+from workbench.quantize import FAST, Encoding, count_codes
 from workbench.quantize.zero_point import (
     ZeroPointEncoded,
     decode_zero_point,
@@ -53,7 +51,7 @@ WIDE_NOTE = "3, 5, 6 and 7 bits need compressed-tensors 0.18 or later; 0.17 and 
 """What config.json says of other widths than `BITS`."""
 
 
-class CompressedTensorsTarget:
+class CompressedTensorsTarget(PackedTarget):
     """The export format compressed-tensors, pack-quantized.
 
     Parameters
@@ -63,11 +61,9 @@ class CompressedTensorsTarget:
     """
 
     name = "compressed-tensors"
-    is_exact = True
 
     def __init__(self, settings: TargetSettings) -> None:
-        self._scheme = _PackedScheme()
-        self._shard_bytes = settings.shard_bytes
+        super().__init__(_PackedScheme(), settings.shard_bytes)
         self._bits = ALL_BITS if settings.all_widths else BITS
 
     def options(self, layer: Layer) -> Sequence[Option]:
@@ -91,45 +87,26 @@ class CompressedTensorsTarget:
         scheme = scheme if scheme in _schemes(layer, width) else "symmetric"
         return smaller(_option(layer, width, scheme, group), keep)
 
-    def error(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> Error:
-        """What rows of a layer [rows, cols] lose when they are stored as an option."""
-        return _encode(weights, option, tensor, row_start, encoding).error
-
-    def measure(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> Trial:
-        """What each row of a layer [rows, cols] loses, and the codes."""
-        encoded = _encode(weights, option, tensor, row_start, encoding)
-        return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
+    @staticmethod
+    def encode(
+        weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
+    ) -> ZeroPointEncoded:
+        """Rows of a layer [rows, cols], quantized; scales are in the dtype of the weights, or float32 where that is of 1 or 8 bytes."""
+        storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
+        symmetric = option.scheme == "symmetric"
+        return encode_zero_point(
+            weights, option.bits, option.group_size, symmetric, storage, tensor, row_start, encoding
+        )
 
     def decoded(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> NDArray[np.float32]:
         """What rows of a layer [rows, cols] come back as."""
-        encoded = _encode(weights, option, tensor, row_start, encoding)
+        encoded = self.encode(weights, option, tensor, row_start, encoding)
         return decode_zero_point(
             encoded.codes, encoded.scales, encoded.zero_points,
             weights.shape[1], option.bits, option.group_size,
         )  # fmt: skip
-
-    def writer(
-        self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None
-    ) -> SafetensorsWriter:
-        """What writes a plan's safetensors files."""
-        return SafetensorsWriter(self._scheme, checkpoint, plan, self._shard_bytes, encodings)
-
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a unit back and compare each block with the source."""
-        payload = SafetensorsPayload(self._scheme, folder, watched=False)
-        yield from payload.check(unit, checkpoint)
-
-    def open(self, folder: Path) -> SafetensorsPayload:
-        """Open the files in a folder."""
-        return SafetensorsPayload(self._scheme, folder)
 
 
 class _PackedScheme(Scheme):
@@ -153,7 +130,7 @@ class _PackedScheme(Scheme):
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
-        encoded = _encode(weights, option, tensor, row_start, encoding)
+        encoded = CompressedTensorsTarget.encode(weights, option, tensor, row_start, encoding)
         packed = _in_words(encoded.codes)
         if option.scheme == "symmetric":
             return packed, encoded.scales
@@ -216,16 +193,6 @@ def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
         "kv_cache_scheme": None,
         **note,
     }
-
-
-def _encode(
-    weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-) -> ZeroPointEncoded:
-    storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
-    symmetric = option.scheme == "symmetric"
-    return encode_zero_point(
-        weights, option.bits, option.group_size, symmetric, storage, tensor, row_start, encoding
-    )
 
 
 def _unpacked(

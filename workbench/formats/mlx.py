@@ -8,8 +8,7 @@ size and bits, by module where they differ (https://ml-explore.github.io/mlx, ml
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece
-from workbench.formats.safetensors_payload import SafetensorsPayload
 from workbench.formats.safetensors_scheme import Scheme, merged_config, module_of, scale_dtype
-from workbench.formats.safetensors_writer import SafetensorsWriter
-from workbench.formats.target import BlockCheck, TargetSettings, Trial, kept, smaller
+from workbench.formats.safetensors_target import PackedTarget
+from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import FAST, Encoding, Encodings, Error, count_codes
+from workbench.quantize import FAST, Encoding, count_codes
 from workbench.quantize.offset import OffsetEncoded, decode_offset, encode_offset, offset_error
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -32,7 +30,7 @@ GROUP_SIZES = (32, 64, 128)
 SCHEME = "affine"
 
 
-class MlxTarget:
+class MlxTarget(PackedTarget):
     """The export format MLX safetensors.
 
     Parameters
@@ -42,11 +40,9 @@ class MlxTarget:
     """
 
     name = "mlx"
-    is_exact = True
 
     def __init__(self, settings: TargetSettings) -> None:
-        self._scheme = _MlxScheme()
-        self._shard_bytes = settings.shard_bytes
+        super().__init__(_MlxScheme(), settings.shard_bytes)
 
     def options(self, layer: Layer) -> Sequence[Option]:
         """Widths 2 to 6 and 8 in groups of 32, 64 or 128, where the rows divide; convolutions are kept."""
@@ -66,44 +62,22 @@ class MlxTarget:
         group = max((g for g in groups if g <= group_size), default=groups[0])
         return smaller(_option(layer, width, group), keep)
 
-    def error(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> Error:
-        """What rows of a layer [rows, cols] lose when they are stored as an option."""
-        return _encode(weights, option, tensor, row_start, encoding).error
-
-    def measure(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> Trial:
-        """What each row of a layer [rows, cols] loses, and the codes."""
-        encoded = _encode(weights, option, tensor, row_start, encoding)
-        return Trial(encoded.sums, count_codes(encoded.codes, weights.shape[1], option.bits))
+    @staticmethod
+    def encode(
+        weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
+    ) -> OffsetEncoded:
+        """Rows of a layer [rows, cols], quantized; scales are in the dtype of the weights, or float32 where that is of 1 or 8 bytes."""
+        storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
+        return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start, encoding)
 
     def decoded(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> NDArray[np.float32]:
         """What rows of a layer [rows, cols] come back as."""
-        encoded = _encode(weights, option, tensor, row_start, encoding)
+        encoded = self.encode(weights, option, tensor, row_start, encoding)
         return decode_offset(
             encoded.codes, encoded.scales, encoded.offsets, weights.shape[1], option.bits, option.group_size
         )
-
-    def writer(
-        self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None
-    ) -> SafetensorsWriter:
-        """What writes a plan's safetensors files."""
-        return SafetensorsWriter(self._scheme, checkpoint, plan, self._shard_bytes, encodings)
-
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a unit back and compare each block with the source."""
-        payload = SafetensorsPayload(self._scheme, folder, watched=False)
-        yield from payload.check(unit, checkpoint)
-
-    def open(self, folder: Path) -> SafetensorsPayload:
-        """Open the files in a folder."""
-        return SafetensorsPayload(self._scheme, folder)
 
 
 class _MlxScheme(Scheme):
@@ -123,7 +97,7 @@ class _MlxScheme(Scheme):
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
-        encoded = _encode(weights, option, tensor, row_start, encoding)
+        encoded = MlxTarget.encode(weights, option, tensor, row_start, encoding)
         return encoded.codes.view("<u4"), encoded.scales, encoded.offsets
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
@@ -166,13 +140,6 @@ def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
         elif (option.group_size, option.bits) != (group_size, bits):
             config[module_of(name)] = {"group_size": option.group_size, "bits": option.bits}
     return config
-
-
-def _encode(
-    weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-) -> OffsetEncoded:
-    storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
-    return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start, encoding)
 
 
 def _groups(layer: Layer) -> list[int]:
