@@ -66,7 +66,7 @@ class MlxTarget(PackedTarget):
     def encode(
         weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> OffsetEncoded:
-        """Rows of a layer [rows, cols], quantized; scales are in the dtype of the weights, or float32 where that is of 1 or 8 bytes."""
+        """Rows of a layer [rows, cols], quantized; scales in the dtype of 2- and 4-byte weights, else float32."""
         storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
         return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start, encoding)
 
