@@ -23,11 +23,14 @@ ROWS = 8
 def summary_of(values: Array) -> CallSummary:
     if values.dtype.kind == "i":
         counts = np.bincount(values, minlength=ROWS).astype(np.float64)
-        return CallSummary(values.size, counts[None], np.empty(0, np.float32), 1.0, float(values.mean()) + 1)
+        return CallSummary(
+            values.size, counts[None], np.zeros(4), np.empty(0, np.float32), 1.0, float(values.mean()) + 1
+        )
     wide = values.astype(np.float64)
-    sums = np.stack([wide.sum(0), np.square(wide).sum(0), wide.min(0), wide.max(0)])
+    sums = np.stack([wide.sum(0), np.square(wide).sum(0), np.abs(wide).max(0)])
+    overall = np.array([*sums[:2].sum(1), wide.min(), wide.max()])
     sample = np.abs(values).ravel().astype(np.float32)
-    return CallSummary(len(values), sums, sample, 1.0, float(np.square(wide).sum(1).mean() * 3))
+    return CallSummary(len(values), sums, overall, sample, 1.0, float(np.square(wide).sum(1).mean() * 3))
 
 
 def records_from(

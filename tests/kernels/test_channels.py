@@ -19,12 +19,26 @@ def shape(request: pytest.FixtureRequest) -> tuple[int, int, int]:
 
 def test_channel_sums(kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Callable) -> None:
     values = (3 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
-    found = np.full((4, shape[1]), np.nan)
-    kernels.channel_sums(*patterns(values), shape[2], found)
+    found, overall = np.full((3, shape[1]), np.nan), np.full(4, np.nan)
+    kernels.channel_sums(*patterns(values), shape[2], found, overall)
     x = values.astype(np.float64)
     np.testing.assert_allclose(found[0], x.sum((0, 2)), rtol=1e-6)
     np.testing.assert_allclose(found[1], np.square(x).sum((0, 2)), rtol=1e-6)
-    np.testing.assert_array_equal(found[2:], [x.min((0, 2)), x.max((0, 2))])
+    np.testing.assert_array_equal(found[2], np.abs(x).max((0, 2)))
+    np.testing.assert_allclose(overall[:2], [x.sum(), np.square(x).sum()], rtol=1e-6)
+    assert overall[2:].tolist() == [x.min(), x.max()]
+
+
+@pytest.mark.parametrize("shift", [-9, 9], ids=["all negative", "all positive"])
+def test_the_extremes_of_values_of_one_sign(
+    kernels: Any, shift: float, dtype: np.dtype, patterns: Callable
+) -> None:
+    values = np.clip(
+        shift + np.random.default_rng(3).standard_normal((11, 300)), shift - 5, shift + 5
+    ).astype(dtype)
+    overall = np.empty(4)
+    kernels.channel_sums(*patterns(values), 1, np.empty((3, 300)), overall)
+    assert overall[2:].tolist() == [values.min(), values.max()]
 
 
 def test_output_energy(
@@ -40,8 +54,8 @@ def test_output_energy(
 
 def test_a_large_mean_costs_no_digits_of_many_vectors(kernels: Any, patterns: Callable) -> None:
     values = (100 + np.random.default_rng(2).standard_normal((20_000, 3))).astype(np.float32)
-    found = np.empty((4, 3))
-    kernels.channel_sums(*patterns(values), 1, found)
+    found = np.empty((3, 3))
+    kernels.channel_sums(*patterns(values), 1, found, np.empty(4))
     variance = found[1] / 20_000 - np.square(found[0] / 20_000)
     np.testing.assert_allclose(variance, values.astype(np.float64).var(axis=0), rtol=2e-3)
 
@@ -52,7 +66,8 @@ def test_a_value_that_is_not_finite_shows(
 ) -> None:
     values = np.ones((11, 600), dtype)
     values[9, 555] = bad
-    found = np.empty((4, 600))
-    kernels.channel_sums(*patterns(values), 1, found)
+    found, overall = np.empty((3, 600)), np.empty(4)
+    kernels.channel_sums(*patterns(values), 1, found, overall)
     assert np.flatnonzero(~np.isfinite(found[1])).tolist() == [555]
+    assert not np.isfinite(overall[1])
     assert not np.isfinite(kernels.output_energy(*patterns(values), 1, np.zeros(600, np.float32)))

@@ -32,7 +32,9 @@ class CallSummary:
     vectors: int
     """Input vectors; of an Embedding, look-ups."""
     sums: FloatArray
-    """Σx, Σx², least and greatest x of each channel, [4, channels]; of an Embedding its look-ups by row, [1, rows]."""
+    """Σx, Σx² and greatest |x| of each channel, [3, channels]; of an Embedding its look-ups by row, [1, rows]."""
+    overall: FloatArray
+    """Σx, Σx², least and greatest x of all channels, [4]; of an Embedding it says nothing."""
     sample: SingleArray
     """Some of the |x|."""
     share: float
@@ -78,13 +80,11 @@ class StepTally:
 
     def add(self, summary: CallSummary, most: int) -> None:
         """Count a call, and keep at most so many values for percentiles."""
-        _, _, low, high = summary.sums
-        total, squares = summary.sums[:2].sum(axis=1).tolist()
-        self.count += summary.vectors * low.size
+        total, squares, low, high = summary.overall.tolist()
+        self.count += summary.vectors * summary.sums.shape[1]
         self.total += total
         self.squares += squares
-        self.low = min(self.low, float(low.min()))
-        self.high = max(self.high, float(high.max()))
+        self.low, self.high = min(self.low, low), max(self.high, high)
         self.sample.add(summary.sample, summary.share, most)
 
     def absorb(self, other: StepTally, most: int) -> None:
@@ -112,10 +112,10 @@ class BucketTally:
         if len(summary.sums) == 1:
             self.total += summary.sums[0]
         else:
-            total, squares, low, high = summary.sums
+            total, squares, absmax = summary.sums
             self.total += total
             self.squares += squares
-            np.maximum(self.absmax, np.maximum(-low, high), out=self.absmax)
+            np.maximum(self.absmax, absmax, out=self.absmax)
         self.count += summary.vectors
         self.energy += summary.energy * summary.vectors
 
@@ -151,19 +151,20 @@ class LayerTally:
 
     def add(self, step: Interval, bucket: Interval, summary: CallSummary) -> None:
         """Count a call."""
-        if step not in self.steps:
+        scalars, moments = self.steps.get(step), self.buckets.get(bucket)
+        if scalars is None:
             most = self._most
-            self.steps[step] = StepTally()
+            scalars = self.steps[step] = StepTally()
             if self._most < most:
                 for tally in self.steps.values():
                     tally.sample.shrink(self._most)
         if self.kind != "embedding":
-            self.steps[step].add(summary, self._most)
+            scalars.add(summary, self._most)
         else:
-            self.steps[step].count += summary.vectors
-        if bucket not in self.buckets:
-            self.buckets[bucket] = BucketTally(*np.zeros((3, self.channels)))
-        self.buckets[bucket].add(summary)
+            scalars.count += summary.vectors
+        if moments is None:
+            moments = self.buckets[bucket] = BucketTally(*np.zeros((3, self.channels)))
+        moments.add(summary)
 
     def join_steps(self, stays: Interval, gone: Interval) -> None:
         """Two steps have become one."""

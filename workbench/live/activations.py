@@ -18,6 +18,9 @@ from workbench.plan import Kind
 PIECE = 2**24
 """Values widened at once where torch sums them."""
 
+PATTERNS = {torch.float32: torch.uint32, torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
+"""Dtypes that the kernels read, as the bit patterns that they read them as."""
+
 GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, fill an interval evenly and hit no channel more often than another."""
 
@@ -29,8 +32,8 @@ class Activations(Protocol):
     def vectors(self) -> int:
         """Number of vectors; of a convolution, of its pixels."""
 
-    def sums(self) -> NDArray[np.float64]:
-        """Σx, Σx², least and greatest x of each channel, [4, channels]."""
+    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Σx, Σx² and greatest |x| of each channel, [3, channels]; Σx, Σx², least and greatest x of all, [4]."""
 
     def energy(self, bias: Tensor | None) -> float:
         """Mean ‖x − bias‖² of a vector."""
@@ -54,12 +57,9 @@ def activations(values: Tensor, kind: Kind, module: Any) -> Activations:
     values = values.detach()
     axis = values.dim() - (module.weight.dim() - 1 if kind == "conv" else 1)
     channels, places = values.shape[axis], math.prod(values.shape[axis + 1 :])
-    on_cpu = values.device.type == "cpu"
-    if on_cpu and values.dtype in (torch.bfloat16, torch.float16):
-        patterns = values.contiguous().view(torch.int16).numpy().reshape(-1).view(np.uint16)
+    if values.dtype in PATTERNS and values.device.type == "cpu":
+        patterns = values.contiguous().view(PATTERNS[values.dtype]).numpy().reshape(-1)
         return _Patterns(patterns, values.dtype == torch.float16, channels, places)
-    if on_cpu and values.dtype == torch.float32:
-        return _Patterns(values.contiguous().numpy().reshape(-1).view(np.uint32), False, channels, places)
     return _Tensor(values.reshape(-1, channels, places))
 
 
@@ -81,10 +81,10 @@ class _Patterns:
     def vectors(self) -> int:
         return self._patterns.size // self._channels
 
-    def sums(self) -> NDArray[np.float64]:
-        found = np.empty((4, self._channels))
-        backend.kernels().channel_sums(self._patterns, self._is_half, self._places, found)
-        return found
+    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        found, overall = np.empty((3, self._channels)), np.empty(4)
+        backend.kernels().channel_sums(self._patterns, self._is_half, self._places, found, overall)
+        return found, overall
 
     def energy(self, bias: Tensor | None) -> float:
         middle = np.zeros(self._channels, np.float32) if bias is None else bias.detach().float().numpy()
@@ -113,16 +113,17 @@ class _Tensor:
     def vectors(self) -> int:
         return int(self._values.shape[0] * self._values.shape[2])
 
-    def sums(self) -> NDArray[np.float64]:
-        sums = self._values.new_zeros(4, self._values.shape[1], dtype=torch.float64)
-        sums[2], sums[3] = torch.inf, -torch.inf
+    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        sums = self._values.new_zeros(3, self._values.shape[1], dtype=torch.float64)
+        ends = []
         for piece in self._pieces():
             sums[0] += piece.sum((0, 2))
             sums[1] += piece.square().sum((0, 2))
-            torch.minimum(sums[2], piece.amin((0, 2)).double(), out=sums[2])
-            torch.maximum(sums[3], piece.amax((0, 2)).double(), out=sums[3])
-        found: NDArray[np.float64] = sums.cpu().numpy()
-        return found
+            torch.maximum(sums[2], piece.abs().amax((0, 2)).double(), out=sums[2])
+            ends.append(torch.stack(piece.aminmax()))
+        lows, highs = torch.stack(ends).double().cpu().numpy().T
+        found = sums.cpu().numpy()
+        return found, np.array([*found[:2].sum(axis=1), lows.min(), highs.max()])
 
     def energy(self, bias: Tensor | None) -> float:
         middle = self._values.new_zeros(1) if bias is None else bias.detach().to(self._values.device)

@@ -236,8 +236,7 @@ class Capture:
 
 
 def _require_finite(name: str, summary: CallSummary) -> None:
-    # Σx² tells of all x; an Embedding has no such row, and counts.
-    given = math.isfinite(summary.sums[:2][-1].sum())
+    given = math.isfinite(summary.overall[1])  # Σx² tells of all x
     if not (given and math.isfinite(summary.energy)):
         raise ValidationError(
             f"The {'output' if given else 'input'} of {name!r} has a value that is NaN or Inf. Look for the step that "

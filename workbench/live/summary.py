@@ -16,8 +16,8 @@ from workbench.plan import Kind
 SAMPLED = 512
 """Absolute values that a call contributes to the sample for percentiles, at most."""
 
-Inputs = tuple[int, NDArray[np.float64], NDArray[np.float32], float]
-"""Vectors, sums, sample and share of a `CallSummary`."""
+Inputs = tuple[int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], float]
+"""All of a `CallSummary` but the energy."""
 
 
 class Observer:
@@ -60,10 +60,7 @@ class Observer:
         """
         inputs = self._inputs(kind, given, parts, samples, module)
         energies = [_energy(module, kind, _select(output, part, samples)) for part in parts]
-        return [
-            CallSummary(vectors, sums, sample, share, energy)
-            for (vectors, sums, sample, share), energy in zip(inputs, energies, strict=True)
-        ]
+        return [CallSummary(*measured, energy) for measured, energy in zip(inputs, energies, strict=True)]
 
     def _inputs(
         self, kind: Kind, given: Tensor, parts: list[Tensor | None], samples: int, module: Any
@@ -92,12 +89,12 @@ def _select(values: Tensor, part: Tensor | None, samples: int) -> Tensor:
 
 def _channels(values: Tensor, kind: Kind, module: Any) -> Inputs:
     found = activations(values, kind, module)
-    return found.vectors, found.sums(), *found.sample(SAMPLED)
+    return found.vectors, *found.sums(), *found.sample(SAMPLED)
 
 
 def _lookups(ids: Tensor, rows: int) -> Inputs:
     counts = torch.bincount(ids.reshape(-1).cpu(), minlength=rows).double().numpy()
-    return ids.numel(), counts[None], np.empty(0, np.float32), 1.0
+    return ids.numel(), counts[None], np.zeros(4), np.empty(0, np.float32), 1.0
 
 
 def _energy(module: Any, kind: Kind, output: Tensor) -> float:

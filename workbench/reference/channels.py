@@ -7,10 +7,10 @@ import numpy as np
 from workbench.reference.tiles import Array, tiles, widen
 
 
-def channel_sums(source: Array, is_half: bool, places: int, sums: Array) -> None:
-    """Σx, Σx², least and greatest x of each channel."""
-    sums[:2] = 0.0
-    sums[2], sums[3] = np.inf, -np.inf
+def channel_sums(source: Array, is_half: bool, places: int, sums: Array, overall: Array) -> None:
+    """Σx, Σx² and greatest |x| of each channel; Σx, Σx², least and greatest x of all."""
+    sums[:] = 0.0
+    overall[2:] = np.inf, -np.inf
     width = sums.shape[1] * places
     vectors = source.reshape(-1, width)
     owner = np.arange(width) // places
@@ -20,8 +20,9 @@ def channel_sums(source: Array, is_half: bool, places: int, sums: Array) -> None
             x = widen(vectors[rows, columns], is_half).astype(np.float64)
             np.add.at(sums[0], owner[columns], x.sum(axis=0))
             np.add.at(sums[1], owner[columns], np.square(x).sum(axis=0))
-            np.minimum.at(sums[2], owner[columns], x.min(axis=0))
-            np.maximum.at(sums[3], owner[columns], x.max(axis=0))
+            np.maximum.at(sums[2], owner[columns], np.abs(x).max(axis=0))
+            overall[2:] = min(overall[2], x.min()), max(overall[3], x.max())
+        overall[:2] = sums[:2].sum(axis=1)
 
 
 def output_energy(source: Array, is_half: bool, places: int, bias: Array) -> float:
