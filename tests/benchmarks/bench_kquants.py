@@ -13,12 +13,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gguf
 import ml_dtypes
 import numpy as np
-from bench_encode import ggml
+from peers import ggml, ggml_encode
 
 from workbench import backend, zoo
 from workbench.checkpoint import open_checkpoint
@@ -41,22 +42,6 @@ def layers() -> list[np.ndarray]:
                 if layer.cols % 256 == 0
             ]
     return found
-
-
-class Ggml:
-    """llama.cpp's encoders."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.library = ggml(path)
-
-    def encode(self, weights: np.ndarray, name: str) -> np.ndarray:
-        rows, cols = weights.shape
-        data = np.empty((rows, FORMATS[name].row_bytes(cols)), np.uint8)
-        assert self.library is not None
-        self.library.ggml_quantize_chunk(
-            FORMATS[name].number, weights.ctypes.data, data.ctypes.data, 0, rows, cols, None
-        )
-        return data
 
 
 def squared_error(weights: np.ndarray, data: np.ndarray, name: str) -> float:
@@ -97,7 +82,11 @@ def main() -> None:
         "--ggml", type=Path, help="libggml-base, if llama-cpp-python is in another environment"
     )
     args = parser.parse_args()
-    theirs = Ggml(args.ggml)
+    try:
+        theirs = partial(ggml_encode, ggml(args.ggml))
+    except ImportError as error:
+        print(f"llama.cpp is left out: {error}")
+        theirs = None
     zoo_layers = layers()
     weights = np.random.default_rng(0).standard_normal((args.rows, 4096), np.float32) * np.float32(0.02)
     narrow = weights.astype(ml_dtypes.bfloat16)
@@ -111,8 +100,8 @@ def main() -> None:
             tasks["gguf-py"] = lambda kind=kind: gguf.quantize(weights, kind)
         except NotImplementedError:
             pass
-        if theirs.library:
-            tasks["ggml"] = lambda name=name: theirs.encode(weights, name)
+        if theirs:
+            tasks["ggml"] = lambda name=name: theirs(name, weights)
         times: dict[str, list[float]] = {label: [] for label in tasks}
         for _ in range(args.rounds):
             for label, task in tasks.items():
@@ -123,12 +112,12 @@ def main() -> None:
                 squared_error(w, encode_ggml(w, name, encoding=Encoding(effort)).data, name)
                 for w in zoo_layers
             ]
-        if theirs.library:
-            errors["ggml"] = [squared_error(w, theirs.encode(w, name), name) for w in zoo_layers]
+        if theirs:
+            errors["ggml"] = [squared_error(w, theirs(name, w), name) for w in zoo_layers]
         for label, measured in times.items():
             speed = narrow.nbytes / statistics.median(measured) / 1e9
             line = f"{name:<7}{label:<11}{speed:>7.3f}"
-            if theirs.library:
+            if theirs:
                 line += (
                     f"{statistics.median(g / m for g, m in zip(times['ggml'], measured, strict=True)):>8.2f}"
                 )
@@ -136,10 +125,6 @@ def main() -> None:
                     ratios = [a / b for a, b in zip(errors[label], errors["ggml"], strict=True)]
                     line += f"{statistics.mean(ratios):>16.4f}{max(ratios):>8.4f}"
             print(line, flush=True)
-    if not theirs.library:
-        print(
-            "llama.cpp: llama-cpp-python is not installed (pip install llama-cpp-python, or --ggml=…/libggml-base.so)"
-        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow as pa
 
 sys.path.append(str(Path(__file__).parent))
 
-from bench_pipeline import BLOCKS, VOCABULARY, generate
+from bench_pipeline import BLOCKS, VOCABULARY, generated
 
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
@@ -28,8 +27,8 @@ from workbench.thermo import cost_table, price, profile, solve
 from workbench.work import ProgressCallback, anonymous_bytes, usable_cores
 
 
-def report(name: str, measure: Callable[[ProgressCallback], pa.Table]) -> pa.Table:
-    """Run a measurement and print its seconds and the peak of its anonymous memory."""
+def timed(name: str, measure: Callable[[ProgressCallback], pa.Table]) -> tuple[pa.Table, float]:
+    """Run a measurement and print its seconds and the peak of its anonymous memory; what it made, and the seconds."""
     before = peak = anonymous_bytes()
 
     def callback(fraction: float, message: str) -> None:
@@ -44,7 +43,32 @@ def report(name: str, measure: Callable[[ProgressCallback], pa.Table]) -> pa.Tab
         f"{table.num_rows:,} rows",
         flush=True,
     )
-    return table
+    return table, seconds
+
+
+def measure(source: Path, targets: tuple[str, ...]) -> dict[str, float]:
+    """Seconds of the profile and of the options of each target."""
+    cache = source.parent / "cache"
+    found = {}
+    with open_checkpoint(str(source)) as checkpoint:
+        found["profile_s"] = timed("profile", lambda hear: profile(checkpoint, callback=hear, cache=cache))[1]
+        for target in map(target_named, targets):
+            table, found[f"options_{target.name}_s"] = timed(
+                f"options, {target.name}",
+                lambda hear, target=target: price(checkpoint, target, callback=hear, cache=cache),
+            )
+            nsr, stderr = (table[column].to_numpy() for column in ("nsr", "nsr_stderr"))
+            sampled = stderr > 0
+            worst = (stderr[sampled] / nsr[sampled]).max(initial=0.0)
+            costs = cost_table(table, checkpoint.layers)
+            started = time.perf_counter()
+            solution = solve(costs, bpw=4.25)
+            print(
+                f"{'':<16} standard error at most {worst:.2%} of the NSR; solved for 4.25 bpw in "
+                f"{1e3 * (time.perf_counter() - started):.0f} ms, gap {solution.gap:.1e}",
+                flush=True,
+            )
+    return found
 
 
 def main() -> None:
@@ -55,29 +79,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     args = parser.parse_args()
     blocks, vocabulary = (BLOCKS, VOCABULARY) if args.full else (2, 12_000)
-    with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        source, cache = Path(name) / "dream", Path(name) / "cache"
-        source.mkdir()
-        size = generate(source, blocks, vocabulary)
+    with generated(blocks, vocabulary, args.folder) as (source, size):
         print(f"checkpoint       {size / 1e9:7.2f} GB of bf16 in 4 shards; {usable_cores()} threads")
-        with open_checkpoint(str(source)) as checkpoint:
-            report("profile", lambda hear: profile(checkpoint, callback=hear, cache=cache))
-            for target in map(target_named, ("mlx", "parquet")):
-                table = report(
-                    f"options, {target.name}",
-                    lambda hear, target=target: price(checkpoint, target, callback=hear, cache=cache),
-                )
-                nsr, stderr = (table[column].to_numpy() for column in ("nsr", "nsr_stderr"))
-                sampled = stderr > 0
-                worst = (stderr[sampled] / nsr[sampled]).max(initial=0.0)
-                costs = cost_table(table, checkpoint.layers)
-                started = time.perf_counter()
-                found = solve(costs, bpw=4.25)
-                print(
-                    f"{'':<16} standard error at most {worst:.2%} of the NSR; solved for 4.25 bpw in "
-                    f"{1e3 * (time.perf_counter() - started):.0f} ms, gap {found.gap:.1e}",
-                    flush=True,
-                )
+        measure(source, ("mlx", "parquet"))
 
 
 if __name__ == "__main__":

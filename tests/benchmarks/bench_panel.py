@@ -223,24 +223,18 @@ def open_desk(lab: Lab, browser: object, name: str, cells: list[str]) -> Desk:
     return Desk(browser, lab, name)  # type: ignore[arg-type]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--layers", type=int, default=1000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--many", type=int, default=20_000, help="rows of the long table; 0 leaves it out")
-    args = parser.parse_args()
+def measure(layers: int, times: int, many_rows: int) -> tuple[list[dict[str, float]], list[float]]:
+    """The figures of each run, and the frames of a long table if it is asked for."""
     folder = Path(tempfile.mkdtemp(prefix="bench-panel-"))
-    runs = []
+    runs, many = [], []
     try:
-        model = make_checkpoint(folder / "layers", args.layers)
+        model = make_checkpoint(folder / "layers", layers)
         cache = folder / "cache"
         wb.open(model, cache=cache).close()
         opening = f"import workbench as wb\ns = wb.open({str(model)!r}, cache={str(cache)!r})"
         with started(folder / "lab") as lab, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
-            for number in range(args.runs):
+            for number in range(times):
                 desk = open_desk(lab, browser, f"run-{number}.ipynb", [opening, "s", BUSY])
                 runs.append(run(desk))
                 print(
@@ -249,23 +243,38 @@ def main() -> None:
                 )
                 assert not desk.traffic.faults, desk.traffic.faults
                 desk.close()
-            many = []
-            if args.many:
-                cell = MANY.format(root=str(Path(__file__).parents[2]), rows=args.many)
+            if many_rows:
+                cell = MANY.format(root=str(Path(__file__).parents[2]), rows=many_rows)
                 desk = open_desk(lab, browser, "many.ipynb", [cell, "table"])
                 many.append(frames_of_many(desk))
                 desk.close()
             browser.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return runs, many
+
+
+def show(layers: int, runs: list[dict[str, float]], many: list[float]) -> None:
+    """Print the medians and the goals."""
     print(
-        f"{args.layers:,} layers, medians of {len(runs)} runs, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        f"{layers:,} layers, medians of {len(runs)} runs, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
     for key, (name, goal, is_met) in GOALS.items():
         values = many if key == "frames_many" else [one[key] for one in runs]
         if values:
             value = median(values)
             print(f"  {name:46} {value:9.2f}   {goal:9} {'' if is_met(value) else 'MISSED'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--layers", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--many", type=int, default=20_000, help="rows of the long table; 0 leaves it out")
+    args = parser.parse_args()
+    show(args.layers, *measure(args.layers, args.runs, args.many))
 
 
 if __name__ == "__main__":

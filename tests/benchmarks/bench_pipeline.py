@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ml_dtypes
@@ -77,6 +78,15 @@ def generate(folder: Path, blocks: int, vocabulary: int) -> int:
     return total
 
 
+@contextmanager
+def generated(blocks: int, vocabulary: int, folder: Path | None) -> Iterator[tuple[Path, int]]:
+    """Such a checkpoint, and its bytes of tensor data, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        source = Path(name) / "dream"
+        source.mkdir()
+        yield source, generate(source, blocks, vocabulary)
+
+
 def quantize(source: Path, output: Path, threads: int) -> dict[str, float]:
     """Run the command line in a process of its own; its report."""
     command = [
@@ -86,6 +96,43 @@ def quantize(source: Path, output: Path, threads: int) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=output.parent)
     report: dict[str, float] = json.loads(done.stdout)
     return report
+
+
+def measure(source: Path, size: int, runs: int, threads: int) -> dict[str, float]:
+    """Seconds and memory of exports to 4 bits, seconds of copies; medians of runs in turn."""
+    copy, output = source.parent / "copy", source.parent / "out"
+    rows = []
+    for run in range(runs):
+        started = time.perf_counter()
+        subprocess.run(["cp", "-r", source, copy], check=True)
+        copying = time.perf_counter() - started
+        shutil.rmtree(copy)
+        started = time.perf_counter()
+        report = quantize(source, output, threads)
+        rows.append((time.perf_counter() - started, copying, report["peak_anon_mb"], report["bpw"]))
+        shutil.rmtree(output)
+        print(f"run {run + 1}: {rows[-1][0]:.1f} s, cp {copying:.1f} s", file=sys.stderr)
+    seconds, copying, peak, bpw = (statistics.median(column) for column in zip(*rows, strict=True))
+    ratio = statistics.median(row[0] / row[1] for row in rows)
+    return {
+        "gb": size / 1e9, "quantize_s": seconds, "cp_s": copying, "ratio": ratio, "peak_mb": peak, "bpw": bpw,
+    }  # fmt: skip
+
+
+def show(found: dict[str, float], threads: int) -> None:
+    """Print what `measure` found."""
+    size = found["gb"]
+    print(f"checkpoint            {size:8.2f} GB of bf16 in 4 shards")
+    rates = size / found["quantize_s"], size / found["cp_s"]
+    print(
+        f"quantize to 4 bits    {found['quantize_s']:8.1f} s   {rates[0]:6.2f} GB/s   {threads} threads, "
+        f"{found['bpw']:.2f} bpw"
+    )
+    print(
+        f"cp -r                 {found['cp_s']:8.1f} s   {rates[1]:6.2f} GB/s   quantizing takes "
+        f"{found['ratio']:.2f} x as long"
+    )
+    print(f"peak anonymous memory {found['peak_mb']:8.0f} MB", flush=True)
 
 
 def main() -> None:
@@ -98,33 +145,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     args = parser.parse_args()
     blocks, vocabulary = (BLOCKS, VOCABULARY) if args.full else (2, 12_000)
-    with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        place = Path(name)
-        source = place / "dream"
-        source.mkdir()
-        size = generate(source, blocks, vocabulary)
-        rows = []
-        for run in range(args.runs):
-            copy, output = place / "copy", place / "out"
-            started = time.perf_counter()
-            subprocess.run(["cp", "-r", source, copy], check=True)
-            copying = time.perf_counter() - started
-            shutil.rmtree(copy)
-            started = time.perf_counter()
-            report = quantize(source, output, args.threads)
-            rows.append((time.perf_counter() - started, copying, report["peak_anon_mb"], report["bpw"]))
-            shutil.rmtree(output)
-            print(f"run {run + 1}: {rows[-1][0]:.1f} s, cp {copying:.1f} s", file=sys.stderr)
-        seconds, copying, peak, bpw = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(f"checkpoint            {size / 1e9:8.2f} GB of bf16 in 4 shards")
-    rate, copy_rate, ratio = size / seconds / 1e9, size / copying / 1e9, seconds / copying
-    print(
-        f"quantize to 4 bits    {seconds:8.1f} s   {rate:6.2f} GB/s   {args.threads} threads, {bpw:.2f} bpw"
-    )
-    print(
-        f"cp -r                 {copying:8.1f} s   {copy_rate:6.2f} GB/s   quantizing takes {ratio:.2f} x as long"
-    )
-    print(f"peak anonymous memory {peak:8.0f} MB")
+    with generated(blocks, vocabulary, args.folder) as (source, size):
+        show(measure(source, size, args.runs, args.threads), args.threads)
     print(f"medians of {args.runs} runs, page cache warm")
 
 

@@ -51,8 +51,8 @@ def median_ms(work: Callable[[], object], runs: int) -> float:
     return 1e3 * statistics.median(times)
 
 
-def report(costs: CostTable, constraints: Constraints, runs: int) -> None:
-    """Print the figures of one table."""
+def report(costs: CostTable, constraints: Constraints, runs: int) -> dict[str, float]:
+    """Print the figures of one table, and give the milliseconds."""
     sizes = [float(bpw) for bpw in np.arange(2.75, 7.6, 0.25)]
     found = [solve(costs, constraints, bpw=bpw) for bpw in sizes]
     solving = [median_ms(partial(solve, costs, constraints, bpw=bpw), runs) for bpw in sizes]
@@ -72,6 +72,7 @@ def report(costs: CostTable, constraints: Constraints, runs: int) -> None:
     print(
         f"  proved the best of all plans: {proved} of {len(found)}; worst gap {max(s.gap for s in found):.1e}"
     )
+    return rows
 
 
 def main() -> None:
