@@ -4,6 +4,10 @@ Weights arrive flat, as bit patterns: float32 as uint32, bfloat16 or float16 as 
 of `cols` weights, the last of a row may be short; each row's codes are one LSB-first bitstream padded to a
 whole byte. All arithmetic is float32 without fused multiply-add, in the order that `workbench.reference`
 repeats; a group whose range is uncomfortable in float32 is computed in float64.
+
+All functions take the same room to work in, as their last arguments: patterns uint32 [4096], ends int32 [2 * 4096], integers
+uint8 [4096], inverses, delta and folded float32 [4096], words uint64 [4096 / 8 + 1]. Groups are rows of such an array seen as
+[4096 / group, group].
 """
 
 import numpy as np
@@ -16,34 +20,48 @@ LARGEST = 3.4028234663852886e38
 SMALLEST = np.float32(1.401298464324817e-45)
 
 
-def fit(low, high, levels, symmetric):
-    """Scale and zero point of a group with the given extremes; offset, inverse and origin of its codes.
+def fit_constant(low, levels, symmetric):
+    """Scale and zero point of a group of one value, and the code that decodes exactly to it."""
+    sign = np.float32(low > np.float32(0.0)) - np.float32(low < np.float32(0.0))
+    scale = abs(low) if low != np.float32(0.0) else np.float32(1.0)
+    if symmetric:
+        half = np.float32((levels + 1) // 2)
+        return scale, half, half + sign
+    return scale, np.float32(0.0) - sign, np.float32(0.0)
 
-    The code of a weight is (w − offset)·inverse + origin, rounded.
+
+def is_odd(low, high):
+    """Whether a group is constant, or uncomfortable in float32."""
+    return np.int32(low < -HUGE) | np.int32(high > HUGE) | np.int32(high - low < np.float32(1e-30))
+
+
+def fit_groups(least, greatest, count, levels, symmetric, scales, zeros, g, inverses):
+    """Scales, zero points and inverse scales of groups by their extremes, which mean nothing for odd groups.
+
+    Returns whether there are such.
     """
-    half = np.float32((levels + 1) // 2)
-    if low == high:
-        # A constant group decodes exactly, from code 0 or, when symmetric, from the code one step from zero.
-        scale = abs(low) if low != np.float32(0.0) else np.float32(1.0)
-        sign = np.float32(low > np.float32(0.0)) - np.float32(low < np.float32(0.0))
-        if symmetric:
-            return scale, half, low, np.float32(0.0), half + sign
-        return scale, np.float32(0.0) - sign, low, np.float32(0.0), np.float32(0.0)
+    low = least[:count]
+    high = greatest[:count]
+    s = scales[g : g + count]
+    z = zeros[g : g + count]
+    r = inverses[:count]
     # Pythran divides scalars in float64; rounding the quotient once more gives what float32 division does.
     if symmetric:
-        scale = np.float32(np.float32(2.0) * max(-low, high) / np.float32(levels))
-        return scale, half, np.float32(0.0), np.float32(np.float32(1.0) / scale), half
-    scale = np.float32((high - low) / np.float32(levels))
-    # Not −low: the zero point of a group that begins at ±0 is +0.
-    zero = np.float32((np.float32(0.0) - low) / scale)
-    return scale, zero, low, np.float32(np.float32(1.0) / scale), np.float32(0.0)
-
-
-def is_uncomfortable(low, high):
-    """Whether a group that is not constant must be computed in float64."""
-    if low == high:
-        return False
-    return max(-low, high) > HUGE or high - low < np.float32(1e-30)
+        half = np.float32((levels + 1) // 2)
+        for j in range(count):
+            s[j] = np.float32(np.float32(2.0) * np.maximum(-low[j], high[j]) / np.float32(levels))
+            z[j] = half
+    else:
+        for j in range(count):
+            s[j] = np.float32((high[j] - low[j]) / np.float32(levels))
+        for j in range(count):
+            # Not −low: the zero point of a group that begins at ±0 is +0.
+            z[j] = np.float32((np.float32(0.0) - low[j]) / s[j])
+    odd = np.int32(0)
+    for j in range(count):
+        r[j] = np.float32(np.float32(1.0) / s[j])
+        odd |= is_odd(low[j], high[j])
+    return odd != np.int32(0)
 
 
 def encode_exactly(v, low, high, levels, symmetric, codes, delta):
@@ -78,57 +96,77 @@ def encode_exactly(v, low, high, levels, symmetric, codes, delta):
     return scale, zero
 
 
-def encode_block(patterns, n, group, levels, symmetric, measured, extremes, codes, delta, scales, zeros, g):
-    """Encode n weights that begin with group g; leave their codes and, if measured, errors w − ŵ.
-
-    Returns the index of the first Inf or NaN, or -1.
-    """
-    signed = patterns.view(np.int32)
-    values = patterns.view(np.float32)
-    limits = extremes.view(np.float32)
-    top = np.int32(levels)
-    for a in range(0, n, group):
-        b = min(a + group, n)
-        size = b - a
-        p = signed[a:b]
-        v = values[a:b]
-        c = codes[a:b]
-        d = delta[a:b]
+def range_groups(keys, count, ends):
+    """Bit patterns of the extremes of each group; returns whether all weights are finite."""
+    bottom = np.int32(0x7FFFFFFF)
+    peak = np.int32(-0x7FFFFFFF)
+    group = keys.shape[1]
+    for j in range(count):
+        p = keys[j]
         # As integers with the order of the floats, because minima of floats do not vectorise.
         least = np.int32(0x7FFFFFFF)
         most = np.int32(-0x7FFFFFFF)
-        for k in range(size):
+        for k in range(group):
             key = p[k] ^ ((p[k] >> np.int32(31)) & np.int32(0x7FFFFFFF))
             least = min(least, key)
             most = max(most, key)
-        if most >= np.int32(INFINITY) or least < np.int32(-INFINITY):
-            return first_not_finite(patterns, n)
-        extremes[0] = least ^ ((least >> np.int32(31)) & np.int32(0x7FFFFFFF))
-        extremes[1] = most ^ ((most >> np.int32(31)) & np.int32(0x7FFFFFFF))
-        low = limits[0]
-        high = limits[1]
-        if is_uncomfortable(low, high):
-            scale, zero = encode_exactly(v, low, high, levels, symmetric, c, d)
+        ends[j] = least ^ ((least >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        ends[BLOCK + j] = most ^ ((most >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        bottom = min(bottom, least)
+        peak = max(peak, most)
+    return peak < np.int32(INFINITY) and bottom >= np.int32(-INFINITY)
+
+
+def encode_odd(v, low, high, levels, symmetric, c, d):
+    """Encode a group that is constant, or uncomfortable in float32."""
+    if low != high:
+        return encode_exactly(v, low, high, levels, symmetric, c, d)
+    scale, zero, code = fit_constant(low, levels, symmetric)
+    for k in range(v.size):
+        c[k] = np.uint8(code)
+        d[k] = np.float32(0.0)
+    return scale, zero
+
+
+def encode_groups(values, count, levels, symmetric, measured, ends, inverses, codes, delta, scales, zeros, g):
+    """Encode groups, the first being group g, by their extremes; leave codes and, if measured, errors w − ŵ."""
+    limits = ends.view(np.float32)
+    least = limits[:BLOCK]
+    greatest = limits[BLOCK:]
+    some_odd = fit_groups(least, greatest, count, levels, symmetric, scales, zeros, g, inverses)
+    top = np.int32(levels)
+    shift = MAGIC + np.float32((levels + 1) // 2) if symmetric else MAGIC
+    group = values.shape[1]
+    for j in range(count):
+        v = values[j]
+        c = codes[j]
+        d = delta[j]
+        low = least[j]
+        if some_odd and is_odd(low, greatest[j]) != np.int32(0):
+            scale, zero = encode_odd(v, low, greatest[j], levels, symmetric, c, d)
+            scales[g + j] = scale
+            zeros[g + j] = zero
         else:
-            scale, zero, offset, inverse, origin = fit(low, high, levels, symmetric)
-            shift = MAGIC + origin
+            offset = np.float32(0.0) if symmetric else low
+            inverse = inverses[j]
             if measured:
-                for k in range(size):
+                scale = scales[g + j]
+                zero = zeros[g + j]
+                for k in range(group):
                     q = min(np.int32((v[k] - offset) * inverse + shift - MAGIC), top)
                     c[k] = np.uint8(q)
                     d[k] = v[k] - (np.float32(q) - zero) * scale
             else:
-                for k in range(size):
+                for k in range(group):
                     c[k] = np.uint8(min(np.int32((v[k] - offset) * inverse + shift - MAGIC), top))
-        scales[g] = scale
-        zeros[g] = zero
-        g += 1
-    return -1
 
 
-#pythran export affine_encode(uint16[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C))
-#pythran export affine_encode(uint32[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C))
-def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, scales, zeros, sums):
+#pythran export affine_encode(uint16[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_encode(uint32[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def affine_encode(
+    source, is_half, rows, cols, bits, group, symmetric, codes, scales, zeros, sums,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Quantize by round-to-nearest between the extremes of each group, and pack.
 
     Parameters
@@ -155,26 +193,28 @@ def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, sc
     levels = (1 << bits) - 1
     measured = sums.shape[0] > 0
     row_bytes = (cols * bits + 7) // 8
-    patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    extremes = np.empty(2, np.int32)
-    integers = np.empty(BLOCK, np.uint8)
-    delta = np.empty(BLOCK, np.float32)
-    folded = np.empty(BLOCK, np.float32)
-    words = np.empty(BLOCK // 8, np.uint64)
     stream = words.view(np.uint8)
+    tiles = patterns.view(np.int32).reshape(BLOCK // group, group)
+    weights = patterns.view(np.float32).reshape(BLOCK // group, group)
+    code_tiles = integers.reshape(BLOCK // group, group)
+    error_tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             first = row * cols + start
             widen(source[first : first + n], is_half, patterns)
-            bad = encode_block(
-                patterns, n, group, levels, symmetric, measured, extremes, integers, delta, scales, zeros, g
+            count = (n + group - 1) // group
+            for i in range(n, count * group):
+                patterns[i] = patterns[n - 1]  # which changes no extremes
+            # Groups pass each step together: the processor works on several at once, and vectors fit their scales.
+            if not range_groups(tiles, count, ends):
+                return first + first_not_finite(patterns, n)
+            encode_groups(
+                weights, count, levels, symmetric, measured, ends, inverses, code_tiles, error_tiles, scales, zeros, g
             )
-            if bad >= 0:
-                return first + bad
-            g += (n + group - 1) // group
+            g += count
             if measured:
                 add_error(values, delta, n, folded, sums, row)
             pack(integers, n, bits, words)
@@ -184,26 +224,29 @@ def affine_encode(source, is_half, rows, cols, bits, group, symmetric, codes, sc
     return -1
 
 
-def assign_group(v, size, scale, zero, levels, c, d):
+def assign_group(v, scale, zero, levels, c, d):
     """Codes of a group, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
     if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(zero) < np.float32(4194304.0):
         inverse = np.float32(np.float32(1.0) / scale)
-        for k in range(size):
+        for k in range(v.size):
             q = min(max(np.int32(v[k] * inverse + zero + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
             c[k] = np.uint8(q)
             d[k] = v[k] - (np.float32(q) - zero) * scale
     else:
         # Where float32 would overflow, or the zero point is beyond its whole numbers.
-        for k in range(size):
+        for k in range(v.size):
             x = np.rint(np.float64(v[k]) / np.float64(scale) + np.float64(zero))
             q = np.int32(min(max(x, 0.0), np.float64(levels)))
             c[k] = np.uint8(q)
             d[k] = v[k] - (np.float32(q) - zero) * scale
 
 
-#pythran export affine_assign(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
-#pythran export affine_assign(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
-def affine_assign(source, is_half, rows, cols, bits, group, scales, zeros, codes, sums):
+#pythran export affine_assign(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_assign(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def affine_assign(
+    source, is_half, rows, cols, bits, group, scales, zeros, codes, sums,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Quantize with given scales, above 0, and zero points, and pack; parameters are those of `affine_encode`.
 
     The weights are finite. With no rows of sums nothing is measured.
@@ -211,12 +254,10 @@ def affine_assign(source, is_half, rows, cols, bits, group, scales, zeros, codes
     levels = (1 << bits) - 1
     measured = sums.shape[0] > 0
     row_bytes = (cols * bits + 7) // 8
-    patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    integers = np.empty(BLOCK, np.uint8)
-    delta = np.empty(BLOCK, np.float32)
-    folded = np.empty(BLOCK, np.float32)
-    words = np.empty(BLOCK // 8, np.uint64)
+    weights = values.reshape(BLOCK // group, group)
+    code_tiles = integers.reshape(BLOCK // group, group)
+    error_tiles = delta.reshape(BLOCK // group, group)
     stream = words.view(np.uint8)
     g = 0
     for row in range(rows):
@@ -224,10 +265,12 @@ def affine_assign(source, is_half, rows, cols, bits, group, scales, zeros, codes
             n = min(BLOCK, cols - start)
             first = row * cols + start
             widen(source[first : first + n], is_half, patterns)
-            for a in range(0, n, group):
-                b = min(a + group, n)
-                assign_group(values[a:b], b - a, scales[g], zeros[g], levels, integers[a:b], delta[a:b])
-                g += 1
+            count = (n + group - 1) // group
+            for i in range(n, count * group):
+                patterns[i] = np.uint32(0)
+            for j in range(count):
+                assign_group(weights[j], scales[g + j], zeros[g + j], levels, code_tiles[j], error_tiles[j])
+            g += count
             if measured:
                 add_error(values, delta, n, folded, sums, row)
             pack(integers, n, bits, words)
@@ -236,55 +279,57 @@ def affine_assign(source, is_half, rows, cols, bits, group, scales, zeros, codes
             codes[at : at + size] = stream[:size]
 
 
-def decode_block(codes, first_byte, n, bits, group, scales, zeros, g, words, integers, decoded):
+def decode_groups(codes, first_byte, n, bits, scales, zeros, g, words, integers, code_tiles, decoded):
     """Decode n codes that begin at a byte and with group g."""
     size = (n * bits + 7) // 8
     stream = words.view(np.uint8)
     stream[:size] = codes[first_byte : first_byte + size]
     unpack(words, n, bits, integers)
-    for a in range(0, n, group):
-        b = min(a + group, n)
-        c = integers[a:b]
-        d = decoded[a:b]
-        zero = zeros[g]
-        scale = scales[g]
-        for k in range(b - a):
+    group = code_tiles.shape[1]
+    count = (n + group - 1) // group
+    for j in range(count):
+        c = code_tiles[j]
+        d = decoded[j]
+        zero = zeros[g + j]
+        scale = scales[g + j]
+        for k in range(group):
             d[k] = (np.float32(np.int32(c[k])) - zero) * scale
-        g += 1
+    return count
 
 
-#pythran export affine_decode(uint8[], int, int, int, int, float32[], float32[], float32[])
-def affine_decode(codes, rows, cols, bits, group, scales, zeros, decoded):
+#pythran export affine_decode(uint8[], int, int, int, int, float32[], float32[], float32[], uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def affine_decode(
+    codes, rows, cols, bits, group, scales, zeros, decoded,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Decode what `affine_encode` wrote: decoded = (q − z)·s, float32 [rows * cols]."""
     row_bytes = (cols * bits + 7) // 8
-    words = np.empty(BLOCK // 8 + 1, np.uint64)
-    integers = np.empty(BLOCK, np.uint8)
-    values = np.empty(BLOCK, np.float32)
+    code_tiles = integers.reshape(BLOCK // group, group)
+    tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             at = row * row_bytes + start * bits // 8
-            decode_block(codes, at, n, bits, group, scales, zeros, g, words, integers, values)
-            g += (n + group - 1) // group
+            g += decode_groups(codes, at, n, bits, scales, zeros, g, words, integers, code_tiles, tiles)
             first = row * cols + start
-            decoded[first : first + n] = values[:n]
+            decoded[first : first + n] = delta[:n]
 
 
-#pythran export affine_error(uint16[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C))
-#pythran export affine_error(uint32[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C))
-def affine_error(source, is_half, codes, rows, cols, bits, group, scales, zeros, sums):
+#pythran export affine_error(uint16[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_error(uint32[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def affine_error(
+    source, is_half, codes, rows, cols, bits, group, scales, zeros, sums,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Add ‖δ‖², ‖w‖² and w·δ of stored codes against their source to sums, row by row.
 
     Parameters and the result are those of `affine_encode`; the decoded weights are never kept.
     """
     row_bytes = (cols * bits + 7) // 8
-    patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    words = np.empty(BLOCK // 8 + 1, np.uint64)
-    integers = np.empty(BLOCK, np.uint8)
-    delta = np.empty(BLOCK, np.float32)
-    folded = np.empty(BLOCK, np.float32)
+    code_tiles = integers.reshape(BLOCK // group, group)
+    tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
@@ -295,8 +340,8 @@ def affine_error(source, is_half, codes, rows, cols, bits, group, scales, zeros,
             if bad >= 0:
                 return first + bad
             at = row * row_bytes + start * bits // 8
-            decode_block(codes, at, n, bits, group, scales, zeros, g, words, integers, delta)
-            g += (n + group - 1) // group
-            delta[:n] = values[:n] - delta[:n]
+            g += decode_groups(codes, at, n, bits, scales, zeros, g, words, integers, code_tiles, tiles)
+            for i in range(n):
+                delta[i] = values[i] - delta[i]
             add_error(values, delta, n, folded, sums, row)
     return -1

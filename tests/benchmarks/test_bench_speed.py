@@ -16,7 +16,10 @@ def test_the_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     written, figure = tmp_path / "speed.json", tmp_path / "speed.html"
     command = [sys.executable, str(SCRIPT), "--small", "--folder", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--json", str(written), "--figure", str(figure)], capture_output=True, text=True, cwd=tmp_path
+        [*command, "--json", str(written), "--figure", str(figure)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     with capsys.disabled():
         print(f"\n{done.stdout}")

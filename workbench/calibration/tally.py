@@ -152,14 +152,16 @@ class LayerTally:
     def add(self, step: Interval, bucket: Interval, summary: CallSummary) -> None:
         """Count a call."""
         scalars, moments = self.steps.get(step), self.buckets.get(bucket)
+        most = self._most
         if scalars is None:
-            most = self._most
+            before = most
             scalars = self.steps[step] = StepTally()
-            if self._most < most:
+            most = self._most
+            if most < before:
                 for tally in self.steps.values():
-                    tally.sample.shrink(self._most)
+                    tally.sample.shrink(most)
         if self.kind != "embedding":
-            scalars.add(summary, self._most)
+            scalars.add(summary, most)
         else:
             scalars.count += summary.vectors
         if moments is None:

@@ -54,7 +54,8 @@ def activations(values: Tensor, kind: Kind, module: Any) -> Activations:
     module : torch.nn.Module
         The layer.
     """
-    values = values.detach()
+    if values.requires_grad:
+        values = values.detach()
     axis = values.dim() - (module.weight.dim() - 1 if kind == "conv" else 1)
     channels, places = values.shape[axis], math.prod(values.shape[axis + 1 :])
     if values.dtype in PATTERNS and values.device.type == "cpu":

@@ -14,6 +14,21 @@ from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 from workbench.quantize.search import Form, search_groups
 
+BLOCK = 4096
+"""Weights that a kernel takes at once."""
+
+
+def room() -> tuple[NDArray[Any], ...]:
+    """What the affine kernels work in, to be theirs alone as long as they run; in the order they take it."""
+    single = np.empty((3, BLOCK), np.float32)
+    return (
+        np.empty(BLOCK, np.uint32),
+        np.empty(2 * BLOCK, np.int32),
+        np.empty(BLOCK, np.uint8),
+        *single,
+        np.empty(BLOCK // 8 + 1, np.uint64),
+    )
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -88,7 +103,7 @@ def encode_affine(
     if weights.size:
         bad = backend.kernels().affine_encode(
             patterns, is_half, kernel_rows, kernel_cols, bits, group_size, symmetric,
-            codes.reshape(-1), scales.reshape(-1), zero_points.reshape(-1), sums[: 0 if is_searched else None],
+            codes.reshape(-1), scales.reshape(-1), zero_points.reshape(-1), sums[: 0 if is_searched else None], *room(),
         )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
@@ -100,7 +115,7 @@ def encode_affine(
         )
         backend.kernels().affine_assign(
             patterns, is_half, kernel_rows, kernel_cols, bits, group_size,
-            scales.reshape(-1), zero_points.reshape(-1), codes.reshape(-1), sums,
+            scales.reshape(-1), zero_points.reshape(-1), codes.reshape(-1), sums, *room(),
         )  # fmt: skip
     return Encoded(codes, scales, zero_points, sums)
 
@@ -119,7 +134,7 @@ def decode_affine(
     if decoded.size:
         backend.kernels().affine_decode(
             codes.reshape(-1), rows, cols, bits, group_size,
-            scales.reshape(-1), zero_points.reshape(-1), decoded.reshape(-1),
+            scales.reshape(-1), zero_points.reshape(-1), decoded.reshape(-1), *room(),
         )  # fmt: skip
     return decoded
 
@@ -148,7 +163,7 @@ def affine_error(
     if weights.size:
         bad = backend.kernels().affine_error(
             patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
-            scales.reshape(-1), zero_points.reshape(-1), sums,
+            scales.reshape(-1), zero_points.reshape(-1), sums, *room(),
         )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)

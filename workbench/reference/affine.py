@@ -50,6 +50,7 @@ def affine_encode(
     scales: Array,
     zeros: Array,
     sums: Array,
+    *room: Array,
 ) -> int:
     """Quantize by round-to-nearest between the extremes of each group, and pack."""
     levels = (1 << bits) - 1
@@ -91,6 +92,7 @@ def affine_assign(
     zeros: Array,
     codes: Array,
     sums: Array,
+    *room: Array,
 ) -> None:
     """Quantize with given scales and zero points, and pack."""
     levels = (1 << bits) - 1
@@ -113,7 +115,15 @@ def affine_assign(
 
 
 def affine_decode(
-    codes: Array, rows: int, cols: int, bits: int, group: int, scales: Array, zeros: Array, decoded: Array
+    codes: Array,
+    rows: int,
+    cols: int,
+    bits: int,
+    group: int,
+    scales: Array,
+    zeros: Array,
+    decoded: Array,
+    *room: Array,
 ) -> None:
     """Decode what `affine_encode` wrote: (q − z)·s in float32."""
     packed = by_row(codes, rows)
@@ -134,6 +144,7 @@ def affine_error(
     scales: Array,
     zeros: Array,
     sums: Array,
+    *room: Array,
 ) -> int:
     """Add ‖δ‖², ‖w‖² and w·δ of stored codes against their source to sums, row by row."""
     packed = by_row(codes, rows)
