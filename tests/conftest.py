@@ -76,3 +76,70 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks and parts so small that the sample checkpoint has many."""
     monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
     monkeypatch.setattr("workbench.formats.parquet.PART_BYTES", 16_384)
+
+
+@pytest.fixture(scope="session")
+def sd3_model() -> Callable[..., Any]:
+    """Makes a small random SD3 transformer of diffusers."""
+    import torch
+    from diffusers import SD3Transformer2DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        given = {"qk_norm": "rms_norm", "dual_attention_layers": (0,), "num_layers": 2, **settings}
+        return SD3Transformer2DModel(
+            sample_size=16, patch_size=2, in_channels=16, attention_head_dim=64, num_attention_heads=4,
+            joint_attention_dim=256, caption_projection_dim=256, pooled_projection_dim=256, out_channels=16,
+            pos_embed_max_size=16, **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def flux_model() -> Callable[..., Any]:
+    """Makes a small random Flux transformer of diffusers."""
+    import torch
+    from diffusers import FluxTransformer2DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        given = {"guidance_embeds": True, "num_layers": 2, "num_single_layers": 2, **settings}
+        return FluxTransformer2DModel(
+            patch_size=1, in_channels=16, attention_head_dim=32, num_attention_heads=8, joint_attention_dim=64,
+            pooled_projection_dim=64, axes_dims_rope=(8, 12, 12), **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wan_model() -> Callable[..., Any]:
+    """Makes a small random Wan transformer of diffusers."""
+    import torch
+    from diffusers import WanTransformer3DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        given = {"added_kv_proj_dim": 64, "image_dim": 32, **settings}
+        return WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=32, in_channels=16, out_channels=16, text_dim=32, freq_dim=32,
+            ffn_dim=128, num_layers=2, **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def flux_converter() -> Callable[..., Any]:
+    """Diffusers' conversion of original Flux checkpoints, for the width of `flux_model`; its own is 3072 only."""
+    from types import FunctionType
+
+    from diffusers.loaders.single_file_utils import (
+        convert_flux_transformer_checkpoint_to_diffusers as convert,
+    )
+
+    constants = convert.__code__.co_consts
+    assert 3072 in constants
+    code = convert.__code__.replace(co_consts=tuple(256 if value == 3072 else value for value in constants))
+    return FunctionType(code, convert.__globals__)
