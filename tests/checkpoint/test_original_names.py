@@ -237,4 +237,4 @@ def test_a_calibration_of_the_model_prices_the_fused_layers(sd3_folder: Path, tm
     assert verify(tmp_path / "out", sd3_folder).ok
     tables = wb.load(tmp_path / "out").activation_tables
     assert tables is not None
-    assert name in tables.layers
+    assert name in tables.scales
