@@ -19,6 +19,9 @@ from workbench.calibration import records_for
 from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint, originally_named
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.pipeline import verify
+from workbench.quantize.fold_architectures import find_sites
+from workbench.quantize.folded import FoldedCheckpoint
+from workbench.quantize.folds import Fold
 
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "SD3": (
@@ -138,7 +141,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, np.ndarray]], object], str]] = {
         lambda t: t.update({"ip_adapter.weight": np.ones((4, 4), np.float32)}),
         "'ip_adapter.weight' has no place",
     ),
-    "dtype": (lambda t: t.update({QUERY: t[QUERY].astype(np.float32)}), "cannot be one tensor"),
+    "dtype": (lambda t: t.update({QUERY: t[QUERY].astype(np.int32)}), "cannot be one tensor"),
     "shape": (lambda t: t.update({QUERY: np.ascontiguousarray(t[QUERY][:, :128])}), "cannot be one tensor"),
     "halves": (
         lambda t: t.update({"norm_out.linear.bias": t["norm_out.linear.bias"][:-1].copy()}),
@@ -163,6 +166,37 @@ def test_what_does_not_fit_keeps_its_names_and_says_why(case: str, sd3_folder: P
             named(checkpoint, "original", "gguf")
         assert refused.value.key == "names"
         assert named_as(checkpoint, ["anything"]) is checkpoint
+
+
+def test_folds_and_names_go_together(sd3_folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    with open_checkpoint(sd3_folder) as checkpoint:
+        sites = find_sites(checkpoint).sites
+        assert any(site.consumers[0].endswith("to_out.0.weight") for site in sites)
+        folds = [
+            Fold(site, 0.5, np.exp(rng.standard_normal(site.channels)).astype(np.float32))
+            for site in sites[1::2]
+        ]
+        folded = FoldedCheckpoint(checkpoint, folds)
+        original = originally_named(folded)
+        assert original is not None
+        assert original.files_fingerprint == folded.fingerprint
+        mixed = 0
+        for name, parts in (original.parts or {}).items():
+            rows = [folded.read_rows(part.tensor, part.start, part.stop) for part in parts]
+            mixed += len({array.dtype for array in rows}) > 1
+            expected = (
+                np.concatenate(rows)
+                if len({array.dtype for array in rows}) == 1
+                else np.concatenate([array.astype(np.float32) for array in rows])
+            )
+            found = original.read_rows(name, 0, len(expected))
+            assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes()), name
+            assert original.view(name).tobytes() == expected.tobytes()
+            buffer = np.empty(min(found.nbytes - 3, 4097), np.uint8)
+            original.read_into(name, 3, buffer)
+            assert buffer.tobytes() == expected.tobytes()[3 : 3 + buffer.size]
+        assert mixed, "where a fold has changed the values and not the queries"
 
 
 def test_names_go_by_the_target_unless_told(sd3_folder: Path) -> None:
@@ -215,7 +249,7 @@ def test_a_calibration_of_the_model_prices_the_fused_layers(sd3_folder: Path, tm
             )  # fmt: skip
     records = capture.records
     records.save(tmp_path / "calibration.parquet")
-    name, block = "joint_blocks.0.x_block.attn.qkv.weight", "transformer_blocks.0.attn."
+    fused, block = "joint_blocks.0.x_block.attn.qkv.weight", "transformer_blocks.0.attn."
     with open_checkpoint(sd3_folder) as checkpoint:
         assert records_for(records, checkpoint) is records
         original = originally_named(checkpoint)
@@ -225,16 +259,17 @@ def test_a_calibration_of_the_model_prices_the_fused_layers(sd3_folder: Path, tm
         assert records_for(renamed, original) is renamed
         assert len(renamed.layers) == len(original.layers)
         energies = [records.layers[f"{block}to_{part}.weight"].output_energy for part in "qkv"]
-        np.testing.assert_allclose(renamed.layers[name].output_energy, np.sum(energies, axis=0))
+        np.testing.assert_allclose(renamed.layers[fused].output_energy, np.sum(energies, axis=0))
         np.testing.assert_array_equal(
-            renamed.second_moment(name), records.second_moment(f"{block}to_k.weight")
+            renamed.second_moment(fused), records.second_moment(f"{block}to_k.weight")
         )
-    config = wb.DiffusionQuantConfig(
-        target="gguf", min_accuracy=0.0, calibration=str(tmp_path / "calibration.parquet")
-    )
-    wb.DiffusionOrchestrator(config).run(sd3_folder, tmp_path / "out")
+    settings = {"target": "gguf", "min_accuracy": 0.0, "calibration": str(tmp_path / "calibration.parquet")}
+    for output, folds in (("out", False), ("folded", True)):
+        config = wb.DiffusionQuantConfig.model_validate({**settings, "enable_spatial": folds})
+        wb.DiffusionOrchestrator(config).run(sd3_folder, tmp_path / output)
+        assert fused in wb.load(tmp_path / output).plan.choices
+        assert verify(tmp_path / output, sd3_folder).ok
     assert wb.load(tmp_path / "out").plan.weighted_by == renamed.digest
-    assert verify(tmp_path / "out", sd3_folder).ok
     tables = wb.load(tmp_path / "out").activation_tables
     assert tables is not None
-    assert name in tables.scales
+    assert fused in tables.scales

@@ -19,10 +19,14 @@ from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
 from workbench.checkpoint.modality import Modality, detect_modality
 from workbench.checkpoint.original_names import Part
-from workbench.checkpoint.renamed import RenamedAdapter, Source
+from workbench.checkpoint.renamed import RenamedAdapter
+from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
 from workbench.checkpoint.side_files import SideFile, find_side_files
 from workbench.errors import ShapeMismatchError, ValidationError
 from workbench.plan import Layer, Role
+
+Adapter = ShardedSafeTensorsAdapter | GgufAdapter | RenamedAdapter
+"""What reads the tensors of a checkpoint."""
 
 
 class Checkpoint:
@@ -56,7 +60,7 @@ class Checkpoint:
     parts: Mapping[str, tuple[Part, ...]] | None
     """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
 
-    def __init__(self, path: Path, weights: Weights, source: Source) -> None:
+    def __init__(self, path: Path, weights: Weights, source: Adapter) -> None:
         self.path = path
         self.layout = weights.layout
         self.component = weights.component
@@ -79,12 +83,7 @@ class Checkpoint:
             title=path.name,
         )
 
-    @property
-    def source_files(self) -> Source:
-        """What reads the tensors."""
-        return self._source
-
-    def over(self, source: Source) -> Checkpoint:
+    def over(self, source: Adapter) -> Checkpoint:
         """The same checkpoint with its tensors taken from elsewhere."""
         return Checkpoint(self.path, self._weights, source)
 
@@ -112,9 +111,9 @@ class Checkpoint:
 
     @cached_property
     def files_fingerprint(self) -> str:
-        """The fingerprint of the files under their own names; another than `fingerprint` where it is renamed."""
+        """The fingerprint of the checkpoint under its own names; another than `fingerprint` where it is renamed."""
         source = self._source
-        return (source.source if isinstance(source, RenamedAdapter) else source).digest().hex()
+        return source.source.fingerprint if isinstance(source, RenamedAdapter) else self.fingerprint
 
     def read_into(self, name: str, start_byte: int, buffer: Any) -> None:
         """Fill a buffer with bytes of a tensor by positioned reads.

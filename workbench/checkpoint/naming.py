@@ -28,7 +28,7 @@ def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
     if checkpoint.parts is not None or checkpoint.gguf is not None:
         return None
     parts = original_parts(checkpoint.architecture or "", checkpoint.tensors)
-    return None if parts is None else checkpoint.over(RenamedAdapter(checkpoint.source_files, parts))
+    return None if parts is None else checkpoint.over(RenamedAdapter(checkpoint, parts))
 
 
 def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Checkpoint, tuple[str, ...]]:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from workbench.checkpoint.header import TensorInfo
 from workbench.errors import ValidationError
 
+JOINED = frozenset({"F32", "F16", "BF16"})
+"""Dtypes whose values one tensor can hold, as float32."""
+
 Rule = tuple[str, tuple[str, ...]]
 """A module's original name, and diffusers' modules that it is made of; ``~`` before one swaps its halves."""
 
@@ -200,8 +203,10 @@ def _parts(sources: Sequence[str], is_swapped: bool, tensors: Mapping[str, Tenso
     if missing is not None:
         raise ValidationError(f"Tensor {missing!r} is missing beside {sources[0]!r}.", tensor=missing)
     infos = [tensors[source] for source in sources]
-    kinds = {(info.dtype, info.shape[1:], len(info.shape)) for info in infos}
-    if len(kinds) > 1:
+    shapes = {(info.shape[1:], len(info.shape)) for info in infos}
+    dtypes = {info.dtype for info in infos}
+    # A fold may have made one of them float32, which holds all values of the others.
+    if len(shapes) > 1 or (len(dtypes) > 1 and not dtypes <= JOINED):
         raise ValidationError(
             f"{', '.join(map(repr, sources))} cannot be one tensor: their dtypes or shapes differ.",
             tensor=sources[0],

@@ -113,23 +113,19 @@ class DiffusionOrchestrator:
             open_checkpoint(os.fspath(model_path), component) as opened,
             self._workers() as (executor, in_flight),
         ):
-            spatial = None
-            if plan is None:
-                source, named_so = named(opened, self.config.names, self.config.target)
-                notes = (*notes, *named_so)
-            else:
-                source = named_as(opened, plan.choices)
-                check_fit(plan, source)
+            checkpoint, spatial = opened, None
+            if plan is not None:
+                checkpoint = named_as(opened, plan.choices)
+                check_fit(plan, checkpoint)
                 is_calibrated = self.config.calibration is not None or time_aware is not None
                 notes = (*notes, *notes_on_plan(self.config, plan, is_calibrated))
                 if self.config.target == "safetensors":
-                    plan = dequantized(plan, source.layers)
-            checkpoint = source
+                    plan = dequantized(plan, checkpoint.layers)
             target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
             if plan is None and self.config.enable_spatial and self.config.calibration is not None:
                 spatial = balance_channels(
                     self.config,
-                    source,
+                    opened,
                     target,
                     executor=executor,
                     callback=_part(callback, 0.0, SPATIAL),
@@ -140,6 +136,9 @@ class DiffusionOrchestrator:
                 spatial = spatial if spatial.checkpoint.folds else None
             if spatial is not None:
                 checkpoint = spatial.checkpoint
+            if plan is None:
+                checkpoint, named_so = named(checkpoint, self.config.names, target.name)
+                notes = (*notes, *named_so)
             pricing = pricing_of(self.config, checkpoint, spatial.records if spatial else None)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware

@@ -129,16 +129,15 @@ def verify(
         calibration = CalibrationRecords.load(calibration)
     with open_checkpoint(os.fspath(source), component) as opened:
         try:
-            checkpoint = source_named = named_as(opened, record.plan.choices)
-            if record.folds is not None:
-                checkpoint = restore(source_named, record.folds, f"{folder}: folds")
+            folded = None if record.folds is None else restore(opened, record.folds, f"{folder}: folds")
+            checkpoint = named_as(folded or opened, record.plan.choices)
             payload = target.open(folder)
         except ArrowQuantError as error:
             return _failed([str(error)])
         problems = _tensor_problems(payload, checkpoint, record)
         if problems:
             return _failed(problems)
-        encodings = _encodings(record, checkpoint, calibration)
+        encodings = _encodings(record, checkpoint, folded, calibration)
         try:
             referee, decoder = referee_for(record.target, folder)
         except FOREIGN as error:
@@ -208,16 +207,17 @@ def verify(
 
 
 def _encodings(
-    record: Record, checkpoint: Checkpoint, calibration: CalibrationRecords | None
+    record: Record,
+    checkpoint: Checkpoint,
+    folded: FoldedCheckpoint | None,
+    calibration: CalibrationRecords | None,
 ) -> Encodings | None:
     """How the codes were made; None where no calibration was given, and a target that asks for it says so."""
     if calibration is None or record.plan.weighted_by is None:
         return None
-    renamed = checkpoint.source if isinstance(checkpoint, FoldedCheckpoint) else checkpoint
-    calibration = records_for(calibration, renamed)
-    if isinstance(checkpoint, FoldedCheckpoint) and calibration.digest != record.plan.weighted_by:
-        calibration = fold_records(calibration, checkpoint)
-    return Encodings.of_plan(record.plan, calibration)
+    if folded is not None and calibration.fingerprint == folded.source.fingerprint:
+        calibration = fold_records(calibration, folded)
+    return Encodings.of_plan(record.plan, records_for(calibration, checkpoint))
 
 
 def _layer_check(
