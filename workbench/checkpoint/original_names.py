@@ -128,6 +128,10 @@ def _wan() -> Iterator[Rule]:
     yield "head.modulation", ("scale_shift_table",)
 
 
+ARCHITECTURES = ("FluxTransformer2DModel", "SD3Transformer2DModel", "WanTransformer3DModel")
+"""Diffusers' classes whose original names are known."""
+
+
 def _rules(architecture: str, tensors: Mapping[str, TensorInfo]) -> Sequence[Rule] | None:
     if architecture == "FluxTransformer2DModel":
         return list(_flux())
