@@ -36,6 +36,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "Flux": ("flux", {}, ""),
     "Flux schnell": ("flux", {"guidance_embeds": False, "num_layers": 1}, ""),
+    "AuraFlow": ("aura", {}, "convert_auraflow_transformer_checkpoint_to_diffusers"),
+    "HunyuanVideo": ("hunyuan", {"guidance_embeds": True}, ""),
     "Wan": ("wan", {"added_kv_proj_dim": None, "image_dim": None}, "convert_wan_transformer_to_diffusers"),
     "Wan of images": ("wan", {}, "convert_wan_transformer_to_diffusers"),
 }
@@ -58,7 +60,11 @@ def make(request: pytest.FixtureRequest, family: str, folder: Path, dtype: torch
 
 def converted_back(request: pytest.FixtureRequest, family: str, tensors: dict[str, Any]) -> dict[str, Any]:
     name = MODELS[family][2]
-    convert = getattr(single_file_utils, name) if name else request.getfixturevalue("flux_converter")
+    convert = (
+        getattr(single_file_utils, name)
+        if name
+        else request.getfixturevalue(f"{MODELS[family][0]}_converter")
+    )
     found: dict[str, Any] = convert(dict(tensors))
     return found
 

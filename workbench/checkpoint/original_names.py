@@ -3,13 +3,14 @@
 ComfyUI and stable-diffusion.cpp read the names of the original code. Where diffusers keeps query, key and value apart,
 that has one tensor of all their rows; and where a norm's modulation gives scale before shift, it has shift before
 scale. The way there is a rearrangement of whole rows, and exact. Names are those of the original repositories
-(https://github.com/black-forest-labs/flux, https://github.com/Stability-AI/sd3.5, https://github.com/Wan-Video/Wan2.1).
+(https://github.com/black-forest-labs/flux, https://github.com/Stability-AI/sd3.5, https://github.com/Wan-Video/Wan2.1,
+https://github.com/Tencent-Hunyuan/HunyuanVideo, https://github.com/cloneofsimo/minRF).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.checkpoint.header import TensorInfo
@@ -128,17 +129,100 @@ def _wan() -> Iterator[Rule]:
     yield "head.modulation", ("scale_shift_table",)
 
 
-ARCHITECTURES = ("FluxTransformer2DModel", "SD3Transformer2DModel", "WanTransformer3DModel")
+def _hunyuan_video() -> Iterator[Rule]:
+    block, single = "transformer_blocks.#.", "single_transformer_blocks.#."
+    for side, attention, norm, out, theirs in (
+        ("img", ("to_q", "to_k", "to_v"), "norm_", "to_out.0", ""),
+        ("txt", ("add_q_proj", "add_k_proj", "add_v_proj"), "norm_added_", "to_add_out", "_context"),
+    ):
+        yield f"double_blocks.#.{side}_attn_qkv", tuple(f"{block}attn.{name}" for name in attention)
+        yield f"double_blocks.#.{side}_attn_q_norm", (f"{block}attn.{norm}q",)
+        yield f"double_blocks.#.{side}_attn_k_norm", (f"{block}attn.{norm}k",)
+        yield f"double_blocks.#.{side}_attn_proj", (f"{block}attn.{out}",)
+        yield f"double_blocks.#.{side}_mod.linear", (f"{block}norm1{theirs}.linear",)
+        yield f"double_blocks.#.{side}_mlp.fc1", (f"{block}ff{theirs}.net.0.proj",)
+        yield f"double_blocks.#.{side}_mlp.fc2", (f"{block}ff{theirs}.net.2",)
+    yield (
+        "single_blocks.#.linear1",
+        (f"{single}attn.to_q", f"{single}attn.to_k", f"{single}attn.to_v", f"{single}proj_mlp"),
+    )
+    for original, name in (
+        ("linear2", "proj_out"), ("q_norm", "attn.norm_q"), ("k_norm", "attn.norm_k"),
+        ("modulation.linear", "norm.linear"),
+    ):  # fmt: skip
+        yield f"single_blocks.#.{original}", (single + name,)
+    theirs, refiner = (
+        "context_embedder.token_refiner.refiner_blocks.#.",
+        "txt_in.individual_token_refiner.blocks.#.",
+    )
+    yield f"{refiner}self_attn_qkv", (f"{theirs}attn.to_q", f"{theirs}attn.to_k", f"{theirs}attn.to_v")
+    for original, name in (
+        ("self_attn_proj", "attn.to_out.0"), ("norm1", "norm1"), ("norm2", "norm2"), ("mlp.fc1", "ff.net.0.proj"),
+        ("mlp.fc2", "ff.net.2"), ("adaLN_modulation.1", "norm_out.linear"),
+    ):  # fmt: skip
+        yield refiner + original, (theirs + name,)
+    yield "txt_in.input_embedder", ("context_embedder.proj_in",)
+    for original, name in (
+        ("time_in.mlp.{}", "time_text_embed.timestep_embedder"),
+        ("guidance_in.mlp.{}", "time_text_embed.guidance_embedder"),
+        ("txt_in.t_embedder.mlp.{}", "context_embedder.time_text_embed.timestep_embedder"),
+    ):
+        yield original.format(0), (f"{name}.linear_1",)
+        yield original.format(2), (f"{name}.linear_2",)
+    for number, original in ((1, "in"), (2, "out")):
+        yield f"vector_in.{original}_layer", (f"time_text_embed.text_embedder.linear_{number}",)
+        yield (
+            f"txt_in.c_embedder.linear_{number}",
+            (f"context_embedder.time_text_embed.text_embedder.linear_{number}",),
+        )
+    yield "img_in.proj", ("x_embedder.proj",)
+    yield "final_layer.adaLN_modulation.1", ("~norm_out.linear",)
+    yield "final_layer.linear", ("proj_out",)
+
+
+def _aura() -> Iterator[Rule]:
+    joint, single = "joint_transformer_blocks.#.", "single_transformer_blocks.#."
+    for original, name in (
+        ("attn.w2q", "attn.to_q"), ("attn.w2k", "attn.to_k"), ("attn.w2v", "attn.to_v"), ("attn.w2o", "attn.to_out.0"),
+        ("attn.w1q", "attn.add_q_proj"), ("attn.w1k", "attn.add_k_proj"), ("attn.w1v", "attn.add_v_proj"),
+        ("attn.w1o", "attn.to_add_out"), ("modX.1", "norm1.linear"), ("modC.1", "norm1_context.linear"),
+    ):  # fmt: skip
+        yield f"double_layers.#.{original}", (joint + name,)
+    for original, name in (
+        ("attn.w1q", "attn.to_q"), ("attn.w1k", "attn.to_k"), ("attn.w1v", "attn.to_v"), ("attn.w1o", "attn.to_out.0"),
+        ("modCX.1", "norm1.linear"),
+    ):  # fmt: skip
+        yield f"single_layers.#.{original}", (single + name,)
+    for original, name in (("c_fc1", "linear_1"), ("c_fc2", "linear_2"), ("c_proj", "out_projection")):
+        yield f"double_layers.#.mlpX.{original}", (f"{joint}ff.{name}",)
+        yield f"double_layers.#.mlpC.{original}", (f"{joint}ff_context.{name}",)
+        yield f"single_layers.#.mlp.{original}", (f"{single}ff.{name}",)
+    yield "t_embedder.mlp.0", ("time_step_proj.linear_1",)
+    yield "t_embedder.mlp.2", ("time_step_proj.linear_2",)
+    yield "cond_seq_linear", ("context_embedder",)
+    yield "positional_encoding", ("pos_embed.pos_embed",)
+    yield "init_x_linear", ("pos_embed.proj",)
+    yield "register_tokens", ("register_tokens",)
+    yield "modF.1", ("~norm_out.linear",)
+    yield "final_linear", ("proj_out",)
+
+
+_RULES: Mapping[str, Callable[[], Iterator[Rule]]] = {
+    "AuraFlowTransformer2DModel": _aura,
+    "FluxTransformer2DModel": _flux,
+    "HunyuanVideoTransformer3DModel": _hunyuan_video,
+    "WanTransformer3DModel": _wan,
+}
+
+ARCHITECTURES = (*_RULES, "SD3Transformer2DModel")
 """Diffusers' classes whose original names are known."""
 
 
 def _rules(architecture: str, tensors: Mapping[str, TensorInfo]) -> Sequence[Rule] | None:
-    if architecture == "FluxTransformer2DModel":
-        return list(_flux())
     if architecture == "SD3Transformer2DModel":
         blocks = (re.match(r"transformer_blocks\.(\d{1,6})\.", name) for name in tensors)
         return list(_sd3(max((int(block[1]) for block in blocks if block), default=0)))
-    return list(_wan()) if architecture == "WanTransformer3DModel" else None
+    return list(_RULES[architecture]()) if architecture in _RULES else None
 
 
 def original_parts(
