@@ -169,8 +169,9 @@ class DiffusionQuantConfig(BaseModel):
         Names | None, BeforeValidator(_none_by_name), Field(description="original, checkpoint or none")
     ] = None
     """What layers and tensors are called. ``original`` is as in the single-file checkpoint that a diffusers folder was
-    converted from (Flux, SD3, Wan), with query, key and value fused, as ComfyUI and stable-diffusion.cpp read them;
-    ``checkpoint`` is as in the files. None is ``original`` for GGUF where it is known, ``checkpoint`` otherwise."""
+    converted from (Flux, SD3, Wan, HunyuanVideo, AuraFlow), with query, key and value fused, as ComfyUI and
+    stable-diffusion.cpp read them; ``checkpoint`` is as in the files. None is ``original`` for GGUF where it is known,
+    ``checkpoint`` otherwise."""
     min_accuracy: Annotated[
         float, Field(ge=0, le=1, allow_inf_nan=False, description="a number from 0 to 1")
     ] = 0.85

@@ -26,7 +26,7 @@ Effort = Annotated[
 Names = Annotated[
     str | None,
     typer.Option(
-        help="What layers are called: original, as ComfyUI reads them (Flux, SD3, Wan), the default for gguf, or "
+        help="What layers are called: original, as ComfyUI reads them, the default for gguf, or "
         "checkpoint, as in MODEL.",
         metavar="NAME",
     ),
