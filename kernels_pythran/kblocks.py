@@ -13,10 +13,11 @@ float64. `klayout` says what form, moves and scratch are.
 import numpy as np
 
 from .blocks import BLOCK, first_not_finite, widen
-from .kintegers import find_factors, fit_integers
+from .kintegers import find_factors, fit_integers, forget_losses
 from .klayout import (
-    NATURAL, REACH, VALUES, WEIGHTS, X, add_tile_error, keep_codes, load_tile, pack_tile, spread,
+    NATURAL, REACH, WEIGHTS, X, add_tile_error, keep_codes, pack_tile, spread,
 )
+from .kload import load_source, load_tile
 from .ksearch import clear_sums, find_extremes, invert, search, settle, sum_lanes
 
 VAST = np.float32(1e12)  # no float16 scale reaches so high: weights are cut off there while codes are sought
@@ -40,19 +41,17 @@ def load_weights(weights, col, form, blocks, tiles):
 
 def cut_off(form, blocks, tiles, single):
     """Cut vast weights off, whose squares would not be finite; they are beyond every scale anyway."""
-    values = tiles[VALUES]
-    natural = tiles[NATURAL]
+    x = tiles[X]
     for i in range(BLOCK):
-        natural[i] = min(max(values[i], -VAST), VAST)
-    load_tile(natural, form, blocks, tiles[X])
+        x[i] = min(max(x[i], -VAST), VAST)
     find_extremes(tiles[X], form[0], form[1] * blocks, single)
 
 
-#pythran export ggml_encode(uint16[], bool, int, int, int64[], int64[:,:] order(C), float32[], float32[], int, uint8[], uint8[], float64[:,:] order(C), float32[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C), float64[:,:] order(C))
-#pythran export ggml_encode(uint32[], bool, int, int, int64[], int64[:,:] order(C), float32[], float32[], int, uint8[], uint8[], float64[:,:] order(C), float32[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C), float64[:,:] order(C))
+#pythran export ggml_encode(uint16[], bool, int, int, int64[], int64[:,:] order(C), float32[], float32[], int, uint8[], uint8[], float64[:,:] order(C), float32[:,:] order(C), uint64[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C), float64[:,:] order(C))
+#pythran export ggml_encode(uint32[], bool, int, int, int64[], int64[:,:] order(C), float32[], float32[], int, uint8[], uint8[], float64[:,:] order(C), float32[:,:] order(C), uint64[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C), float64[:,:] order(C))
 def ggml_encode(
-    source, is_half, rows, cols, form, moves, weights, levels, rounds, data, stored, sums, tiles, patterns, integers,
-    planes, single, bits, double,
+    source, is_half, rows, cols, form, moves, weights, levels, rounds, data, stored, sums, tiles, words, patterns,
+    integers, planes, single, bits, double,
 ):
     """Quantize rows into blocks of a GGML format.
 
@@ -72,13 +71,14 @@ def ggml_encode(
         Codes, not rounded, to which the range of a group (its peak, where there is no minimum) is stretched: the
         candidates of the search.
     rounds : int
-        How often the integer scales of K-blocks are moved and their float16 factors refitted.
+        How often the integer scales of K-blocks are moved and their float16 factors refitted. In other blocks 0 takes
+        the scale of the first level, unfitted.
     data : uint8 [rows * cols / weights a block * bytes a block], out
     stored : uint8 [rows * cols] or [0], out
         The codes of the weights, tile by tile.
     sums : float64 [rows, 3], added to
         ‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ. With no rows nothing is measured, which is quicker.
-    tiles, patterns, integers, planes, single, bits, double
+    tiles, words, patterns, integers, planes, single, bits, double
         Scratch.
 
     Returns
@@ -92,40 +92,43 @@ def ggml_encode(
     per_row = cols // width
     total = rows * per_row
     load_weights(weights, 0, form, blocks, tiles)
+    per = 8 // source.itemsize
+    stream = source.view(np.uint64)
     for first in range(0, total, blocks):
         count = min(blocks, total - first)
         n = count * width
         begin = first * width
-        widen(source[begin : begin + n], is_half, patterns)
-        bad = first_not_finite(patterns, n)
-        if bad >= 0:
-            return begin + bad
-        for i in range(n, BLOCK):
-            patterns[i] = np.uint32(0)
+        load_source(stream, per, is_half, form, blocks, begin, count, words, patterns)
+        if first_not_finite(patterns, BLOCK) >= 0:
+            widen(source[begin : begin + n], is_half, patterns)
+            return begin + first_not_finite(patterns, n)
         if weights.size > 0 and BLOCK % cols != 0:
             load_weights(weights, begin % cols, form, blocks, tiles)
-        load_tile(tiles[VALUES], form, blocks, tiles[X])
         find_extremes(tiles[X], form[0], lanes, single)
         is_vast = np.max(single[REACH, :lanes]) > VAST
         if is_vast:
             cut_off(form, blocks, tiles, single)
         if form[5] > 0:
-            sum_lanes(tiles[X], tiles[WEIGHTS], form[0], lanes, single)
+            sum_lanes(tiles[X], tiles[WEIGHTS], form[0], lanes, weights.size > 0, single)
         elif first == 0:
             # Without a minimum the sums of w and w·x come in by factors of zero.
             clear_sums(lanes, single)
-        search(tiles[X], tiles[WEIGHTS], form, lanes, levels, single, double)
+        search(tiles[X], tiles[WEIGHTS], form, lanes, weights.size > 0, levels, rounds, single, double)
         find_factors(single, bits, double, form, blocks)
         if form[1] > 1:
-            fit_integers(tiles[X], tiles[WEIGHTS], form, blocks, rounds, integers, single, bits, double)
+            fit_integers(
+                tiles[X], tiles[WEIGHTS], form, blocks, weights.size > 0, rounds, integers, single, bits, double,
+            )
         spread(form, integers, single, blocks)
         invert(single, lanes)
         settle(tiles[X], form, lanes, single, integers)
+        if form[5] == 1:
+            forget_losses(tiles[X], tiles[WEIGHTS], form, blocks, weights.size > 0, integers, single)
         pack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first)
         if stored.size > 0:
             keep_codes(integers, blocks, count, stored[begin : begin + n])
         if sums.shape[0] > 0:
             if is_vast:
-                load_tile(tiles[VALUES], form, blocks, tiles[X])
+                load_source(stream, per, is_half, form, blocks, begin, count, words, patterns)
             add_tile_error(tiles[X], integers, single, form, blocks, count, sums, first, per_row)
     return -1

@@ -4,8 +4,9 @@ import numpy as np
 
 from .blocks import BLOCK, first_not_finite, widen
 from .klayout import (
-    ROW, VALUES, X, add_tile_error, decode_row, keep_codes, load_tile, spread, unpack_tile,
+    ROW, X, add_tile_error, decode_row, keep_codes, spread, unpack_tile,
 )
+from .kload import load_source
 
 
 #pythran export ggml_decode(uint8[], int, int64[], int64[:,:] order(C), float32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C))
@@ -30,9 +31,9 @@ def ggml_decode(data, total, form, moves, decoded, integers, planes, single, bit
                     target[b * width + g * size] = r[b]
 
 
-#pythran export ggml_error(uint16[], bool, uint8[], int, int, int64[], int64[:,:] order(C), uint8[], float64[:,:] order(C), float32[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C))
-#pythran export ggml_error(uint32[], bool, uint8[], int, int, int64[], int64[:,:] order(C), uint8[], float64[:,:] order(C), float32[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C))
-def ggml_error(source, is_half, data, rows, cols, form, moves, stored, sums, tiles, patterns, integers, planes, single, bits):
+#pythran export ggml_error(uint16[], bool, uint8[], int, int, int64[], int64[:,:] order(C), uint8[], float64[:,:] order(C), float32[:,:] order(C), uint64[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C))
+#pythran export ggml_error(uint32[], bool, uint8[], int, int, int64[], int64[:,:] order(C), uint8[], float64[:,:] order(C), float32[:,:] order(C), uint64[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C))
+def ggml_error(source, is_half, data, rows, cols, form, moves, stored, sums, tiles, words, patterns, integers, planes, single, bits):
     """Add ‖δ‖², ‖w‖² and w·δ of stored blocks against their source to sums, row by row.
 
     Parameters and the result are those of `kblocks.ggml_encode`; the decoded weights are never kept.
@@ -41,17 +42,16 @@ def ggml_error(source, is_half, data, rows, cols, form, moves, stored, sums, til
     blocks = BLOCK // width
     per_row = cols // width
     total = rows * per_row
+    per = 8 // source.itemsize
+    stream = source.view(np.uint64)
     for first in range(0, total, blocks):
         count = min(blocks, total - first)
         n = count * width
         begin = first * width
-        widen(source[begin : begin + n], is_half, patterns)
-        bad = first_not_finite(patterns, n)
-        if bad >= 0:
-            return begin + bad
-        for i in range(n, BLOCK):
-            patterns[i] = np.uint32(0)
-        load_tile(tiles[VALUES], form, blocks, tiles[X])
+        load_source(stream, per, is_half, form, blocks, begin, count, words, patterns)
+        if first_not_finite(patterns, BLOCK) >= 0:
+            widen(source[begin : begin + n], is_half, patterns)
+            return begin + first_not_finite(patterns, n)
         unpack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first)
         spread(form, integers, single, blocks)
         if stored.size > 0:

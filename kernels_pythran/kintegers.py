@@ -20,6 +20,8 @@ def find_factors(single, bits, double, form, blocks):
         for b in range(blocks):
             factor[b] = np.float32(scales[b])
             minimum[b] = np.float32(minima[b])
+        if form[5] == 0:
+            keep_steps(factor, blocks)
     else:
         # Without a minimum scales have signs, and negative integers reach one further.
         bound = np.float64(form[7])
@@ -35,6 +37,8 @@ def find_factors(single, bits, double, form, blocks):
                 depth = min(depth, minima[g * blocks + b])
             factor[b] = np.float32(peak / bound)
             minimum[b] = np.float32(-depth / np.float64(form[7]))
+        widen_steps(factor, blocks)
+        widen_steps(minimum, blocks)
     round_half(single, bits, FACTOR, blocks)
     if form[1] == 1 and form[5] > 0:
         sw = single[SW]
@@ -45,6 +49,23 @@ def find_factors(single, bits, double, form, blocks):
                 minimum[b] = np.float32(sx[b] / sw[b])
     if form[5] > 0:
         round_half(single, bits, MINIMUM, blocks)
+
+
+def widen_steps(factors, blocks):
+    """Round factors away from zero where float16 has equal steps, else integers would not reach far enough."""
+    for b in range(blocks):
+        f = factors[b]
+        if abs(f) < np.float32(2.0**-14):
+            steps = np.float32(np.ceil(abs(f) * np.float32(2.0**24)))
+            factors[b] = np.float32(2.0**-24) * (steps if f > np.float32(0.0) else -steps)
+
+
+def keep_steps(factors, blocks):
+    """Make scales below float16's smallest step that step: rounded to zero they would take the block with them."""
+    for b in range(blocks):
+        f = factors[b]
+        if f != np.float32(0.0) and abs(f) < np.float32(2.0**-24):
+            factors[b] = np.float32(2.0**-24) * (np.float32(1.0) if f > np.float32(0.0) else np.float32(-1.0))
 
 
 def spread_factors(single, groups, blocks):
@@ -70,7 +91,7 @@ def round_integers(values, factors, sign, lanes, least, most, out):
         out[i] = np.float32(min(max(np.int64(t) - np.int64(256), np.int64(least)), np.int64(most)))
 
 
-def try_scales(x, w, form, lanes, step, has_codes, single, double):
+def try_scales(x, w, form, lanes, has_weights, step, has_codes, single, double):
     """Move each lane's integer scale by a step, refit its minimum and its codes, and keep what costs less.
 
     What is kept are the integers, the sums over their codes, and the cost; without codes the minimum stays.
@@ -110,7 +131,7 @@ def try_scales(x, w, form, lanes, step, has_codes, single, double):
     for i in range(lanes):
         offset[i] = lane_m[i] * new_min[i]
     invert(single, lanes)
-    assign(x, w, form, lanes, single)
+    assign(x, w, form, lanes, has_weights, single)
     q1 = single[SQ]
     q2 = single[SQQ]
     qx = single[SQX]
@@ -194,7 +215,50 @@ def refit_factors(single, bits, double, form, blocks):
             minimum[b] = new_minimum[b]
 
 
-def fit_integers(x, w, form, blocks, rounds, integers, single, bits, double):
+def forget_losses(x, w, form, blocks, has_weights, integers, single):
+    """Make blocks zero that lose more than they hold.
+
+    A minimum of tiny weights can be rounded up and the scale down, so that zero is no code's weight.
+    """
+    groups = form[1]
+    lanes = groups * blocks
+    slope = single[SLOPE]
+    offset = single[OFFSET]
+    loss = single[SQ]
+    for i in range(lanes):
+        loss[i] = np.float32(0.0)
+    for k in range(form[0]):
+        c = integers[k * lanes : (k + 1) * lanes]
+        row = x[k * lanes : (k + 1) * lanes]
+        if has_weights:
+            v = w[k * lanes : (k + 1) * lanes]
+            for i in range(lanes):
+                d = slope[i] * np.float32(np.int32(c[i])) - offset[i]
+                e = row[i] - d
+                loss[i] = loss[i] + v[i] * (e * e - row[i] * row[i])
+        else:
+            for i in range(lanes):
+                d = slope[i] * np.float32(np.int32(c[i])) - offset[i]
+                e = row[i] - d
+                loss[i] = loss[i] + (e * e - row[i] * row[i])
+    for b in range(blocks):
+        total = 0.0
+        for g in range(groups):
+            total += np.float64(loss[g * blocks + b])
+        if total > 0.0:
+            single[FACTOR][b] = np.float32(0.0)
+            single[MINIMUM][b] = np.float32(0.0)
+            for g in range(groups):
+                i = g * blocks + b
+                slope[i] = np.float32(0.0)
+                offset[i] = np.float32(0.0)
+                integers[BLOCK + i] = np.uint8(0)
+                integers[BLOCK + LANES + i] = np.uint8(0)
+                for k in range(form[0]):
+                    integers[k * lanes + i] = np.uint8(0)
+
+
+def fit_integers(x, w, form, blocks, has_weights, rounds, integers, single, bits, double):
     """The integer scales and minima of K-blocks."""
     groups = form[1]
     lanes = groups * blocks
@@ -208,7 +272,7 @@ def fit_integers(x, w, form, blocks, rounds, integers, single, bits, double):
         # As they are; with the minimum that fits; one lower; one higher.
         for trial in range(4):
             if trial != 1 or form[5] > 0:
-                try_scales(x, w, form, lanes, trial // 2 * (2 * trial - 5), trial > 0, single, double)
+                try_scales(x, w, form, lanes, has_weights, trial // 2 * (2 * trial - 5), trial > 0, single, double)
         refit_factors(single, bits, double, form, blocks)
         spread_factors(single, groups, blocks)
     scale = single[SCALE]

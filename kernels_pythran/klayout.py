@@ -13,7 +13,8 @@ file, 9 bytes a block, 10 and 11 the first byte of the float16 factor and of the
 
 Scratch arrays come from the caller, since Pythran's types of local arrays grow without bound when many functions
 write to them: `single` float32 [25, 256] and `bits`, the same memory as uint32, hold the lanes' numbers, a row each;
-`double` float64 [8, 256] likewise; `tiles` float32 [4, 4096] and `patterns`, its first row as uint32; `integers` uint8
+`double` float64 [8, 256] likewise; `tiles` float32 [4, 4096], `words` uint64 [2, 2048], its first two rows, and
+`patterns`, its last as uint32; `integers` uint8
 [4608] the codes, then integer scales, then integer minima; `planes` uint8 [4608] the bytes.
 """
 
@@ -24,11 +25,10 @@ from .blocks import BLOCK
 LANES = 256
 ROOM = BLOCK + 2 * LANES
 
-# Rows of tiles.
-VALUES = 0
-WEIGHTS = 1
-X = 2
-NATURAL = 3
+# Rows of tiles; the first two are the words of `load_source`.
+NATURAL = 0
+WEIGHTS = 2
+X = 3
 
 # Rows of single.
 LOW = 0
@@ -72,39 +72,45 @@ def move_bits(moves, integers, planes, blocks, is_packing):
     A move is where an integer is, its shift, the byte, its shift, a mask of bits, those that are inverted, and how many
     neighbours of both go the same way.
     """
+    # Eight integers at a time, as whole words: no move takes bits across the end of a byte.
+    every = np.uint64(0x0101010101010101)
+    integer_words = integers.view(np.uint64)
+    plane_words = planes.view(np.uint64)
     for m in range(moves.shape[0]):
-        i = moves[m, 0]
-        integer_shift = np.uint8(moves[m, 1])
-        j = moves[m, 2] * blocks
-        plane_shift = np.uint8(moves[m, 3])
-        mask = np.uint8(moves[m, 4])
-        flip = np.uint8(moves[m, 5])
-        n = moves[m, 6] * blocks
-        v = integers[i : i + n]
-        p = planes[j : j + n]
+        i = moves[m, 0] // 8
+        integer_shift = np.uint64(moves[m, 1])
+        j = moves[m, 2] * blocks // 8
+        plane_shift = np.uint64(moves[m, 3])
+        mask = np.uint64(moves[m, 4]) * every
+        flip = np.uint64(moves[m, 5]) * every
+        n = moves[m, 6] * blocks // 8
+        v = integer_words[i : i + n]
+        p = plane_words[j : j + n]
         if is_packing:
             for b in range(n):
-                p[b] = np.uint8(p[b] | ((((v[b] >> integer_shift) & mask) ^ flip) << plane_shift))
+                p[b] = p[b] | ((((v[b] >> integer_shift) & mask) ^ flip) << plane_shift)
         else:
             for b in range(n):
-                v[b] = np.uint8(v[b] | ((((p[b] >> plane_shift) & mask) ^ flip) << integer_shift))
+                v[b] = v[b] | ((((p[b] >> plane_shift) & mask) ^ flip) << integer_shift)
 
 
 def round_half(single, bits, at, n):
     """Round n numbers of a row to float16, half to even; what is beyond its range becomes ±65504."""
     v = single[at]
     p = bits[at]
+    r = single[ROW]
+    rounded = bits[ROW]
+    # Loops over one type each: what is seen as two types is not vectorised.
     for i in range(n):
-        x = v[i]
-        sign = p[i] & np.uint32(0x80000000)
-        size = p[i] & np.uint32(0x7FFFFFFF)
         # Below 2^−14 the steps are 2^−24; 1.5·2^23 rounds to whole ones.
-        fine = (x * np.float32(16777216.0) + np.float32(12582912.0) - np.float32(12582912.0)) * np.float32(
+        r[i] = (v[i] * np.float32(16777216.0) + np.float32(12582912.0) - np.float32(12582912.0)) * np.float32(
             5.960464477539063e-08
         )
+    for i in range(n):
+        size = p[i] & np.uint32(0x7FFFFFFF)
         coarse = (size + np.uint32(0xFFF) + ((size >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
-        p[i] = min(coarse, np.uint32(0x477FE000)) | sign
-        v[i] = fine if size < np.uint32(0x38800000) else v[i]
+        coarse = min(coarse, np.uint32(0x477FE000)) | (p[i] & np.uint32(0x80000000))
+        p[i] = rounded[i] if size < np.uint32(0x38800000) else coarse
 
 
 def move_halves(single, bits, at, planes, place, blocks, is_packing):
@@ -147,13 +153,16 @@ def pack_tile(form, moves, integers, single, bits, planes, blocks, count, data, 
     pairs = data.view(np.uint16)
     half = nbytes // 2
     if blocks > half:
-        # Long loops inside; slices cost more than a few moves.
+        # Long loops inside; slices cost more than a few moves. Whole vectors first, then one store a block.
+        row = planes.view(np.uint16)[ROOM // 2 - blocks : ROOM // 2]
         for j in range(half):
             low = planes[2 * j * blocks : (2 * j + 1) * blocks]
             high = planes[(2 * j + 1) * blocks : (2 * j + 2) * blocks]
+            for b in range(blocks):
+                row[b] = np.uint16(low[b]) | (np.uint16(high[b]) << np.uint16(8))
             column = pairs[first * half + j :: half]
             for b in range(count):
-                column[b] = np.uint16(low[b]) | (np.uint16(high[b]) << np.uint16(8))
+                column[b] = row[b]
     else:
         for b in range(count):
             out = pairs[(first + b) * half : (first + b + 1) * half]
@@ -181,27 +190,6 @@ def unpack_tile(form, moves, integers, single, bits, planes, blocks, count, data
         v[b] = np.float32(0.0)
     if form[11] >= 0:
         move_halves(single, bits, MINIMUM, planes, form[11], blocks, False)
-
-
-def load_tile(values, form, blocks, tile):
-    """Transpose the natural order of 4096 values into lanes."""
-    size = form[0]
-    groups = form[1]
-    lanes = groups * blocks
-    if groups == 1:
-        for k in range(size):
-            column = values[k::size]
-            row = tile[k * lanes : (k + 1) * lanes]
-            for b in range(blocks):
-                row[b] = column[b]
-    else:
-        for b in range(blocks):
-            for g in range(groups):
-                at = (b * groups + g) * size
-                source = values[at : at + size]
-                target = tile[g * blocks + b :]
-                for k in range(size):
-                    target[k * lanes] = source[k]
 
 
 def spread(form, integers, single, blocks):

@@ -23,12 +23,22 @@ def find_extremes(x, size, lanes, single):
     for i in range(lanes):
         low[i] = first[i]
         high[i] = first[i]
-    for k in range(1, size):
-        row = x[k * lanes : (k + 1) * lanes]
+    for k in range(0, size, 4):
+        at = k * lanes
+        x0 = x[at : at + lanes]
+        x1 = x[at + lanes : at + 2 * lanes]
+        x2 = x[at + 2 * lanes : at + 3 * lanes]
+        x3 = x[at + 3 * lanes : at + 4 * lanes]
         for i in range(lanes):
-            v = row[i]
-            low[i] = v if v < low[i] else low[i]
-            high[i] = v if v > high[i] else high[i]
+            a = x0[i] if x0[i] < x1[i] else x1[i]
+            b = x2[i] if x2[i] < x3[i] else x3[i]
+            c = a if a < b else b
+            low[i] = c if c < low[i] else low[i]
+        for i in range(lanes):
+            a = x0[i] if x0[i] > x1[i] else x1[i]
+            b = x2[i] if x2[i] > x3[i] else x3[i]
+            c = a if a > b else b
+            high[i] = c if c > high[i] else high[i]
     for i in range(lanes):
         # Adding zero makes −0 the same as 0.
         low[i] = low[i] + np.float32(0.0)
@@ -38,19 +48,33 @@ def find_extremes(x, size, lanes, single):
         reach[i] = high[i] if high[i] > below else below
 
 
-def sum_lanes(x, w, size, lanes, single):
+def sum_lanes(x, w, size, lanes, has_weights, single):
     """Sums of the weights' weights w and of w·x of each lane."""
     a = single[SW]
     b = single[SX]
     for i in range(lanes):
         a[i] = np.float32(0.0)
         b[i] = np.float32(0.0)
-    for k in range(size):
-        xk = x[k * lanes : (k + 1) * lanes]
-        wk = w[k * lanes : (k + 1) * lanes]
+    if not has_weights:
         for i in range(lanes):
-            a[i] = a[i] + wk[i]
-            b[i] = b[i] + wk[i] * xk[i]
+            a[i] = np.float32(size)
+    for k in range(0, size, 4):
+        at = k * lanes
+        x0 = x[at : at + lanes]
+        x1 = x[at + lanes : at + 2 * lanes]
+        x2 = x[at + 2 * lanes : at + 3 * lanes]
+        x3 = x[at + 3 * lanes : at + 4 * lanes]
+        if has_weights:
+            w0 = w[at : at + lanes]
+            w1 = w[at + lanes : at + 2 * lanes]
+            w2 = w[at + 2 * lanes : at + 3 * lanes]
+            w3 = w[at + 3 * lanes : at + 4 * lanes]
+            for i in range(lanes):
+                a[i] = a[i] + ((w0[i] + w1[i]) + (w2[i] + w3[i]))
+                b[i] = b[i] + ((w0[i] * x0[i] + w1[i] * x1[i]) + (w2[i] * x2[i] + w3[i] * x3[i]))
+        else:
+            for i in range(lanes):
+                b[i] = b[i] + ((x0[i] + x1[i]) + (x2[i] + x3[i]))
 
 
 def clear_sums(lanes, single):
@@ -62,8 +86,11 @@ def clear_sums(lanes, single):
         b[i] = np.float32(0.0)
 
 
-def assign(x, w, form, lanes, single):
-    """Codes q = (x − low)·inverse, rounded and cut off, and the sums of w·q, w·q² and w·q·x of each lane."""
+def assign(x, w, form, lanes, has_weights, single):
+    """Codes q = (x − low)·inverse, rounded and cut off, and the sums of w·q, w·q² and w·q·x of each lane.
+
+    Without weights w they are all ones, and are not looked at.
+    """
     sq = single[SQ]
     sqq = single[SQQ]
     sqx = single[SQX]
@@ -83,23 +110,42 @@ def assign(x, w, form, lanes, single):
         x1 = x[at + lanes : at + 2 * lanes]
         x2 = x[at + 2 * lanes : at + 3 * lanes]
         x3 = x[at + 3 * lanes : at + 4 * lanes]
-        w0 = w[at : at + lanes]
-        w1 = w[at + lanes : at + 2 * lanes]
-        w2 = w[at + 2 * lanes : at + 3 * lanes]
-        w3 = w[at + 3 * lanes : at + 4 * lanes]
-        for i in range(lanes):
-            q0 = np.float32(min(max(np.int32((x0[i] - low[i]) * inverse[i] + shift), least), most)) - zero
-            q1 = np.float32(min(max(np.int32((x1[i] - low[i]) * inverse[i] + shift), least), most)) - zero
-            q2 = np.float32(min(max(np.int32((x2[i] - low[i]) * inverse[i] + shift), least), most)) - zero
-            q3 = np.float32(min(max(np.int32((x3[i] - low[i]) * inverse[i] + shift), least), most)) - zero
-            p0 = w0[i] * q0
-            p1 = w1[i] * q1
-            p2 = w2[i] * q2
-            p3 = w3[i] * q3
-            # Four at a time, for sums go to memory and back.
-            sq[i] = sq[i] + ((p0 + p1) + (p2 + p3))
-            sqq[i] = sqq[i] + ((p0 * q0 + p1 * q1) + (p2 * q2 + p3 * q3))
-            sqx[i] = sqx[i] + ((p0 * x0[i] + p1 * x1[i]) + (p2 * x2[i] + p3 * x3[i]))
+        if has_weights:
+            w0 = w[at : at + lanes]
+            w1 = w[at + lanes : at + 2 * lanes]
+            w2 = w[at + 2 * lanes : at + 3 * lanes]
+            w3 = w[at + 3 * lanes : at + 4 * lanes]
+            for i in range(lanes):
+                q0 = np.float32(min(max(np.int32((x0[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                q1 = np.float32(min(max(np.int32((x1[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                q2 = np.float32(min(max(np.int32((x2[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                q3 = np.float32(min(max(np.int32((x3[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                p0 = w0[i] * q0
+                p1 = w1[i] * q1
+                p2 = w2[i] * q2
+                p3 = w3[i] * q3
+                # Four at a time, for sums go to memory and back.
+                sq[i] = sq[i] + ((p0 + p1) + (p2 + p3))
+                sqq[i] = sqq[i] + ((p0 * q0 + p1 * q1) + (p2 * q2 + p3 * q3))
+                sqx[i] = sqx[i] + ((p0 * x0[i] + p1 * x1[i]) + (p2 * x2[i] + p3 * x3[i]))
+        elif form[5] == 0:
+            # Without a minimum, low is zero and nobody asks for the sum of codes.
+            for i in range(lanes):
+                q0 = np.float32(min(max(np.int32(x0[i] * inverse[i] + shift), least), most)) - zero
+                q1 = np.float32(min(max(np.int32(x1[i] * inverse[i] + shift), least), most)) - zero
+                q2 = np.float32(min(max(np.int32(x2[i] * inverse[i] + shift), least), most)) - zero
+                q3 = np.float32(min(max(np.int32(x3[i] * inverse[i] + shift), least), most)) - zero
+                sqq[i] = sqq[i] + ((q0 * q0 + q1 * q1) + (q2 * q2 + q3 * q3))
+                sqx[i] = sqx[i] + ((q0 * x0[i] + q1 * x1[i]) + (q2 * x2[i] + q3 * x3[i]))
+        else:
+            for i in range(lanes):
+                q0 = np.float32(min(max(np.int32((x0[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                q1 = np.float32(min(max(np.int32((x1[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                q2 = np.float32(min(max(np.int32((x2[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                q3 = np.float32(min(max(np.int32((x3[i] - low[i]) * inverse[i] + shift), least), most)) - zero
+                sq[i] = sq[i] + ((q0 + q1) + (q2 + q3))
+                sqq[i] = sqq[i] + ((q0 * q0 + q1 * q1) + (q2 * q2 + q3 * q3))
+                sqx[i] = sqx[i] + ((q0 * x0[i] + q1 * x1[i]) + (q2 * x2[i] + q3 * x3[i]))
 
 
 def settle(x, form, lanes, single, integers):
@@ -217,10 +263,10 @@ def guess(single, double, lanes, level):
         minima[i] = np.float64(low[i])
 
 
-def search(x, w, form, lanes, levels, single, double):
+def search(x, w, form, lanes, has_weights, levels, rounds, single, double):
     """Best scale, and minimum where there is one, of each lane, among those that the levels lead to.
 
-    A single level is no search where the scale is all there is: it is taken as it is.
+    Without rounds, a block of one group takes the scale of its level as it is.
     """
     has_minimum = form[5] > 0
     limit = 0.0
@@ -229,14 +275,14 @@ def search(x, w, form, lanes, levels, single, double):
     begin_search(single, double, lanes, has_minimum, limit)
     unit = single[UNIT]
     inverse = single[INVERSE]
-    if form[1] == 1 and levels.size == 1:
+    if form[1] == 1 and rounds == 0:
         guess(single, double, lanes, np.float64(levels[0]))
         return
     for j in range(levels.size):
         level = levels[j]
         for i in range(lanes):
             inverse[i] = level * unit[i]
-        assign(x, w, form, lanes, single)
+        assign(x, w, form, lanes, has_weights, single)
         if has_minimum:
             fit_line(single, double, lanes, limit)
         else:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import ml_dtypes
@@ -76,3 +77,116 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks and parts so small that the sample checkpoint has many."""
     monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
     monkeypatch.setattr("workbench.formats.parquet.PART_BYTES", 16_384)
+
+
+@pytest.fixture(scope="session")
+def sd3_model() -> Callable[..., Any]:
+    """Makes a small random SD3 transformer of diffusers."""
+    import torch
+    from diffusers import SD3Transformer2DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        given = {"qk_norm": "rms_norm", "dual_attention_layers": (0,), "num_layers": 2, **settings}
+        return SD3Transformer2DModel(
+            sample_size=16, patch_size=2, in_channels=16, attention_head_dim=64, num_attention_heads=4,
+            joint_attention_dim=256, caption_projection_dim=256, pooled_projection_dim=256, out_channels=16,
+            pos_embed_max_size=16, **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def flux_model() -> Callable[..., Any]:
+    """Makes a small random Flux transformer of diffusers."""
+    import torch
+    from diffusers import FluxTransformer2DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        given = {"guidance_embeds": True, "num_layers": 2, "num_single_layers": 2, **settings}
+        return FluxTransformer2DModel(
+            patch_size=1, in_channels=16, attention_head_dim=32, num_attention_heads=8, joint_attention_dim=64,
+            pooled_projection_dim=64, axes_dims_rope=(8, 12, 12), **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wan_model() -> Callable[..., Any]:
+    """Makes a small random Wan transformer of diffusers."""
+    import torch
+    from diffusers import WanTransformer3DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        given = {"added_kv_proj_dim": 64, "image_dim": 32, **settings}
+        return WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=32, in_channels=16, out_channels=16, text_dim=32, freq_dim=32,
+            ffn_dim=128, num_layers=2, **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def aura_model() -> Callable[..., Any]:
+    """Makes a small random AuraFlow transformer of diffusers."""
+    import torch
+    from diffusers import AuraFlowTransformer2DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        return AuraFlowTransformer2DModel(
+            sample_size=8, in_channels=4, num_mmdit_layers=4, num_single_dit_layers=2, attention_head_dim=32,
+            num_attention_heads=2, joint_attention_dim=64, caption_projection_dim=64, out_channels=4,
+            pos_embed_max_size=16, **settings,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hunyuan_model() -> Callable[..., Any]:
+    """Makes a small random HunyuanVideo transformer of diffusers."""
+    import torch
+    from diffusers import HunyuanVideoTransformer3DModel
+
+    def make(**settings: Any) -> Any:
+        torch.manual_seed(0)
+        return HunyuanVideoTransformer3DModel(
+            in_channels=4, out_channels=4, num_attention_heads=8, attention_head_dim=32, num_layers=2,
+            num_single_layers=2, num_refiner_layers=2, text_embed_dim=32, pooled_projection_dim=32,
+            rope_axes_dim=(8, 12, 12), **settings,
+        )  # fmt: skip
+
+    return make
+
+
+def _narrow(code: CodeType) -> CodeType:
+    """A function of diffusers that knows only models 3072 wide, for those 256 wide."""
+    constants = tuple(
+        _narrow(value) if isinstance(value, CodeType) else 256 if value == 3072 else value
+        for value in code.co_consts
+    )
+    return code.replace(co_consts=constants)
+
+
+@pytest.fixture(scope="session")
+def flux_converter() -> Callable[..., Any]:
+    """Diffusers' conversion of original Flux checkpoints, for the width of `flux_model`."""
+    from diffusers.loaders.single_file_utils import (
+        convert_flux_transformer_checkpoint_to_diffusers as convert,
+    )
+
+    return FunctionType(_narrow(convert.__code__), convert.__globals__)
+
+
+@pytest.fixture(scope="session")
+def hunyuan_converter() -> Callable[..., Any]:
+    """Diffusers' conversion of original HunyuanVideo checkpoints, for the width of `hunyuan_model`."""
+    from diffusers.loaders.single_file_utils import convert_hunyuan_video_transformer_to_diffusers as convert
+
+    return FunctionType(_narrow(convert.__code__), convert.__globals__)

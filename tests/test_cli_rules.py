@@ -70,6 +70,46 @@ def test_a_solved_plan_goes_to_rules_and_back(run: Callable[..., Result], target
     assert dict(wb.Plan.load("back.yaml").choices) == dict(wb.Plan.load("plan.yaml").choices)
 
 
+LANGUAGE_MODEL = "zoo:stdlib-mdlm"
+
+
+def test_rules_for_gguf_go_by_the_names_in_the_file(run: Callable[..., Result]) -> None:
+    Path("rules.txt").write_text("attn_q=q8_0\n")
+    arguments = ["--rules-format", "llama-quantize", "-o", "plan.yaml", "--json"]
+    document(run("plan", LANGUAGE_MODEL, "--from-rules", "rules.txt", *arguments, "--to-rules", "all.txt"))
+    plan = wb.Plan.load("plan.yaml")
+    chosen = {name: option.scheme for name, option in plan.choices.items() if not option.is_kept}
+    assert set(chosen.values()) == {"Q8_0"}
+    assert all("q_proj" in name for name in chosen)
+    assert plan.effort == "normal"
+    assert r"^blk\.0\.attn_q\.weight$=q8_0" in Path("all.txt").read_text().splitlines()
+    names = ["--rules-names", "checkpoint"]
+    failed = run(
+        "plan", LANGUAGE_MODEL, "--from-rules", "rules.txt", *arguments[:2], *names, "-o", "other.yaml"
+    )
+    assert "'attn_q' matches no layer" in str(failed.exception)
+    failed = run(
+        "plan", LANGUAGE_MODEL, "--from-rules", "rules.txt", *arguments[:2], "--rules-names", "x", "-o", "o"
+    )
+    assert "allowed: gguf, checkpoint" in str(failed.exception)
+
+
+def test_a_session_reads_and_writes_rules_by_either_name(tmp_path: Path) -> None:
+    with wb.open(LANGUAGE_MODEL, "gguf", cache=tmp_path / "cache") as session:
+        for names, example in ((None, "blk\\.0\\.attn_q"), ("checkpoint", "q_proj")):
+            session.set_bits("*q_proj*", 8)
+            path = tmp_path / f"{names}.txt"
+            session.save_rules(path, "stable-diffusion.cpp", names)
+            assert example in path.read_text()
+            wanted = dict(session.plan.choices)
+            session.set_bits("*", 3)
+            session.load_rules(path, "stable-diffusion.cpp", names)
+            assert dict(session.plan.choices) == wanted
+        assert "names='checkpoint'" in session.script[-1]
+        with pytest.raises(ConfigurationError, match="allowed: gguf, checkpoint"):
+            session.save_rules(tmp_path / "x", "mlx", "runtime")
+
+
 def test_what_no_group_targets_is_kept(run: Callable[..., Result]) -> None:
     group = {"targets": ["proj_out_2"], "weights": {"num_bits": 8, "strategy": "channel"}}
     Path("rules.json").write_text(json.dumps({"config_groups": {"a": group}}))

@@ -39,8 +39,24 @@ Scheme = Literal["asymmetric", "symmetric"]
 Effort = Literal["fast", "normal", "best"]
 """How hard to look for good codes."""
 
+Names = Literal["original", "checkpoint"]
+"""What layers and tensors are called: as in the original single-file checkpoint, or as in the files given."""
+
+NAMES: Final[tuple[str, ...]] = get_args(Names)
+"""The choices of names."""
+
 EFFORTS: Final[tuple[str, ...]] = get_args(Effort)
 """The efforts, the least first."""
+
+
+def default_effort(target: str) -> Effort:
+    """The effort for a target where none is asked for.
+
+    ``normal`` for GGUF, whose K-quants without a search are worse than llama.cpp's own and with it take twice the time.
+    ``fast`` elsewhere, where a search takes four times as long and there are many options to price.
+    """
+    return "normal" if target == "gguf" else "fast"
+
 
 TARGETS: Final[tuple[str, ...]] = get_args(Target)
 """The names of all export formats, those to come included."""
@@ -144,9 +160,18 @@ class DiffusionQuantConfig(BaseModel):
     ] = 5000.0
     """Tensor data in MB (10^6 bytes) after which a safetensors file is closed and another begun; with more than one
     comes an index. Dequantized safetensors are divided as the source is."""
-    effort: Annotated[Effort, Field(description="fast, normal or best")] = "fast"
+    effort: Annotated[
+        Effort | None, BeforeValidator(_none_by_name), Field(description="fast, normal, best or none")
+    ] = None
     """How hard to look for good codes: ``fast`` is min-max, the others search for less error in the same format,
-    weighed by the calibration where there is one."""
+    weighed by the calibration where there is one. None is ``normal`` for GGUF, ``fast`` for the others."""
+    names: Annotated[
+        Names | None, BeforeValidator(_none_by_name), Field(description="original, checkpoint or none")
+    ] = None
+    """What layers and tensors are called. ``original`` is as in the single-file checkpoint that a diffusers folder was
+    converted from (Flux, SD3, Wan, HunyuanVideo, AuraFlow), with query, key and value fused, as ComfyUI and
+    stable-diffusion.cpp read them; ``checkpoint`` is as in the files. None is ``original`` for GGUF where it is known,
+    ``checkpoint`` otherwise."""
     min_accuracy: Annotated[
         float, Field(ge=0, le=1, allow_inf_nan=False, description="a number from 0 to 1")
     ] = 0.85

@@ -59,7 +59,7 @@ def our_task(weights: np.ndarray, name: str, effort: str) -> Encoder:
     arguments = (
         patterns, is_half, rows, cols, chosen.form.numbers, chosen.form.moves, np.empty(0, np.float32),
         np.array(levels, np.float32), rounds, data, none, np.zeros((0, 3)),
-        room.tiles, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
+        room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
     )  # fmt: skip
     kernels = backend.kernels()
     return lambda: kernels.ggml_encode(*arguments)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
 from workbench.calibration import CalibrationRecords
+from workbench.cli import app
 from workbench.errors import CancelledError, ConfigurationError, ValidationError
 from workbench.pipeline import DiffusionOrchestrator, verify
+from workbench.pipeline.export import read_record
 from workbench.plan import Plan
 
 MODEL = "zoo:digits-dit"
@@ -63,6 +66,41 @@ def test_a_plan_brings_its_effort_and_needs_its_calibration(tmp_path: Path) -> N
     assert "effort best is off: the plan says normal." in report.notes
     first, again = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "again"))
     assert first == again
+
+
+def test_gguf_searches_unless_told_otherwise(tmp_path: Path) -> None:
+    for target, asked, effort in (("gguf", None, "normal"), ("gguf", "fast", "fast"), ("mlx", None, "fast")):
+        name = f"{target}-{asked}"
+        run(tmp_path / name, target=target, effort=asked)
+        assert wb.load(tmp_path / name).plan.effort == effort
+        report = run(tmp_path / f"{name}-again", wb.load(tmp_path / name).plan)
+        assert not any("effort" in note for note in report.notes)
+    with wb.open(MODEL, "gguf", cache=tmp_path / "cache") as session:
+        assert session.plan.effort == "normal"
+        session.retarget("mlx")
+        assert session.plan.effort == "fast"
+
+
+def test_decoded_weights_that_were_weighed_are_verified_with_the_calibration(tmp_path: Path) -> None:
+    for name, folds in (("plain", False), ("folded", True)):
+        settings = {
+            "target": "safetensors",
+            "effort": "normal",
+            "calibration": MODEL,
+            "enable_spatial": folds,
+        }
+        run(tmp_path / name, **settings)
+        assert (read_record(tmp_path / name).folds is not None) == folds
+        assert verify(tmp_path / name, MODEL, calibration=MODEL).ok
+        (problem, *_) = verify(tmp_path / name, MODEL).problems
+        assert "--calibration FILE" in problem
+    with pytest.raises(ConfigurationError, match="the one given is"):
+        verify(tmp_path / "plain", MODEL, calibration="zoo:stdlib-mdlm")
+    done = CliRunner().invoke(
+        app, ["verify", str(tmp_path / "plain"), "--source", MODEL, "--calibration", MODEL]
+    )
+    assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(app, ["verify", str(tmp_path / "plain"), "--source", MODEL]).exit_code == 1
 
 
 def test_an_interrupted_run_is_resumed_with_the_same_effort_only(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from workbench.calibration.grouping import TimeGroups, group_steps, groups_at, s
 from workbench.calibration.layer_record import LayerRecord, StepStatistics
 from workbench.calibration.pooling import Moments, merge, pool
 from workbench.calibration.records import CalibrationRecords
+from workbench.calibration.renaming import records_for
 from workbench.calibration.time_aware import TimeAwareQuantizer
 from workbench.calibration.variance import second_moments, variance_table
 
@@ -23,6 +24,7 @@ __all__ = [
     "groups_at",
     "merge",
     "pool",
+    "records_for",
     "scatter",
     "second_moments",
     "variance_table",

@@ -3,6 +3,7 @@
 from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.modality import Modality, detect_modality
+from workbench.checkpoint.naming import named, named_as, originally_named
 from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint
 from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
 from workbench.checkpoint.side_files import SideFile
@@ -17,5 +18,8 @@ __all__ = [
     "TensorInfo",
     "detect_modality",
     "load_sharded_safetensors",
+    "named",
+    "named_as",
     "open_checkpoint",
+    "originally_named",
 ]

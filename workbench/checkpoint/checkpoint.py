@@ -18,10 +18,15 @@ from workbench.checkpoint.gguf_file import GgufFile
 from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
 from workbench.checkpoint.modality import Modality, detect_modality
+from workbench.checkpoint.original_names import Part
+from workbench.checkpoint.renamed import RenamedAdapter
 from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
 from workbench.checkpoint.side_files import SideFile, find_side_files
 from workbench.errors import ShapeMismatchError, ValidationError
 from workbench.plan import Layer, Role
+
+Adapter = ShardedSafeTensorsAdapter | GgufAdapter | RenamedAdapter
+"""What reads the tensors of a checkpoint."""
 
 
 class Checkpoint:
@@ -52,14 +57,17 @@ class Checkpoint:
     """config.json of the component, empty when there is none."""
     gguf: GgufFile | None
     """The file with its keys, where the checkpoint is a GGUF file."""
+    parts: Mapping[str, tuple[Part, ...]] | None
+    """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
 
-    def __init__(self, path: Path, weights: Weights, source: ShardedSafeTensorsAdapter | GgufAdapter) -> None:
+    def __init__(self, path: Path, weights: Weights, source: Adapter) -> None:
         self.path = path
         self.layout = weights.layout
         self.component = weights.component
         self.tensors = source.tensors
         self.metadata = source.metadata
         self.gguf = source.file if isinstance(source, GgufAdapter) else None
+        self.parts = source.parts if isinstance(source, RenamedAdapter) else None
         self.config = MappingProxyType(dict(weights.config))
         self.architecture = _architecture(weights.config)
         self._weights = weights
@@ -74,6 +82,10 @@ class Checkpoint:
             names=source.tensors,
             title=path.name,
         )
+
+    def over(self, source: Adapter) -> Checkpoint:
+        """The same checkpoint with its tensors taken from elsewhere."""
+        return Checkpoint(self.path, self._weights, source)
 
     @property
     def nbytes(self) -> int:
@@ -96,6 +108,12 @@ class Checkpoint:
         it does not cover configurations and other side files.
         """
         return self._source.digest().hex()
+
+    @cached_property
+    def files_fingerprint(self) -> str:
+        """The fingerprint of the checkpoint under its own names; another than `fingerprint` where it is renamed."""
+        source = self._source
+        return source.source.fingerprint if isinstance(source, RenamedAdapter) else self.fingerprint
 
     def read_into(self, name: str, start_byte: int, buffer: Any) -> None:
         """Fill a buffer with bytes of a tensor by positioned reads.

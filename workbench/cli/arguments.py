@@ -17,14 +17,25 @@ Component = Annotated[
     str | None, typer.Option(help="Component of a diffusers folder, if not its denoiser.", metavar="NAME")
 ]
 Effort = Annotated[
-    str,
-    typer.Option(help="How hard to look for good codes: fast, normal or best.", metavar="EFFORT"),
+    str | None,
+    typer.Option(
+        help="How hard to look for good codes: fast, normal or best. By default normal for gguf, else fast.",
+        metavar="EFFORT",
+    ),
+]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        help="What layers are called: original, as ComfyUI reads them, the default for gguf, or "
+        "checkpoint, as in MODEL.",
+        metavar="NAME",
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
 ]
 
-TARGETS = "parquet, mlx, compressed-tensors or safetensors"
+TARGETS = "parquet, gguf, mlx, compressed-tensors or safetensors"
 """The export formats, for help texts."""
 
 AllWidths = Annotated[

@@ -17,8 +17,10 @@ from workbench.cli.arguments import (
     TARGETS,
     AllWidths,
     Component,
+    Effort,
     Json,
     Model,
+    Names,
     ShardSize,
     parse_bytes,
     parse_widths,
@@ -170,10 +172,8 @@ def quantize(
             metavar="PATTERN=BITS",
         ),
     ] = None,
-    effort: Annotated[
-        str | None,
-        typer.Option(help="How hard to look for good codes: fast, normal or best.", metavar="EFFORT"),
-    ] = None,
+    effort: Effort = None,
+    names: Names = None,
     calibration: Annotated[
         str | None,
         typer.Option(
@@ -216,6 +216,7 @@ def quantize(
         "shard_size_mb": None if shard_size is None else parse_bytes(shard_size) / 1e6,
         "layer_bit_widths": parse_widths(override or [], "--override") or None,
         "effort": effort,
+        "names": names,
         "calibration": calibration,
         "min_accuracy": min_accuracy,
         "fail_fast": fail_fast or None,
@@ -291,11 +292,18 @@ def _quantize(
             raise CancelledError(f"Interrupted. {left}", path=output) from None
 
 
-def _verify(output: Path, source: str, component: str | None = None, *, shown: bool) -> Verification:
+def _verify(
+    output: Path,
+    source: str,
+    component: str | None = None,
+    calibration: str | None = None,
+    *,
+    shown: bool,
+) -> Verification:
     from workbench.pipeline import verify
 
     with terminal.progress_bar(output.name, _source_bytes(source, component), shown) as callback:
-        return verify(output, source, component=component, callback=callback)
+        return verify(output, source, component=component, calibration=calibration, callback=callback)
 
 
 def _source_bytes(model: str, component: str | None) -> int:
@@ -354,6 +362,13 @@ def verify(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
     source: Annotated[str, typer.Option(help="The checkpoint that it was made from.", metavar="MODEL")],
     component: Component = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Calibration records that weighed the codes, or zoo:NAME: dequantized safetensors need them.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove that an export decodes to what its report claims; the exit code is 1 if it does not.
@@ -364,7 +379,7 @@ def verify(
 
     Example: workbench verify out --source zoo:digits-dit
     """
-    outcome = _verify(output, source, component, shown=not as_json)
+    outcome = _verify(output, source, component, calibration, shown=not as_json)
     if as_json:
         terminal.print_json(outcome.to_dict())
     elif outcome.ok:

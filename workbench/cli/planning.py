@@ -18,6 +18,7 @@ from workbench.cli.arguments import (
     Effort,
     Json,
     Model,
+    Names,
     ShardSize,
     parse_widths,
     settings_from,
@@ -59,7 +60,8 @@ def analyze(
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
-    effort: Effort = "fast",
+    effort: Effort = None,
+    names: Names = None,
     exact: Exact = False,
     all_widths: AllWidths = False,
     as_json: Json = False,
@@ -75,7 +77,7 @@ def analyze(
     """
     settings = settings_from(shard_size=None, all_widths=all_widths)
     session = _session(
-        model, target, component, exact, calibration, time_groups, effort, settings, shown=not as_json
+        model, target, component, exact, calibration, time_groups, effort, names, settings, shown=not as_json
     )
     with session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
@@ -146,6 +148,14 @@ def plan(
         Path | None, typer.Option(help="Write the plan as rules too; it must not exist.", metavar="FILE")
     ] = None,
     rules_format: Annotated[str | None, typer.Option(help=f"{RULES}.", metavar="NAME")] = None,
+    rules_names: Annotated[
+        str | None,
+        typer.Option(
+            help="What the rules call tensors: gguf, as the GGUF file does (llama-quantize, stable-diffusion.cpp), or "
+            "checkpoint (the others).",
+            metavar="NAME",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -161,7 +171,8 @@ def plan(
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
-    effort: Effort = "fast",
+    effort: Effort = None,
+    names: Names = None,
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
@@ -197,7 +208,8 @@ def plan(
             more = given[0] if given else "from-rules"
             raise typer.BadParameter(f"a plan that is there is not solved for; leave out --{more}.")
         found, ahead = take_plan(
-            model, component, from_plan, from_rules, rules_format, otherwise, target, settings, to_rules, dry_run
+            model, component, from_plan, from_rules, rules_format, otherwise, rules_names, target, effort, names,
+            settings, to_rules, dry_run,
         )  # fmt: skip
     else:
         floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
@@ -210,6 +222,7 @@ def plan(
             calibration,
             time_groups,
             effort,
+            names,
             settings,
             shown=not as_json,
         )
@@ -228,7 +241,7 @@ def plan(
             )
             found, ahead = session.plan, session.predict() if dry_run else None
             if to_rules is not None and rules_format is not None:
-                session.save_rules(to_rules, rules_format)
+                session.save_rules(to_rules, rules_format, rules_names)
     if output is not None:
         found.save(output)
     if as_json:
@@ -292,7 +305,8 @@ def _session(
     exact: bool,
     calibration: str | None,
     time_groups: int,
-    effort: str,
+    effort: str | None,
+    names: str | None,
     settings: TargetSettings,
     *,
     shown: bool,
@@ -305,7 +319,7 @@ def _session(
     with terminal.ctrl_c() as cancel, terminal.progress_bar(model, nbytes, shown) as callback:
         return open_session(
             model, target, component=component, exact=exact, calibration=calibration,
-            num_time_groups=time_groups, effort=effort, callback=callback, cancel=cancel,
+            num_time_groups=time_groups, effort=effort, names=names, callback=callback, cancel=cancel,
             all_widths=settings.all_widths, shard_size=settings.shard_bytes,
         )  # fmt: skip
 

@@ -21,7 +21,10 @@ def take_plan(
     from_rules: Path | None,
     rules_format: str | None,
     otherwise: int | None,
+    rules_names: str | None,
     target_name: str | None,
+    effort: str | None,
+    names: str | None,
     settings: TargetSettings,
     to_rules: Path | None,
     dry_run: bool,
@@ -30,17 +33,18 @@ def take_plan(
 
     Nothing has to be priced for it.
     """
-    from workbench.checkpoint import open_checkpoint
+    from workbench.checkpoint import named, named_as, open_checkpoint
     from workbench.formats import dequantized, target_named
-    from workbench.formats.rules import write_rules
+    from workbench.formats.rules import naming_of, write_rules
     from workbench.pipeline.orchestrator import check_fit
     from workbench.plan import Plan
     from workbench.session.prediction import predict
     from workbench.text_file import replace_text
 
-    with open_checkpoint(model, component) as checkpoint:
+    with open_checkpoint(model, component) as opened:
         if from_plan is not None:
             found = Plan.load(from_plan)
+            checkpoint = named_as(opened, found.choices)
             check_fit(found, checkpoint)
             if target_name == "safetensors":
                 found = dequantized(found, checkpoint.layers)
@@ -53,11 +57,15 @@ def take_plan(
             assert from_rules is not None
             assert rules_format is not None
             assert target_name is not None
-            found = _plan_of_rules(checkpoint, from_rules, rules_format, otherwise, target_name, settings)
+            checkpoint, _ = named(opened, names, target_name)
+            found = _plan_of_rules(
+                checkpoint, from_rules, rules_format, otherwise, rules_names, target_name, effort, settings
+            )
         target = target_named(found.target, settings)
         layers = [layer for layer in checkpoint.layers if layer.params]
         if to_rules is not None and rules_format is not None:
-            replace_text(to_rules, write_rules(found, rules_format, layers, target))
+            naming = naming_of(checkpoint, rules_format, rules_names)
+            replace_text(to_rules, write_rules(found, rules_format, layers, target, naming=naming))
         return found, predict(checkpoint, target, found) if dry_run else None
 
 
@@ -66,15 +74,18 @@ def _plan_of_rules(
     path: Path,
     rules_format: str,
     otherwise: int | None,
+    rules_names: str | None,
     target_name: str,
+    effort: str | None,
     settings: TargetSettings,
 ) -> Plan:
-    from workbench.config import DiffusionQuantConfig
+    from workbench.config import DiffusionQuantConfig, default_effort
     from workbench.config_sources import read_text
     from workbench.formats import target_named
-    from workbench.formats.rules import read_rules
+    from workbench.formats.rules import naming_of, read_rules
     from workbench.pipeline.survey import at_width
     from workbench.plan import Plan
+    from workbench.quantize import Encodings
 
     target = target_named(target_name, settings)
     layers = [layer for layer in checkpoint.layers if layer.params]
@@ -84,6 +95,9 @@ def _plan_of_rules(
         else at_width(layer, otherwise, DiffusionQuantConfig(), target)
         for layer in layers
     }
-    choices = read_rules(read_text(path), rules_format, layers, target, rest, where=str(path))
+    naming = naming_of(checkpoint, rules_format, rules_names)
+    text = read_text(path)
+    choices = read_rules(text, rules_format, layers, target, rest, where=str(path), naming=naming)
     made_by = {"method": "rules", "format": rules_format, "file": path.name}
-    return Plan(target.name, choices, checkpoint.fingerprint, made_by=made_by)
+    encodings = Encodings(effort or default_effort(target.name))
+    return Plan(target.name, choices, checkpoint.fingerprint, made_by=made_by, effort=encodings.effort)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.arguments import TARGETS, Component, Effort
+from workbench.cli.arguments import TARGETS, Component, Effort, Names
 from workbench.errors import ConfigurationError
 
 QUICKSTART = "00_quickstart.ipynb"
@@ -67,7 +67,8 @@ def serve(
     calibration: Annotated[
         str | None, typer.Option(help="Calibration records, or zoo:NAME.", metavar="FILE")
     ] = None,
-    effort: Effort = "fast",
+    effort: Effort = None,
+    names: Names = None,
     port: Port = None,
     browser: Browser = True,
 ) -> None:
@@ -85,7 +86,9 @@ def serve(
         )
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"target": target, "component": component, "calibration": calibration, "effort": effort}
+    arguments = {
+        "target": target, "component": component, "calibration": calibration, "effort": effort, "names": names,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="workbench-app-") as temporary:
         notebook = Path(temporary) / "workbench.ipynb"
         notebook.write_text(json.dumps(_app_notebook(_absolute(model), folder, arguments)), encoding="utf-8")

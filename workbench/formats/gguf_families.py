@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import gguf
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.original_names import ARCHITECTURES
 from workbench.errors import ValidationError
 
 PREFIX = "model.diffusion_model."
@@ -145,11 +146,16 @@ def family_of(checkpoint: Checkpoint) -> Family:
             return Family(architecture, names, f"Known to load {architecture} files: {readers}.")
     by_class = _CLASSES.get(checkpoint.architecture or "")
     if by_class is not None:
+        other = (
+            "use the original names (names=original)"
+            if checkpoint.architecture in ARCHITECTURES
+            else "export the original single-file checkpoint"
+        )
         return Family(
             by_class,
             names,
             "The tensors have diffusers' names: diffusers loads the file by from_single_file with "
-            "GGUFQuantizationConfig and config=; for ComfyUI-GGUF export the original single-file checkpoint.",
+            f"GGUFQuantizationConfig and config=; for ComfyUI-GGUF {other}.",
         )
     architecture = re.sub(r"[^a-z0-9_-]+", "_", (checkpoint.architecture or "unknown").lower())
     return Family(

@@ -18,7 +18,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
+from workbench.formats.gguf_families import family_of
 from workbench.formats.rules_of_configs import (
     compressed_tensors_wishes,
     mlx_wishes,
@@ -67,6 +69,40 @@ FORMATS: Mapping[str, RulesFormat] = {
 def same_name(name: str) -> str:
     """The naming of rules that call tensors as the checkpoint does."""
     return name
+
+
+RULES_NAMES = ("gguf", "checkpoint")
+"""What rules can call tensors: as the GGUF file of an export does, or as the checkpoint."""
+
+
+def naming_of(checkpoint: Checkpoint, format_name: str, names: str | None = None) -> Naming:
+    """What the rules of a format call the tensors of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    format_name : str
+        One of `FORMATS`.
+    names : str, optional
+        One of `RULES_NAMES`; by default GGUF's for the tools that work on such files, else the checkpoint's.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are no such names.
+    ValidationError
+        If the checkpoint's tensors have no names in GGUF.
+    """
+    chosen = names or ("gguf" if rules_format(format_name).target == "gguf" else "checkpoint")
+    if chosen not in RULES_NAMES:
+        allowed = ", ".join(RULES_NAMES)
+        raise ConfigurationError(
+            f"Rules cannot go by the names {chosen!r}; allowed: {allowed}.",
+            key="names",
+            value=chosen,
+            allowed=allowed,
+        )
+    return family_of(checkpoint).names.__getitem__ if chosen == "gguf" else same_name
 
 
 def rules_format(name: str) -> RulesFormat:

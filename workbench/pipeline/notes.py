@@ -82,7 +82,7 @@ def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool)
     """Sentences on settings that would choose widths or codes or change weights, in a run that was given a plan."""
     effort = (
         (f"effort {config.effort} is off: the plan says {plan.effort}.",)
-        if config.effort not in ("fast", plan.effort)
+        if config.effort not in (None, plan.effort)
         else ()
     )
     keys = [

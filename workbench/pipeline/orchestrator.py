@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from workbench.calibration import TimeAwareQuantizer
-from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.config import DiffusionQuantConfig
+from workbench.calibration import TimeAwareQuantizer, records_for
+from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint
+from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, settings_of, target_named
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
@@ -109,21 +110,22 @@ class DiffusionOrchestrator:
         output = Path(output_path).absolute()
         refuse_existing(output)
         with (
-            open_checkpoint(os.fspath(model_path), component) as source,
+            open_checkpoint(os.fspath(model_path), component) as opened,
             self._workers() as (executor, in_flight),
         ):
-            checkpoint, spatial = source, None
+            checkpoint, spatial = opened, None
             if plan is not None:
-                check_fit(plan, source)
+                checkpoint = named_as(opened, plan.choices)
+                check_fit(plan, checkpoint)
                 is_calibrated = self.config.calibration is not None or time_aware is not None
                 notes = (*notes, *notes_on_plan(self.config, plan, is_calibrated))
                 if self.config.target == "safetensors":
-                    plan = dequantized(plan, source.layers)
+                    plan = dequantized(plan, checkpoint.layers)
             target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
             if plan is None and self.config.enable_spatial and self.config.calibration is not None:
                 spatial = balance_channels(
                     self.config,
-                    source,
+                    opened,
                     target,
                     executor=executor,
                     callback=_part(callback, 0.0, SPATIAL),
@@ -134,13 +136,20 @@ class DiffusionOrchestrator:
                 spatial = spatial if spatial.checkpoint.folds else None
             if spatial is not None:
                 checkpoint = spatial.checkpoint
+            if plan is None:
+                checkpoint, named_so = named(checkpoint, self.config.names, target.name)
+                notes = (*notes, *named_so)
             pricing = pricing_of(self.config, checkpoint, spatial.records if spatial else None)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware
                 notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
+            if time_aware is not None:
+                time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
             records = None if time_aware is None else time_aware.records
             encodings = (
-                Encodings(self.config.effort, records) if plan is None else Encodings.of_plan(plan, records)
+                Encodings(self.config.effort or default_effort(target.name), records)
+                if plan is None
+                else Encodings.of_plan(plan, records)
             )
             layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
             is_solved = plan is None and self.config.enable_mixed_precision

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.calibration import CalibrationRecords, records_for
+from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
 from workbench.errors import ArrowQuantError
 from workbench.formats import BlockCheck, Payload, target_named
 from workbench.pipeline.export import Record, read_record
@@ -21,6 +22,9 @@ from workbench.pipeline.report import plain
 from workbench.pipeline.run import Measured, measured_by_tensor
 from workbench.pipeline.spatial import restore
 from workbench.plan import Layer, Option
+from workbench.quantize import Encodings
+from workbench.quantize.folded import FoldedCheckpoint
+from workbench.quantize.folded_records import fold_records
 from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
 
 TOLERANCE = 1e-4
@@ -84,6 +88,7 @@ def verify(
     source: str | os.PathLike[str],
     *,
     component: str | None = None,
+    calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
     callback: ProgressCallback | None = None,
 ) -> Verification:
     """Compare an export with its source, and with what its report claims.
@@ -99,6 +104,9 @@ def verify(
         The checkpoint it was made from.
     component : str, optional
         The component of a diffusers folder; its denoiser by default.
+    calibration : CalibrationRecords or path-like, optional
+        The records that weighed the codes. Only dequantized safetensors of such a plan need them, since what the codes
+        decode to is worked out again.
     callback : callable, optional
         Hears of the fraction done and a message.
 
@@ -110,22 +118,26 @@ def verify(
     Raises
     ------
     ModelNotFoundError, MetadataError
-        If the folder is no export, or its record or the source cannot be read at all.
+        If the folder is no export, or its record, the source or the calibration cannot be read at all.
+    ConfigurationError
+        If the calibration is not the one that weighed the codes.
     """
     folder = Path(output)
     record = read_record(folder)
     target = target_named(record.target)
+    if calibration is not None and not isinstance(calibration, CalibrationRecords):
+        calibration = CalibrationRecords.load(calibration)
     with open_checkpoint(os.fspath(source), component) as opened:
         try:
-            checkpoint = opened
-            if record.folds is not None:
-                checkpoint = restore(opened, record.folds, f"{folder}: folds")
+            folded = None if record.folds is None else restore(opened, record.folds, f"{folder}: folds")
+            checkpoint = named_as(folded or opened, record.plan.choices)
             payload = target.open(folder)
         except ArrowQuantError as error:
             return _failed([str(error)])
         problems = _tensor_problems(payload, checkpoint, record)
         if problems:
             return _failed(problems)
+        encodings = _encodings(record, checkpoint, folded, calibration)
         try:
             referee, decoder = referee_for(record.target, folder)
         except FOREIGN as error:
@@ -141,7 +153,7 @@ def verify(
         def check(unit: int) -> None:
             checks[unit] = []
             try:
-                for block in target.check(unit, checkpoint, folder):
+                for block in target.check(unit, checkpoint, folder, encodings):
                     checks[unit].append(block)
                     progress.advance(block.nbytes)
             except ArrowQuantError as error:
@@ -192,6 +204,20 @@ def verify(
             nsr=sum(layer.nsr for layer in by_layer) / max(len(by_layer), 1),
             by_layer=by_layer,
         )
+
+
+def _encodings(
+    record: Record,
+    checkpoint: Checkpoint,
+    folded: FoldedCheckpoint | None,
+    calibration: CalibrationRecords | None,
+) -> Encodings | None:
+    """How the codes were made; None where no calibration was given, and a target that asks for it says so."""
+    if calibration is None or record.plan.weighted_by is None:
+        return None
+    if folded is not None and calibration.fingerprint == folded.source.fingerprint:
+        calibration = fold_records(calibration, folded)
+    return Encodings.of_plan(record.plan, records_for(calibration, checkpoint))
 
 
 def _layer_check(

@@ -72,11 +72,11 @@ FORMATS: Mapping[str, BlockFormat] = MappingProxyType(
     {
         name: BlockFormat(name, number, bits, {"fast": fast, "normal": normal, "best": best})
         for name, number, bits, fast, normal, best in (
-            ("Q4_0", 2, 4, ((-8.0,), 0), (_grid(-8.8, -6.8, 6), 0), (_grid(-9.0, -6.0, 19), 0)),
-            ("Q4_1", 3, 4, ((15.0,), 0), (_grid(14.0, 16.5, 6), 0), (_grid(13.0, 18.0, 26), 0)),
-            ("Q5_0", 6, 5, ((-16.0,), 0), (_grid(-17.0, -14.5, 6), 0), (_grid(-18.0, -13.0, 21), 0)),
-            ("Q5_1", 7, 5, ((31.0,), 0), (_grid(30.0, 32.5, 6), 0), (_grid(29.0, 34.0, 26), 0)),
-            ("Q8_0", 8, 8, ((127.0,), 0), ((126.3, 127.0, 127.4), 0), (_grid(124.0, 127.4, 12), 0)),
+            ("Q4_0", 2, 4, ((-8.0,), 0), ((-8.2,), 1), (_grid(-9.0, -6.0, 19), 1)),
+            ("Q4_1", 3, 4, ((15.0,), 0), ((15.0,), 1), (_grid(13.0, 18.0, 26), 1)),
+            ("Q5_0", 6, 5, ((-16.0,), 0), (_grid(-16.6, -14.8, 4), 1), (_grid(-18.0, -13.0, 21), 1)),
+            ("Q5_1", 7, 5, ((31.0,), 0), ((30.4, 31.2), 1), (_grid(29.0, 34.0, 26), 1)),
+            ("Q8_0", 8, 8, ((127.0,), 0), ((126.3, 127.0, 127.4), 1), (_grid(124.0, 127.4, 12), 1)),
             ("Q2_K", 10, 2, ((3.0,), 0), (_grid(2.1, 4.0, 8), 1), (_grid(1.8, 4.8, 25), 4)),
             ("Q3_K", 11, 3, ((-4.0,), 0), (_grid(-4.7, -2.9, 8), 1), (_grid(-5.4, -2.4, 25), 4)),
             ("Q4_K", 12, 4, ((15.0,), 0), (_grid(14.0, 16.4, 8), 1), (_grid(13.0, 18.0, 26), 4)),
@@ -143,7 +143,7 @@ def encode_ggml(
         patterns, is_half, rows, cols, chosen.form.numbers, chosen.form.moves,
         _normalised(encoding.channel_weights, cols),
         np.array(levels, np.float32), rounds, data.reshape(-1), stored, sums,
-        room.tiles, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
+        room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
     )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
@@ -180,7 +180,7 @@ def ggml_error(
     room = Room()
     bad = backend.kernels().ggml_error(
         patterns, is_half, np.ascontiguousarray(data).reshape(-1), rows, cols, chosen.form.numbers, chosen.form.moves,
-        stored, sums, room.tiles, room.patterns, room.integers, room.planes, room.single, room.bits,
+        stored, sums, room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits,
     )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
@@ -192,7 +192,8 @@ class Room:
 
     def __init__(self) -> None:
         self.tiles = np.zeros((4, 4096), np.float32)
-        self.patterns = self.tiles[0].view(np.uint32)
+        self.words = self.tiles[:2].view(np.uint64)
+        self.patterns = self.tiles[3].view(np.uint32)
         self.integers = np.zeros(4096 + 2 * 256, np.uint8)
         self.planes = np.zeros(4608, np.uint8)
         self.single = np.zeros((25, 256), np.float32)

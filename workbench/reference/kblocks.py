@@ -70,18 +70,25 @@ def _encode(x: Array, w: Array, form: Array, levels: Array, rounds: int) -> tupl
     low, high = x.min(axis=0) + ZERO, x.max(axis=0) + ZERO
     reach = np.maximum(high, -low)
     sw, sx = np.zeros_like(low), np.zeros_like(low)
-    for xk, wk in zip(x, w, strict=True):
-        sw += wk
-        sx += wk * xk
-    slope, depth = _search(x, w, form, levels, low, high, sw, sx)
+    for k in range(0, len(x), 4):
+        p = [w[k + j] * x[k + j] for j in range(4)]
+        sw += (w[k] + w[k + 1]) + (w[k + 2] + w[k + 3])
+        sx += (p[0] + p[1]) + (p[2] + p[3])
+    slope, depth = _search(x, w, form, levels, rounds, low, high, sw, sx)
     factor, minimum = _factors(slope, depth, form, sw, sx)
     scales, minima = np.zeros((2, *low.shape), np.uint8)
     if form[1] > 1:
         scales, minima, factor, minimum = _integers(
             x, w, form, rounds, slope, depth, factor, minimum, reach, sw, sx
         )
-    found, inverse = _invert(*spread(form, scales, minima, factor, minimum), reach)
+    lines = spread(form, scales, minima, factor, minimum)
+    found, inverse = _invert(*lines, reach)
     codes = np.stack([_codes(xk, form, found, inverse) for xk in x]).astype(np.uint8)
+    if form[5] == 1:
+        lost = _forget_losses(x, w, codes, *lines)
+        for integers in (codes, scales, minima):
+            integers[..., lost] = 0
+        factor, minimum = np.where(lost, ZERO, factor), np.where(lost, ZERO, minimum)
     return codes, scales, minima, factor, minimum
 
 
@@ -104,7 +111,7 @@ def _assign(x: Array, w: Array, form: Array, low: Array, inverse: Array) -> Sums
 
 
 def _search(
-    x: Array, w: Array, form: Array, levels: Array, low: Array, high: Array, sw: Array, sx: Array
+    x: Array, w: Array, form: Array, levels: Array, rounds: int, low: Array, high: Array, sw: Array, sx: Array
 ) -> tuple[Array, Array]:
     """Best scale and minimum of each lane, float64."""
     n, y = sw.astype(np.float64), sx.astype(np.float64)
@@ -120,7 +127,7 @@ def _search(
         span = high - low
     wide = (np.abs(span) > SLIGHT).astype(np.float32)
     unit = wide / (span + (ONE - wide))
-    if form[1] == 1 and len(levels) == 1:
+    if form[1] == 1 and rounds == 0:
         u = unit.astype(np.float64) * float(levels[0])
         some = (u != 0.0).astype(np.float64)
         return some / (u + (1.0 - some)), low.astype(np.float64)
@@ -159,11 +166,38 @@ def _factors(slope: Array, depth: Array, form: Array, sw: Array, sx: Array) -> t
         peak = peak / float(form[6] if form[5] == 0 else form[7])
         lowest = -lowest / float(form[7])
     with np.errstate(over="ignore"):
-        factor, minimum = round_half(peak.astype(np.float32)), lowest.astype(np.float32)
+        factor, minimum = peak.astype(np.float32), lowest.astype(np.float32)
+    if form[1] > 1:
+        factor, minimum = _widen_steps(factor), _widen_steps(minimum)
+    elif form[5] == 0:
+        step = np.float32(2.0**-24)
+        factor = np.where((factor != 0) & (np.abs(factor) < step), np.copysign(step, factor), factor)
+    factor = round_half(factor)
     if form[1] == 1 and form[5] > 0:
         # Where the scale vanished, all that is left is the mean.
         minimum = np.where(factor == 0, sx[0] / sw[0], minimum)
     return factor, round_half(minimum)
+
+
+def _widen_steps(factors: Array) -> Array:
+    """Factors in the range where float16 has equal steps, rounded away from zero."""
+    step = np.float32(2.0**-24)
+    fine = np.abs(factors) < np.float32(2.0**-14)
+    wide = np.copysign(np.ceil(np.abs(np.where(fine, factors, ZERO)) / step) * step, factors)
+    return np.where(fine, wide, factors)
+
+
+def _forget_losses(x: Array, w: Array, codes: Array, slope: Array, offset: Array) -> Array:
+    """Which blocks lose more than they hold."""
+    loss = np.zeros_like(slope)
+    for xk, wk, c in zip(x, w, codes, strict=True):
+        e = xk - (slope * c.astype(np.float32) - offset)
+        loss += wk * (e * e - xk * xk)
+    total = np.zeros(slope.shape[1])
+    for row in loss:
+        total += row
+    found: Array = total > 0.0
+    return found
 
 
 def _invert(slope: Array, offset: Array, reach: Array) -> tuple[Array, Array]:

@@ -6,7 +6,8 @@ import os
 import threading
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import open_checkpoint
+from workbench.checkpoint import named, open_checkpoint
+from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, target_named
 from workbench.quantize import Encodings
 from workbench.session.session import Session
@@ -32,7 +33,8 @@ def open_session(
     importance: str | None = None,
     all_widths: bool = False,
     shard_size: int | str = DEFAULTS.shard_bytes,
-    effort: str = "fast",
+    effort: str | None = None,
+    names: str | None = None,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -66,7 +68,13 @@ def open_session(
         Bytes of tensor data, or text such as ``"2GB"``, after which `Session.predict` has a safetensors file closed.
     effort : str
         How hard to look for good codes, when options are priced and in the export: ``"fast"``, ``"normal"`` or
-        ``"best"``. The search is weighed by the calibration, and plans then need it.
+        ``"best"``; by default ``"normal"`` for GGUF, else ``"fast"``. The search is weighed by the calibration, and
+        plans then need it.
+    names : str, optional
+        What layers are called: ``"original"``, as in the single-file checkpoint that a diffusers folder of Flux, SD3,
+        Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
+        its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
+        session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -88,13 +96,16 @@ def open_session(
     found = target_named(target, settings)
     checkpoint = open_checkpoint(os.fspath(path), component)
     try:
+        checkpoint, _ = named(checkpoint, names, target)
         pricing = None
         if calibration is not None:
             pricing = Pricing.read(
                 calibration, checkpoint,
                 num_time_groups=num_time_groups, grouping=grouping, importance=importance,
             )  # fmt: skip
-        encodings = Encodings(effort, None if pricing is None else pricing.time_aware.records)
+        records = None if pricing is None else pricing.time_aware.records
+        # Before anything is measured, so that a wrong effort is told at once.
+        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
@@ -103,12 +114,14 @@ def open_session(
                 target,
                 exact=exact,
                 pricing=pricing,
-                encodings=encodings,
+                encodings=encodings[target.name],
                 callback=callback,
                 cancel=cancel,
                 cache=cache,
             )
-            return Study(checkpoint, target, layers, options, scheme, group_size, pricing, encodings)
+            return Study(
+                checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
+            )
 
         return Session(
             study(found, callback, cancel),

@@ -12,7 +12,7 @@ from typing import Any, Self
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import read_text
 from workbench.errors import ConfigurationError
-from workbench.formats.rules import write_rules
+from workbench.formats.rules import naming_of, write_rules
 from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
@@ -273,7 +273,7 @@ class Session(Outlook):
         self._edit(lambda _: tuning, call("load_plan", os.fspath(path)))
         return notes
 
-    def load_rules(self, path: str | os.PathLike[str], rules_format: str) -> None:
+    def load_rules(self, path: str | os.PathLike[str], rules_format: str, names: str | None = None) -> None:
         """Give layers the options that another tool's rules say, as one edit; layers that no rule names stay.
 
         Parameters
@@ -282,6 +282,9 @@ class Session(Outlook):
             A file with the rules, or a config.json that has them.
         rules_format : str
             ``"llama-quantize"``, ``"stable-diffusion.cpp"``, ``"mlx"`` or ``"compressed-tensors"``.
+        names : str, optional
+            What the rules call tensors: ``"gguf"``, as the GGUF file of an export does, which is the default of the
+            first two, or ``"checkpoint"``, that of the others.
 
         Raises
         ------
@@ -290,11 +293,11 @@ class Session(Outlook):
         """
         text, where = read_text(Path(path)), os.fspath(path)
         self._edit(
-            lambda now: self._study.by_rules(now, text, rules_format, where),
-            call("load_rules", where, rules_format),
+            lambda now: self._study.by_rules(now, text, rules_format, where, names),
+            call("load_rules", where, rules_format, names=names),
         )
 
-    def save_rules(self, path: str | os.PathLike[str], rules_format: str) -> None:
+    def save_rules(self, path: str | os.PathLike[str], rules_format: str, names: str | None = None) -> None:
         """Write the present plan as another tool's rules, see `load_rules`; what was there is replaced.
 
         Raises
@@ -302,7 +305,10 @@ class Session(Outlook):
         ConfigurationError
             If the rules cannot say what the plan does, or the file cannot be written.
         """
-        replace_text(path, write_rules(self.plan, rules_format, self._study.layers, self.target))
+        naming = naming_of(self.checkpoint, rules_format, names)
+        replace_text(
+            path, write_rules(self.plan, rules_format, self._study.layers, self.target, naming=naming)
+        )
 
     # ---- exporting, and who listens ------------------------------------------------------------------------
 

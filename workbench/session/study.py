@@ -16,7 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
-from workbench.formats.rules import read_rules
+from workbench.formats.rules import naming_of, read_rules
 from workbench.plan import TOTALS, Layer, Plan
 from workbench.quantize import Encodings
 from workbench.session.history import Tuning
@@ -318,10 +318,13 @@ class Study:
             notes += (f"The plan was made with the effort {theirs}; here it is {ours}.",)
         return Tuning(choice, frozenset(self.index[name] for name in plan.locks), plan.made_by), notes
 
-    def by_rules(self, now: Tuning, text: str, rules_format: str, where: str) -> Tuning:
+    def by_rules(
+        self, now: Tuning, text: str, rules_format: str, where: str, names: str | None = None
+    ) -> Tuning:
         """The tuning with the options that some rules give, see `Session.load_rules`."""
         present = self.priced.choices(now.choice)
-        found = read_rules(text, rules_format, self.layers, self.target, present, where=where)
+        naming = naming_of(self.checkpoint, rules_format, names)
+        found = read_rules(text, rules_format, self.layers, self.target, present, where=where, naming=naming)
         choice = tuple(
             options.index(found[layer.name]) for layer, options in zip(self.layers, self.options, strict=True)
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from workbench.calibration import CalibrationRecords, Moments, TimeAwareQuantizer, pool
+from workbench.calibration import CalibrationRecords, Moments, TimeAwareQuantizer, pool, records_for
 from workbench.calibration.layer_record import LayerRecord, check_channels
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
@@ -177,6 +177,7 @@ class Pricing:
             if isinstance(calibration, CalibrationRecords)
             else CalibrationRecords.load(calibration)
         )
+        records = records_for(records, checkpoint)
         records.check_fit(checkpoint)
         time_aware = TimeAwareQuantizer.of(records, num_time_groups, grouping)
         return cls.of(time_aware, checkpoint.layers, importance)

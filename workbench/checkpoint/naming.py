@@ -1,0 +1,85 @@
+"""Under which names a checkpoint is worked on: those of its files, or those of the original checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from workbench.checkpoint.checkpoint import Checkpoint
+from workbench.checkpoint.original_names import original_parts
+from workbench.checkpoint.renamed import RenamedAdapter
+from workbench.errors import ConfigurationError, ValidationError
+
+
+def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
+    """A diffusers checkpoint under the names, and with the fused tensors, of the original single-file checkpoint.
+
+    Nothing is copied, and the files are shared: closing one closes both.
+
+    Returns
+    -------
+    Checkpoint or None
+        None for an architecture whose original names are not known.
+
+    Raises
+    ------
+    ValidationError
+        If a tensor has no place in the original checkpoint, or tensors that go together do not fit.
+    """
+    if checkpoint.parts is not None or checkpoint.gguf is not None:
+        return None
+    parts = original_parts(checkpoint.architecture or "", checkpoint.tensors)
+    return None if parts is None else checkpoint.over(RenamedAdapter(checkpoint, parts))
+
+
+def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Checkpoint, tuple[str, ...]]:
+    """A checkpoint under the names that a user asks for, and sentences on it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    names : str, optional
+        One of `workbench.config.NAMES`; by default those that the target's runtimes read.
+    target : str
+        The export format.
+
+    Raises
+    ------
+    ConfigurationError
+        If the original names are asked for and cannot be had.
+    """
+    if names == "checkpoint" or (names is None and target != "gguf"):
+        return checkpoint, ()
+    try:
+        found = originally_named(checkpoint)
+        why = f"those of {checkpoint.architecture or 'this architecture'} are not known"
+    except ValidationError as error:
+        found, why = None, str(error)
+        if names is None:
+            return checkpoint, (f"The tensors keep diffusers' names: {error}",)
+    if found is not None:
+        fused = sum(len({part.tensor for part in parts}) > 1 for parts in (found.parts or {}).values())
+        several = f", and {fused} tensors are fused from several" if fused else ""
+        return found, (
+            f"Layers are called as in the original checkpoint, which ComfyUI reads{several}; names=checkpoint keeps "
+            "diffusers' names.",
+        )
+    if names is None or checkpoint.parts is not None:
+        return checkpoint, ()
+    raise ConfigurationError(
+        f"{checkpoint.path}: the original names cannot be had: {why}. Use names=checkpoint.",
+        key="names",
+        value=names,
+    )
+
+
+def named_as(checkpoint: Checkpoint, layers: Iterable[str]) -> Checkpoint:
+    """A checkpoint under the names by which a plan calls its layers; as it is where neither fits."""
+    wanted = set(layers)
+    if wanted == {layer.name for layer in checkpoint.layers if layer.params}:
+        return checkpoint
+    try:
+        found = originally_named(checkpoint)
+    except ValidationError:
+        return checkpoint
+    fits = found is not None and wanted == {layer.name for layer in found.layers if layer.params}
+    return found if found is not None and fits else checkpoint
