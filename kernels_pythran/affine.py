@@ -224,21 +224,32 @@ def affine_encode(
     return -1
 
 
-def assign_group(v, scale, zero, levels, c, d):
-    """Codes of a group, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
-    if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(zero) < np.float32(4194304.0):
-        inverse = np.float32(np.float32(1.0) / scale)
-        for k in range(v.size):
-            q = min(max(np.int32(v[k] * inverse + zero + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
-            c[k] = np.uint8(q)
-            d[k] = v[k] - (np.float32(q) - zero) * scale
-    else:
-        # Where float32 would overflow, or the zero point is beyond its whole numbers.
-        for k in range(v.size):
-            x = np.rint(np.float64(v[k]) / np.float64(scale) + np.float64(zero))
-            q = np.int32(min(max(x, 0.0), np.float64(levels)))
-            c[k] = np.uint8(q)
-            d[k] = v[k] - (np.float32(q) - zero) * scale
+def assign_exactly(v, scale, zero, levels, c, d):
+    """Codes of a group, and its errors, where float32 would overflow, or the zero point is beyond its whole numbers."""
+    for k in range(v.size):
+        x = np.rint(np.float64(v[k]) / np.float64(scale) + np.float64(zero))
+        q = np.int32(min(max(x, 0.0), np.float64(levels)))
+        c[k] = np.uint8(q)
+        d[k] = v[k] - (np.float32(q) - zero) * scale
+
+
+def assign_groups(weights, count, levels, scales, zeros, g, codes, errors):
+    """Codes of groups, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
+    group = weights.shape[1]
+    for j in range(count):
+        v = weights[j]
+        c = codes[j]
+        d = errors[j]
+        scale = scales[g + j]
+        zero = zeros[g + j]
+        if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(zero) < np.float32(4194304.0):
+            inverse = np.float32(np.float32(1.0) / scale)
+            for k in range(group):
+                q = min(max(np.int32(v[k] * inverse + zero + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
+                c[k] = np.uint8(q)
+                d[k] = v[k] - (np.float32(q) - zero) * scale
+        else:
+            assign_exactly(v, scale, zero, levels, c, d)
 
 
 #pythran export affine_assign(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
@@ -268,8 +279,7 @@ def affine_assign(
             count = (n + group - 1) // group
             for i in range(n, count * group):
                 patterns[i] = np.uint32(0)
-            for j in range(count):
-                assign_group(weights[j], scales[g + j], zeros[g + j], levels, code_tiles[j], error_tiles[j])
+            assign_groups(weights, count, levels, scales, zeros, g, code_tiles, error_tiles)
             g += count
             if measured:
                 add_error(values, delta, n, folded, sums, row)
@@ -280,7 +290,7 @@ def affine_assign(
 
 
 def decode_groups(codes, first_byte, n, bits, scales, zeros, g, words, integers, code_tiles, decoded):
-    """Decode n codes that begin at a byte and with group g."""
+    """Decode n codes that begin at a byte and with group g; returns how many groups that were."""
     size = (n * bits + 7) // 8
     stream = words.view(np.uint8)
     stream[:size] = codes[first_byte : first_byte + size]

@@ -24,7 +24,7 @@ def group_ranges(source, is_half, rows, cols, group, lows, highs):
         Index of the first Inf or NaN, at which the work stopped, or -1.
     """
     patterns = np.empty(BLOCK, np.uint32)
-    signed = patterns.view(np.int32)
+    tiles = patterns.view(np.int32).reshape(BLOCK // group, group)
     extremes = np.empty(2, np.int32)
     limits = extremes.view(np.float32)
     g = 0
@@ -36,9 +36,11 @@ def group_ranges(source, is_half, rows, cols, group, lows, highs):
             bad = first_not_finite(patterns, n)
             if bad >= 0:
                 return first + bad
-            for a in range(0, n, group):
-                b = min(a + group, n)
-                find_extremes(signed[a:b], b - a, extremes)
+            count = (n + group - 1) // group
+            for i in range(n, count * group):
+                patterns[i] = patterns[n - 1]  # which changes no extremes
+            for j in range(count):
+                find_extremes(tiles[j], group, extremes)
                 # Adding zero makes −0 the same as 0.
                 lows[g] = limits[0] + np.float32(0.0)
                 highs[g] = limits[1] + np.float32(0.0)
@@ -46,28 +48,38 @@ def group_ranges(source, is_half, rows, cols, group, lows, highs):
     return -1
 
 
-def encode_group(v, size, scale, offset, levels, c, d):
-    """Codes of a group, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
-    comfortable = scale > np.float32(1e-30) and scale < np.float32(1e30)
-    if comfortable and abs(offset) < np.float32(1e30):
-        # Pythran divides scalars in float64.
-        inverse = np.float32(np.float32(1.0) / scale)
-        for k in range(size):
-            # Clamped as an integer, because minima of floats do not vectorise.
-            x = (v[k] - offset) * inverse
-            q = min(max(np.int32(x + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
-            c[k] = np.uint8(q)
-            d[k] = v[k] - (np.float32(q) * scale + offset)
-    else:
-        # Where float32 would overflow or lose the scale; a group without a scale is constant.
-        inverse = 0.0
-        if scale > np.float32(0.0):
-            inverse = 1.0 / np.float64(scale)
-        for k in range(size):
-            x = np.rint((np.float64(v[k]) - np.float64(offset)) * inverse)
-            q = np.int32(min(max(x, 0.0), np.float64(levels)))
-            c[k] = np.uint8(q)
-            d[k] = v[k] - (np.float32(q) * scale + offset)
+def encode_exactly(v, scale, offset, levels, c, d):
+    """Codes of a group, and its errors, where float32 would overflow or lose the scale; without a scale it is constant."""
+    inverse = 0.0
+    if scale > np.float32(0.0):
+        inverse = 1.0 / np.float64(scale)
+    for k in range(v.size):
+        x = np.rint((np.float64(v[k]) - np.float64(offset)) * inverse)
+        q = np.int32(min(max(x, 0.0), np.float64(levels)))
+        c[k] = np.uint8(q)
+        d[k] = v[k] - (np.float32(q) * scale + offset)
+
+
+def encode_groups(weights, groups, levels, scales, offsets, g, codes, errors):
+    """Codes of groups, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
+    group = weights.shape[1]
+    for j in range(groups):
+        v = weights[j]
+        c = codes[j]
+        d = errors[j]
+        scale = scales[g + j]
+        offset = offsets[g + j]
+        if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(offset) < np.float32(1e30):
+            # Pythran divides scalars in float64.
+            inverse = np.float32(np.float32(1.0) / scale)
+            for k in range(group):
+                # Clamped as an integer, because minima of floats do not vectorise.
+                x = (v[k] - offset) * inverse
+                q = min(max(np.int32(x + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
+                c[k] = np.uint8(q)
+                d[k] = v[k] - (np.float32(q) * scale + offset)
+        else:
+            encode_exactly(v, scale, offset, levels, c, d)
 
 
 #pythran export offset_encode(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
@@ -97,21 +109,20 @@ def offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, pac
     folded = np.empty(BLOCK, np.float32)
     words = np.empty(BLOCK // 8, np.uint64)
     stream = words.view(np.uint8)
+    weights = values.reshape(BLOCK // group, group)
+    code_tiles = codes.reshape(BLOCK // group, group)
+    error_tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             first = row * cols + start
             widen(source[first : first + n], is_half, patterns)
-            for a in range(0, n, group):
-                size = min(group, n - a)
-                scale = scales[g]
-                offset = offsets[g]
-                v = values[a : a + size]
-                c = codes[a : a + size]
-                d = delta[a : a + size]
-                encode_group(v, size, scale, offset, levels, c, d)
-                g += 1
+            groups = (n + group - 1) // group
+            for i in range(n, groups * group):
+                patterns[i] = np.uint32(0)
+            encode_groups(weights, groups, levels, scales, offsets, g, code_tiles, error_tiles)
+            g += groups
             add_error(values, delta, n, folded, sums, row)
             pack(codes, n, bits, words)
             at = row * row_bytes + start * bits // 8
@@ -119,21 +130,22 @@ def offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, pac
             packed[at : at + count] = stream[:count]
 
 
-def decode_block(packed, at, n, bits, group, scales, offsets, g, words, codes, decoded):
-    """Decode n codes that begin at a byte and with group g."""
+def decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, decoded):
+    """Decode n codes that begin at a byte and with group g; returns how many groups that were."""
     count = (n * bits + 7) // 8
     stream = words.view(np.uint8)
     stream[:count] = packed[at : at + count]
     unpack(words, n, bits, codes)
-    for a in range(0, n, group):
-        size = min(group, n - a)
-        c = codes[a : a + size]
-        d = decoded[a : a + size]
-        scale = scales[g]
-        offset = offsets[g]
-        for k in range(size):
+    group = code_tiles.shape[1]
+    groups = (n + group - 1) // group
+    for j in range(groups):
+        c = code_tiles[j]
+        d = decoded[j]
+        scale = scales[g + j]
+        offset = offsets[g + j]
+        for k in range(group):
             d[k] = np.float32(np.int32(c[k])) * scale + offset
-        g += 1
+    return groups
 
 
 #pythran export offset_decode(uint8[], int, int, int, int, float32[], float32[], float32[])
@@ -143,13 +155,14 @@ def offset_decode(packed, rows, cols, bits, group, scales, offsets, decoded):
     words = np.empty(BLOCK // 8 + 1, np.uint64)
     codes = np.empty(BLOCK, np.uint8)
     values = np.empty(BLOCK, np.float32)
+    code_tiles = codes.reshape(BLOCK // group, group)
+    tiles = values.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             at = row * row_bytes + start * bits // 8
-            decode_block(packed, at, n, bits, group, scales, offsets, g, words, codes, values)
-            g += (n + group - 1) // group
+            g += decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, tiles)
             first = row * cols + start
             decoded[first : first + n] = values[:n]
 
@@ -171,6 +184,8 @@ def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offse
     codes = np.empty(BLOCK, np.uint8)
     delta = np.empty(BLOCK, np.float32)
     folded = np.empty(BLOCK, np.float32)
+    code_tiles = codes.reshape(BLOCK // group, group)
+    tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
@@ -181,8 +196,8 @@ def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offse
             if bad >= 0:
                 return first + bad
             at = row * row_bytes + start * bits // 8
-            decode_block(packed, at, n, bits, group, scales, offsets, g, words, codes, delta)
-            g += (n + group - 1) // group
-            delta[:n] = values[:n] - delta[:n]
+            g += decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, tiles)
+            for i in range(n):
+                delta[i] = values[i] - delta[i]
             add_error(values, delta, n, folded, sums, row)
     return -1
