@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from typing import Any
+
 import numpy as np
+import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from workbench import figures
 from workbench.errors import ConfigurationError
@@ -68,12 +74,35 @@ def test_growth_has_a_line_a_run_and_the_final_error() -> None:
 
 def test_samples_share_a_scale() -> None:
     found = comparison()
-    figure = figures.samples(found)
-    assert len(figure.data) == 4
+    shown = pixels(figures.samples(found))
+    assert shown.shape == (10, 10, 4), "two images of 4 × 4 across, two down, a pixel between them"
     low, high = found.samples[0].min(), found.samples[0].max()
-    shown = np.array(figure.data[2].z)[..., 0]
-    wanted = np.clip((found.samples[1][0, 0] - low) / (high - low) * 255, 0, 255)
-    assert np.abs(shown - wanted).max() <= 1
+    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        image = shown[5 * row : 5 * row + 4, 5 * col : 5 * col + 4]
+        wanted = np.clip((found.samples[row][col, 0] - low) / (high - low) * 255, 0, 255)
+        assert np.abs(image[..., 0] - wanted).max() <= 1
+        assert (image[..., 3] == 255).all()
+    assert (shown[4] == 0).all(), "nothing between them"
+
+
+def test_large_samples_are_thinned() -> None:
+    found = comparison(shape=(1, 3, 40, 20))
+    shown = pixels(figures.samples(found, side=16))
+    low, high = found.samples[0].min(), found.samples[0].max()
+    wanted = np.clip((found.samples[0][0, :, ::3, ::3] - low) / (high - low) * 255, 0, 255)
+    assert np.abs(shown[:14, :7, :3] - wanted.transpose(1, 2, 0)).max() <= 1
+
+
+def pixels(figure: go.Figure) -> np.ndarray[Any, Any]:
+    _, data = figure.data[0].source.split(",")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), np.float64)
+
+
+def test_groups_have_what_was_predicted_what_was_measured_and_the_output() -> None:
+    predicted, measured, output = figures.error_by_group(comparison()).data
+    assert (list(predicted.x), list(predicted.y)) == ([0, 1], [0.01, 0.02])
+    assert (list(measured.x), list(measured.y)) == ([0], [0.01]), "what was not measured is not drawn"
+    assert list(output.y) == pytest.approx([0.0225, 0.0525])
 
 
 def test_what_is_no_image_is_refused() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workbench.errors import ValidationError
 from workbench.live.applied import ActivationMode, apply
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
@@ -89,7 +90,7 @@ def compare(
     ConfigurationError
         If `runs` is not at least 1, or the activations are to be rounded and the session has no calibration.
     ValidationError
-        If the model has none of the checkpoint's layers.
+        If the model has none of the checkpoint's layers, or what `run` gives is no tensor.
 
     Notes
     -----
@@ -108,6 +109,10 @@ def compare(
         progress.pump()
         with torch.no_grad():
             found = run(number)
+        if not isinstance(found, Tensor):
+            raise ValidationError(
+                f"run({number}) gave a {type(found).__name__}; let it return the final output as a tensor."
+            )
         progress.advance(1)
         return found
 

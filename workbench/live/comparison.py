@@ -115,6 +115,11 @@ class Comparison:
         common = self.error / total if total > 0 and self.error > 0 and self.activations == "none" else 1.0
         return {name: factor * common for name, factor in found.items()}
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the final outputs are images, [samples, 1 or 3 channels, height, width]."""
+        return self.samples[0].ndim == 4 and self.samples[0].shape[1] in (1, 3)
+
     def by_group(self) -> pa.Table:
         """Error of what the model gave, and of the layers' own outputs, by time group.
 
