@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_proof.py [--models digits,mdlm] [--seeds N] [--draws N] [--quick] [--json FILE]
 
-Parquet, groups of 64 for uniform plans; solved plans take no more bytes than the uniform one they stand beside ("bytes" is
-theirs over its), out of all group sizes. Calibration, learning and judging have seeds of their own. "error" is that of
+Parquet, groups of 64 for uniform plans; solved plans take no more bytes than the uniform one they stand beside ("bytes"
+is theirs over its), out of all group sizes. Calibration, learning and judging have seeds of their own. "error" is that of
 the final output, averaged over held-out seeds: ‖Δy‖² / ‖y‖² of the digits, twice the KL divergence per masked token of
 the language model; "median" is over the seeds. A plan "with feedback" was solved again, for the same bytes, after a
 session learnt from comparisons that quantize one layer at a time; every draw learns from runs of its own.
@@ -66,9 +66,7 @@ def main() -> None:
     )
     parser.add_argument("--models", default="digits,mdlm")
     parser.add_argument("--seeds", type=int, default=5, help="that judge (default: %(default)s)")
-    parser.add_argument(
-        "--draws", type=int, default=2, help="of seeds to learn from (default: %(default)s)"
-    )
+    parser.add_argument("--draws", type=int, default=2, help="of seeds to learn from (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="that a draw learns from (default: %(default)s)")
     parser.add_argument(
         "--quick", action="store_true", help="2 seeds and one draw of 2 runs, to see that it works"
@@ -149,9 +147,7 @@ def quality(judge: Judge, effort: Effort) -> tuple[list[Row], list[Row]]:
             session.learn(comparison.factors)
             session.solve(budget)
             moved = sum(solved[layer] != option.bits for layer, option in session.plan.choices.items())
-            rows.append(
-                judge.row(f"{name}, feedback {draw + 1} ({moved} widths moved)", budget)
-            )
+            rows.append(judge.row(f"{name}, feedback {draw + 1} ({moved} widths moved)", budget))
             forget(session, comparison)
             session.solve(budget)
     return rows, compared
@@ -222,7 +218,10 @@ def show_table(rows: Sequence[Row]) -> None:
     ]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), flush=True)
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -70,9 +70,7 @@ def test_without_a_model_it_says_what_is_missing(
     assert "pip install" in proof_tab.lacking(session)
 
 
-def test_the_plan_is_run_shown_and_learnt_from(
-    asked: Asked, session: Session, model: Any, run: Run
-) -> None:
+def test_the_plan_is_run_shown_and_learnt_from(asked: Asked, session: Session, model: Any, run: Run) -> None:
     session.set_bits("*", 3)
     wb.live.attach(session, model[0], run)
     wait_until(lambda: asked.panel.proof.get("lacking") == "")
@@ -101,10 +99,16 @@ def test_the_plan_is_run_shown_and_learnt_from(
     assert session.totals.nsr == nsr, "learning twice from one measurement is learning once"
     session.set_bits("*", 4)
     wait_until(lambda: "another" in asked.panel.proof["stale"])
-    assert session.script[1:4] == ("wb.live.attach(s, module, run)", "s.prove(runs=2).result()", "s.learn(s.proof)")
+    assert session.script[1:4] == (
+        "wb.live.attach(s, module, run)",
+        "s.prove(runs=2).result()",
+        "s.learn(s.proof)",
+    )
 
 
-def test_every_panel_of_a_session_shows_its_proof(session: Session, model: Any, run: Run, tmp_path: Path) -> None:
+def test_every_panel_of_a_session_shows_its_proof(
+    session: Session, model: Any, run: Run, tmp_path: Path
+) -> None:
     one, two = Panel(session, folder=tmp_path), Panel(session, folder=tmp_path)
     wb.live.attach(session, model[0], run)
     found = session.prove(1, activations="int8-static").result()
@@ -148,7 +152,9 @@ def test_a_proof_can_be_cancelled_and_what_fails_is_told(
 
 
 def test_texts_have_no_pictures(session: Session, model: Any, run: Run) -> None:
-    wb.live.attach(session, model[0], lambda number: run(number).flatten(1), metrics=lambda outputs: {"loss": 1.5})
+    wb.live.attach(
+        session, model[0], lambda number: run(number).flatten(1), metrics=lambda outputs: {"loss": 1.5}
+    )
     session.prove(runs=1).result()
     shown = proof_tab.shown(session)
     assert "samples" not in shown

@@ -156,7 +156,7 @@ def error_by_group(comparison: Comparison, *, template: str = "simple_white") ->
     figure.update_layout(
         template=template,
         title="Error by time group",
-        xaxis={"title": {"text": "time group"}, "tickformat": "d"},
+        xaxis={"title": {"text": "time group"}, "dtick": math.ceil(len(rows) / 10)},
         yaxis={"title": {"text": "relative error power"}, "type": "log", "exponentformat": "power"},
     )
     return figure
@@ -208,7 +208,7 @@ def samples(comparison: Comparison, *, side: int = 128, template: str = "simple_
     height = mosaic.shape[0] / 2
     figure.update_xaxes(visible=False)
     figure.update_yaxes(
-        tickvals=[height / 2, height * 1.5], ticktext=["as it was", "the plan"], ticks="", showline=False,
+        tickvals=[height / 2, height * 1.5], ticktext=["as it was", "the plan"], ticks="", showline=False, showgrid=False,
         autorange="reversed", scaleanchor="x", constrain="domain",
     )  # fmt: skip
     figure.update_layout(template=template, title="Final outputs", height=320, margin={"t": 50, "b": 10})

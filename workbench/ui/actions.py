@@ -80,7 +80,9 @@ class Actions:
             case {"act": "prove", "runs": int(runs), "activations": str(mode), "alone": bool(alone)}:
                 self._jobs.run(
                     lambda: session.prove(runs, activations=mode, alone=alone),
-                    lambda _: self._strip.note("The plan has run in the model; the proof tab shows what it did."),
+                    lambda _: self._strip.note(
+                        "The plan has run in the model; the proof tab shows what it did."
+                    ),
                 )
             case {"act": "learn"}:
                 return self._learn()
