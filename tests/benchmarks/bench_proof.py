@@ -3,10 +3,11 @@
     python tests/benchmarks/bench_proof.py [--models digits,mdlm] [--seeds N] [--draws N] [--quick] [--json FILE]
 
 Parquet, groups of 64 for uniform plans; solved plans take no more bytes than the uniform one they stand beside ("bytes"
-is theirs over its), out of all group sizes. Calibration, learning and judging have seeds of their own. "error" is that of
-the final output, averaged over held-out seeds: ‖Δy‖² / ‖y‖² of the digits, twice the KL divergence per masked token of
-the language model; "median" is over the seeds. A plan "with feedback" was solved again, for the same bytes, after a
-session learnt from comparisons that quantize one layer at a time; every draw learns from runs of its own.
+is theirs over its), out of all group sizes. Calibration, learning and judging have seeds of their own. "error" is that
+of the final output, averaged over held-out seeds: ‖Δy‖² / ‖y‖² of the digits, twice the KL divergence per masked token
+of the language model. A few images turn into others and make most of a mean, so there is a "median" too: over the images
+of all seeds, or the seeds of the language model. A plan "with feedback" was solved again, for the same bytes, after the
+session learnt from a comparison that quantizes one layer at a time; each draw learns from runs of its own.
 
 The models run side by side, one thread each: about 10 minutes for both, 2 with --quick.
 """

@@ -24,7 +24,7 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
             "measured": None if place == 3 else 0.02 * (place + 1), "predicted_by_group": [0.01, 0.02],
             "measured_by_group": [0.01, None], "predicted_alone": 0.1 * (place + 1),
             "measured_alone": 0.3 / (place + 1) if alone else None,
-            "stderr_alone": 0.001 if alone else None,
+            "measured_alone_by_run": [0.3 / (place + 1)] * 2 if alone else None,
         }
         for place, bits in enumerate((2, 4, 4, 4))
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
     generator = np.random.default_rng(0)
     return Comparison(
         plan_digest="", activations="none", layers=pa.Table.from_pylist(layers, LAYERS_SCHEMA),
-        calls=pa.Table.from_pylist(calls, CALLS_SCHEMA), errors=np.array([0.05, 0.07]), predicted_error=0.04,
+        calls=pa.Table.from_pylist(calls, CALLS_SCHEMA), errors=np.array([0.05, 0.07]), predicted_error=0.04, learnt={},
         metrics={"loss": (1.0, 1.5)},
         samples=tuple(generator.standard_normal((2, *shape)).astype(np.float32)),
     )  # fmt: skip

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -19,7 +17,7 @@ import workbench as wb
 from workbench.checkpoint import Checkpoint
 from workbench.errors import CancelledError, ConfigurationError
 from workbench.live import Comparison, capture, compare, weight_errors
-from workbench.live.comparison import rank_correlation
+from workbench.live.comparison import layer_effects, rank_correlation
 from workbench.session import Session
 
 Store = Callable[..., Checkpoint]
@@ -134,25 +132,91 @@ def test_what_is_learnt_makes_the_prediction_what_was_measured(toy: Any, run: Lo
     assert session._study.learnt.keys() == session._study.index.keys()
 
 
-def test_what_differs_from_run_to_run_counts_less(toy: Any, run: Loop, session: Session) -> None:
+def test_what_is_learnt_is_what_layer_effects_believe(toy: Any, run: Loop, session: Session) -> None:
     found = compare(toy, run, session, runs=3, alone=True)
-    rows = {row["layer"]: row for row in found.layers.to_pylist()}
-    for row in rows.values():
-        assert row["stderr_alone"] > 0
+    rows = found.layers.to_pylist()
+    logs = np.array([np.log(np.array(row["measured_alone_by_run"]) / row["predicted_alone"]) for row in rows])
+    assert [row["measured_alone"] for row in rows] == pytest.approx(
+        [np.mean(row["measured_alone_by_run"]) for row in rows]
+    )
+    factors = np.log([found.factors[row["layer"]] for row in rows])
+    wanted = layer_effects(logs)
+    np.testing.assert_allclose(factors - np.median(factors), wanted - np.median(wanted), atol=1e-9)
+    total = sum(row["predicted_alone"] * found.factors[row["layer"]] for row in rows)
+    assert total == pytest.approx(found.error)
 
-    def learnt(stderr: float | None) -> dict[str, float]:
-        layers = [{**row, "stderr_alone": stderr and stderr * row["measured_alone"]} for row in rows.values()]
-        return replace(found, layers=pa.Table.from_pylist(layers, found.layers.schema)).factors
 
-    ratios = {name: row["measured_alone"] / row["predicted_alone"] for name, row in rows.items()}
-    exact, noisy, unknown = (np.log(list(learnt(stderr).values())) for stderr in (1e-9, 1.0, None))
-    wanted = np.log([ratios[name] for name in learnt(1e-9)])
-    np.testing.assert_allclose(exact - np.median(exact), wanted - np.median(wanted), atol=1e-6)
-    assert 0.1 < np.ptp(noisy) / np.ptp(exact) < 0.999
-    assert np.ptp(unknown) == pytest.approx(0, abs=1e-9)
-    for factors in map(learnt, (1e-9, 1.0, None)):
-        total = sum(rows[name]["predicted_alone"] * factor for name, factor in factors.items())
-        assert total == pytest.approx(found.error)
+def test_learning_twice_from_one_measurement_is_learning_once(toy: Any, run: Loop, session: Session) -> None:
+    found = compare(toy, run, session, runs=2, alone=True)
+    session.learn(found)
+    once = session.costs.distortion.copy()
+    session.learn(found)
+    np.testing.assert_array_equal(session.costs.distortion, once)
+    # Another measurement of the same corrects what is already corrected: the factors are of the first prediction.
+    session.set_bits("*", 3)
+    again = compare(toy, run, session, runs=2, alone=True)
+    assert again.learnt == session.learnt
+    assert session.learn(again).nsr == pytest.approx(again.error, rel=1e-6)
+    session.learn(dict.fromkeys(session.learnt, 1.0))
+    session.set_bits("*", 4)
+    assert session.totals.nsr == pytest.approx(found.predicted_error)
+
+
+def test_an_edit_while_the_plan_runs_does_not_reach_the_comparison(
+    toy: Any, run: Loop, session: Session
+) -> None:
+    before = session.plan
+
+    def edited(number: int) -> Tensor:
+        session.set_bits("*", 2)
+        return run(number)
+
+    found = compare(toy, edited, session, runs=1)
+    assert found.plan_digest == before.digest != session.plan.digest
+    assert set(found.layers["bits"].to_pylist()) == {4}
+    session.set_bits("*", 4)
+    assert found.predicted_error == pytest.approx(session.totals.nsr)
+
+
+NOISE = 0.4
+
+
+def effects(seed: int, layers: int, runs: int, spread: float) -> tuple[Any, Any]:
+    """Layers' true effects, and logarithms measured in some runs."""
+    chance = np.random.default_rng(seed)
+    true = spread * chance.standard_normal(layers)
+    harder = chance.standard_normal(runs)
+    return true, true[:, None] + harder + NOISE * chance.standard_normal((layers, runs))
+
+
+def test_effects_that_exceed_chance_are_believed_and_others_are_not() -> None:
+    for spread in (0.0, 0.2, 1.0):
+        parts = []
+        for seed in range(50):
+            _, logs = effects(seed, 40, 3, spread)
+            means = logs.mean(axis=1)
+            parts.append(np.ptp(layer_effects(logs)) / np.ptp(means))
+        measured = spread**2 + NOISE**2 / 3
+        wanted = max(1 - NOISE**2 * (1 + 1 / 3) / measured, 0)
+        assert np.mean(parts) == pytest.approx(wanted, abs=0.06)
+
+
+def test_one_run_that_went_astray_and_harder_runs_are_no_effect() -> None:
+    true, logs = effects(0, 40, 4, 1.0)
+    plain = layer_effects(logs)
+    harder = layer_effects(logs + np.array([0.0, 3.0, 0.0, -2.0]))
+    np.testing.assert_allclose(harder - np.median(harder), plain - np.median(plain), atol=1e-12)
+    # A mean of errors would take twenty times the usual in one of four runs for a factor of six; this one takes two.
+    astray = logs.copy()
+    astray[3, 1] += np.log(20)
+    moved = layer_effects(astray)[3] - plain[3]
+    assert 0 < moved < np.log(20) / 4 + 0.1
+    assert np.corrcoef(true, plain)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("logs", [np.zeros((1, 3)), np.arange(5.0)[:, None], np.ones((4, 2))])
+def test_nothing_is_believed_without_something_to_compare(logs: Any) -> None:
+    np.testing.assert_array_equal(layer_effects(logs), np.full(len(logs), np.median(logs.mean(axis=1))))
 
 
 def test_the_solver_follows_what_was_learnt(session: Session) -> None:

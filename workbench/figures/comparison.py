@@ -208,8 +208,8 @@ def samples(comparison: Comparison, *, side: int = 128, template: str = "simple_
     height = mosaic.shape[0] / 2
     figure.update_xaxes(visible=False)
     figure.update_yaxes(
-        tickvals=[height / 2, height * 1.5], ticktext=["as it was", "the plan"], ticks="", showline=False, showgrid=False,
-        autorange="reversed", scaleanchor="x", constrain="domain",
+        tickvals=[height / 2, height * 1.5], ticktext=["as it was", "the plan"],
+        ticks="", showline=False, showgrid=False, autorange="reversed", scaleanchor="x", constrain="domain",
     )  # fmt: skip
     figure.update_layout(template=template, title="Final outputs", height=320, margin={"t": 50, "b": 10})
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from workbench.live.modules import kind_of, match_modules
 from workbench.live.passes import Run
 from workbench.live.sensitivity import require_runs
 from workbench.live.trials import changed, relative_error
+from workbench.plan import Plan
 from workbench.session import Session
 from workbench.work import Progress, ProgressCallback
 
@@ -97,7 +97,8 @@ def compare(
     Takes the memory of the layers in float32, for the errors of their weights.
     """
     require_runs(runs)
-    plan, checkpoint = session.plan, session.checkpoint
+    plan, predicted_error, options, learnt = _present(session)
+    checkpoint = session.checkpoint
     records = None if session.time_aware is None else session.time_aware.records
     deltas = weight_errors(checkpoint, plan, records)
     modules = {name: found for name, found in match_modules(module, checkpoint).items() if name in deltas}
@@ -137,13 +138,25 @@ def compare(
     return Comparison(
         plan_digest=plan.digest,
         activations=activations,
-        layers=_layer_table(session, deltas, errors.relative(), on_its_own),
+        layers=_layer_table(session, options, deltas, errors.relative(), on_its_own),
         calls=pa.Table.from_pylist(watch.rows, CALLS_SCHEMA),
         errors=np.array([distance(other, own) for other, own in zip(others, outputs, strict=True)]),
-        predicted_error=session.totals.nsr,
+        predicted_error=predicted_error,
+        learnt=learnt,
         metrics=_measured(metrics, outputs, others),
         samples=(_shown(outputs[0]), _shown(others[0])),
     )
+
+
+def _present(session: Session) -> tuple[Plan, float, list[dict[str, Any]], Mapping[str, float]]:
+    """The plan, its predicted error, each layer's option, and what was learnt: of one version, for a session may be
+    edited while its plan runs."""
+    while True:
+        version = session.version
+        options = session.options.take(pa.array(session.snapshot.rows)).to_pylist()
+        found = session.plan, session.totals.nsr, options, session.learnt
+        if session.version == version:
+            return found
 
 
 def _group_at(session: Session) -> Callable[[float], int]:
@@ -261,16 +274,16 @@ class _OwnErrors:
 
 def _layer_table(
     session: Session,
+    options: Sequence[Mapping[str, Any]],
     deltas: Mapping[str, Tensor],
     measured: Mapping[str, Mapping[int, float]],
     alone: Mapping[str, Sequence[float]],
 ) -> pa.Table:
     groups = 1 if session.time_aware is None else len(session.time_aware.groups)
     shares = np.ones(1) if session.time_aware is None else session.time_aware.groups.shares
-    chosen = session.options.take(pa.array(session.snapshot.rows)).to_pylist()
     layers = {layer.name: layer for layer in session.checkpoint.layers}
     rows = []
-    for option in chosen:
+    for option in options:
         name = option["layer"]
         if name not in deltas:
             continue
@@ -281,18 +294,11 @@ def _layer_table(
                 "layer": name, "role": layers[name].role, "bits": option["bits"], "params": layers[name].params,
                 "predicted": _mean_over(shares, by_group) or 0.0, "measured": _mean_over(shares, found),
                 "predicted_by_group": by_group, "measured_by_group": found,
-                "predicted_alone": option["nsr"], **_mean_and_stderr(alone.get(name, ())),
+                "predicted_alone": option["nsr"], "measured_alone": float(np.mean(alone[name])) if name in alone else None,
+                "measured_alone_by_run": alone.get(name),
             }
         )  # fmt: skip
     return pa.Table.from_pylist(rows, LAYERS_SCHEMA)
-
-
-def _mean_and_stderr(values: Sequence[float]) -> dict[str, float | None]:
-    count = len(values)
-    return {
-        "measured_alone": float(np.mean(values)) if count else None,
-        "stderr_alone": float(np.std(values, ddof=1) / math.sqrt(count)) if count > 1 else None,
-    }
 
 
 def _mean_over(shares: NDArray[np.float64], values: Sequence[float | None]) -> float | None:

@@ -22,11 +22,11 @@ LAYERS_SCHEMA = pa.schema(
         pa.field("measured_by_group", pa.list_(pa.float64())),
         pa.field("predicted_alone", pa.float64(), nullable=False),
         pa.field("measured_alone", pa.float64()),
-        pa.field("stderr_alone", pa.float64()),
+        pa.field("measured_alone_by_run", pa.list_(pa.float64())),
     ]
 )
 """Columns of `Comparison.layers`: relative error power of the layer's own output, with its mean over time groups; then
-that of the final output with this layer alone quantized, where that was measured, and its standard error over runs."""
+that of the final output with this layer alone quantized, where that was measured, with its mean over runs."""
 
 CALLS_SCHEMA = pa.schema(
     [
@@ -59,6 +59,8 @@ class Comparison:
     """Error of the final output of each run."""
     predicted_error: float
     """What the plan predicts for it: Σ D."""
+    learnt: Mapping[str, float]
+    """By what the predictions had been multiplied before, because of earlier measurements."""
     metrics: Mapping[str, tuple[float, float]]
     """Figures of merit of the final outputs: of the model as it was, and of the plan's."""
     samples: tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -92,28 +94,27 @@ class Comparison:
 
     @property
     def factors(self) -> dict[str, float]:
-        """By what each layer's predicted damage is to be multiplied, so that the sum is the error of the whole plan.
+        """By what each layer's predicted damage, as it was before anything was learnt, is to be multiplied, so that the
+        sum is the error of the whole plan.
 
         The layers' shares in it are those of the final output's error with one layer quantized at a time, where that
-        was measured, else those that follow from the errors of the layers' own outputs. The former differ much from
-        run to run: the logarithm of measured over predicted is drawn towards the median of all layers by as much as
-        its own variance over the runs exceeds what the layers differ by (empirical Bayes, method of moments); after a
-        single run nothing is left of it.
+        was measured, as far as `layer_effects` trusts it; else those that follow from the errors of the layers' own
+        outputs.
         """
         rows = self.layers.to_pylist()
-        suffix = "_alone" if self.is_alone else ""
-        known = [row for row in rows if (row[f"measured{suffix}"] or 0) > 0 and row[f"predicted{suffix}"] > 0]
+        column = "measured_alone_by_run" if self.is_alone else "measured"
+        predicted = "predicted_alone" if self.is_alone else "predicted"
+        measured = {row["layer"]: np.atleast_1d(np.array(row[column], np.float64)) for row in rows}
+        known = [row for row in rows if (measured[row["layer"]] > 0).all() and row[predicted] > 0]
         if not known:
             return {}
-        logs = np.log([row[f"measured{suffix}"] / row[f"predicted{suffix}"] for row in known])
-        if self.is_alone:
-            noise = np.array([(row["stderr_alone"] or np.inf) / row["measured_alone"] for row in known]) ** 2
-            logs = _shrunk(logs, noise)
+        logs = np.log([measured[row["layer"]] / row[predicted] for row in known])
+        logs = layer_effects(logs) if self.is_alone else logs[:, 0]
         found = {row["layer"]: float(value) for row, value in zip(known, np.exp(logs), strict=True)}
         total = sum(row["predicted_alone"] * found[row["layer"]] for row in known)
         # Where inputs were rounded too, the error is not the weights' alone.
         common = self.error / total if total > 0 and self.error > 0 and self.activations == "none" else 1.0
-        return {name: factor * common for name, factor in found.items()}
+        return {name: self.learnt.get(name, 1.0) * factor * common for name, factor in found.items()}
 
     @property
     def has_images(self) -> bool:
@@ -179,15 +180,38 @@ class Comparison:
         return tuple(known.T)
 
 
-def _shrunk(values: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values drawn towards their median, each by its own variance beside that which the values have without noise."""
-    middle = float(np.median(values))
-    if not np.isfinite(noise).any():
-        return np.full_like(values, middle)
-    spread = max(float(np.square(values - middle).mean() - noise[np.isfinite(noise)].mean()), 0.0)
-    with np.errstate(invalid="ignore"):  # neither spread nor noise
-        part = np.nan_to_num(spread / (spread + noise), nan=1.0)
-    return middle + part * (values - middle)
+def layer_effects(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is to be believed of each layer, from the logarithm of measured over predicted in some runs.
+
+    A layer's mean over the runs is one of logarithms: an error is now and then many times what it usually is, where one
+    image turns into another, and a mean of errors would be made by that run alone. Some runs are harder for all layers
+    alike, which says nothing of any. What remains differs by chance from run to run, and will by as much at another
+    option, whose rounding errors are others: the layers' means are drawn towards their median by that share of their
+    variance (empirical Bayes). After a single run nothing is left of them.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, [layers, runs]
+
+    Returns
+    -------
+    ndarray of float64, [layers]
+
+    References
+    ----------
+    Efron and Morris, Data Analysis Using Stein's Estimator and its Generalizations, 1975, J. Am. Stat. Assoc. 70, for the
+    share; the residuals of a two-way layout without interaction for the chance.
+    """
+    layers, runs = logs.shape
+    means = logs.mean(axis=1)
+    middle = float(np.median(means))
+    spread = float(np.square(means - middle).mean())
+    if runs < 2 or layers < 2 or spread == 0:
+        return np.full_like(means, middle)
+    residuals = logs - means[:, None] - logs.mean(axis=0) + logs.mean()
+    chance = float(np.square(residuals).sum()) / ((layers - 1) * (runs - 1))
+    part = max(1 - chance * (1 + 1 / runs) / spread, 0.0)
+    return middle + part * (means - middle)
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
