@@ -5,9 +5,9 @@
 Parquet, groups of 64 for uniform plans; solved plans take no more bytes than the uniform one they stand beside ("bytes"
 is theirs over its), out of all group sizes. Calibration, learning and judging have seeds of their own. "error" is that
 of the final output, averaged over held-out seeds: ‖Δy‖² / ‖y‖² of the digits, twice the KL divergence per masked token
-of the language model. A few images turn into others and make most of a mean, so there is a "median" too: over the images
-of all seeds, or the seeds of the language model. A plan "with feedback" was solved again, for the same bytes, after the
-session learnt from a comparison that quantizes one layer at a time; each draw learns from runs of its own.
+of the language model. A few images turn into others and make most of a mean, so there is a "median" too: over the
+images of all seeds, or the seeds of the language model. A plan "with feedback" was solved again, for the same bytes,
+after the session learnt from a comparison that quantizes one layer at a time; each draw learns from runs of its own.
 
 The models run side by side, one thread each: about 10 minutes for both, 2 with --quick.
 """
@@ -34,10 +34,11 @@ from workbench.calibration import TimeAwareQuantizer
 from workbench.live import Comparison
 from workbench.session import Session
 
-MODELS: dict[str, tuple[Callable[[], Subject], str]] = {
-    "digits": (digits, "zoo:digits-dit"),
-    "mdlm": (language_model, "zoo:stdlib-mdlm"),
+MODELS: dict[str, tuple[Callable[[], Subject], Callable[[], Subject], str]] = {
+    "digits": (digits, digits, "zoo:digits-dit"),
+    "mdlm": (language_model, partial(language_model, 4), "zoo:stdlib-mdlm"),
 }
+"""What judges, what is learnt from on a smaller scale, and the checkpoint."""
 GROUP = 64
 WIDTHS = (8, 6, 4, 3, 2)
 SOLVED = {3: 4, 2: 3}
@@ -89,12 +90,12 @@ def study(name: str, effort: Effort) -> dict[str, Any]:
     """All that is measured of a model: tables by title."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    make, checkpoint = MODELS[name]
-    subject = make()
+    judging, learning, checkpoint = MODELS[name]
+    subject = judging()
     tables: dict[str, list[Row]] = {}
     with wb.open(checkpoint, calibration=checkpoint, group_size=GROUP) as session, torch.no_grad():
         judge = Judge(subject, session, effort.seeds)
-        tables["quality"], tables["predicted against measured"] = quality(judge, effort)
+        tables["quality"], tables["predicted against measured"] = quality(judge, learning(), effort)
         tables["8-bit activations, weights as they are"] = activations(judge)
     return {"model": subject.name, "seconds": round(time.perf_counter() - started), "tables": tables}
 
@@ -114,10 +115,11 @@ class Judge:
         predicted, nbytes = session.totals.nsr, session.totals.nbytes
         with wb.live.apply(subject.module, session.plan, session.checkpoint, **settings):
             outputs = [subject.judged(seed) for seed in self.seeds]
-        errors = [subject.distance(*pair) for pair in zip(outputs, self.exact, strict=True)]
+        pairs = list(zip(outputs, self.exact, strict=True))
+        errors = [subject.distance(*pair) for pair in pairs]
         return {
             "plan": name, "bpw": session.totals.bpw, "bytes": nbytes / budget if budget else None,
-            "predicted": predicted, "error": float(np.mean(errors)), "median": float(np.median(errors)),
+            "predicted": predicted, "error": float(np.mean(errors)), "median": median(subject, pairs, errors),
             **subject.quality(outputs), "errors": errors,
         }  # fmt: skip
 
@@ -128,7 +130,20 @@ class Judge:
         }  # fmt: skip
 
 
-def quality(judge: Judge, effort: Effort) -> tuple[list[Row], list[Row]]:
+def median(
+    subject: Subject, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], errors: Sequence[float]
+) -> float:
+    """Of the errors of single images; of texts that of the errors of the runs."""
+    if pairs[0][0].ndim == 4:
+        errors = [
+            subject.distance(image, exact)
+            for output, undisturbed in pairs
+            for image, exact in zip(output, undisturbed, strict=True)
+        ]
+    return float(np.median(errors))
+
+
+def quality(judge: Judge, learning: Subject, effort: Effort) -> tuple[list[Row], list[Row]]:
     """Uniform plans, solved ones and those with feedback; and what comparisons say of the solved ones."""
     session = judge.session
     rows, compared = [judge.unquantized()], []

@@ -14,6 +14,7 @@ from PIL import Image
 
 from workbench import figures
 from workbench.errors import ConfigurationError
+from workbench.live.alone import TRIALS_SCHEMA
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
 
 
@@ -22,11 +23,18 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
         {
             "layer": f"<b>{place}", "role": "mlp.in", "bits": bits, "params": 10, "predicted": 0.01 * (place + 1),
             "measured": None if place == 3 else 0.02 * (place + 1), "predicted_by_group": [0.01, 0.02],
-            "measured_by_group": [0.01, None], "predicted_alone": 0.1 * (place + 1),
-            "measured_alone": 0.3 / (place + 1) if alone else None,
-            "measured_alone_by_run": [0.3 / (place + 1)] * 2 if alone else None,
+            "measured_by_group": [0.01, None], "damage": 0.1 * (place + 1),
         }
         for place, bits in enumerate((2, 4, 4, 4))
+    ]  # fmt: skip
+    trials = [
+        {
+            "layer": row["layer"], "bits": row["bits"], "scheme": "asymmetric", "group_size": 64,
+            "is_present": is_present, "predicted": 0.1 * (place + 1),
+            "measured": [0.2 / (place + 1), 0.4 / (place + 1)],
+        }
+        for place, row in enumerate(layers if alone else [])
+        for is_present in (True, False)
     ]  # fmt: skip
     calls = [
         {
@@ -42,6 +50,7 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
     generator = np.random.default_rng(0)
     return Comparison(
         plan_digest="", activations="none", layers=pa.Table.from_pylist(layers, LAYERS_SCHEMA),
+        trials=pa.Table.from_pylist(trials, TRIALS_SCHEMA),
         calls=pa.Table.from_pylist(calls, CALLS_SCHEMA), errors=np.array([0.05, 0.07]), predicted_error=0.04, learnt={},
         metrics={"loss": (1.0, 1.5)},
         samples=tuple(generator.standard_normal((2, *shape)).astype(np.float32)),

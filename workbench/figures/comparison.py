@@ -33,27 +33,30 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
     -------
     plotly.graph_objects.Figure
     """
-    suffix = "_alone" if comparison.is_alone else ""
-    rows = [
-        row
+    alone = comparison.alone
+    points = {
+        row["layer"]: alone.get(row["layer"], (0.0, 0.0))
+        if alone
+        else (row["predicted"], row["measured"] or 0.0)
         for row in comparison.layers.to_pylist()
-        if row[f"predicted{suffix}"] > 0 and (row[f"measured{suffix}"] or 0) > 0
-    ]
-    by_bits: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for row in rows:
-        by_bits[row["bits"]].append(row)
+    }
+    points = {name: point for name, point in points.items() if min(point) > 0}
+    by_bits: dict[int, list[str]] = defaultdict(list)
+    for row in comparison.layers.to_pylist():
+        if row["layer"] in points:
+            by_bits[row["bits"]].append(row["layer"])
     figure = go.Figure()
     for bits, members in sorted(by_bits.items()):
         figure.add_scatter(
-            x=[row[f"predicted{suffix}"] for row in members],
-            y=[row[f"measured{suffix}"] for row in members],
+            x=[points[name][0] for name in members],
+            y=[points[name][1] for name in members],
             mode="markers",
             name=label_of(bits),
             marker={"color": colour_of(bits), "symbol": symbol_of(bits), "size": 9},
-            customdata=[[escape(str(row["layer"]))] for row in members],
+            customdata=[[escape(name)] for name in members],
             hovertemplate="%{customdata[0]}<br>predicted %{x:.3g}, measured %{y:.3g}<extra></extra>",
         )
-    values = [row[key + suffix] for row in rows for key in ("predicted", "measured")]
+    values = [value for point in points.values() for value in point]
     if values:
         ends = [min(values) / 1.5, max(values) * 1.5]
         figure.add_scatter(
@@ -64,8 +67,8 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
             line={"dash": "dash", "color": "gray"},
             hoverinfo="skip",
         )
-    found = comparison.rank_correlation_alone if comparison.is_alone else comparison.rank_correlation
-    of_what = "the final output, one layer at a time" if comparison.is_alone else "the layers' own outputs"
+    found = comparison.rank_correlation_alone if alone else comparison.rank_correlation
+    of_what = "the final output, one layer at a time" if alone else "the layers' own outputs"
     figure.update_layout(
         template=template,
         title=f"Error of {of_what}: rank correlation {found:.3f}",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.errors import ValidationError
+from workbench.live.alone import TRIALS_SCHEMA, Row, neighbour, try_alone
 from workbench.live.applied import ActivationMode, apply
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
@@ -24,7 +25,7 @@ from workbench.live.errors import weight_errors
 from workbench.live.modules import kind_of, match_modules
 from workbench.live.passes import Run
 from workbench.live.sensitivity import require_runs
-from workbench.live.trials import changed, relative_error
+from workbench.live.trials import relative_error
 from workbench.plan import Plan
 from workbench.session import Session
 from workbench.work import Progress, ProgressCallback
@@ -68,8 +69,8 @@ def compare(
     activations : str
         See `apply`; the scales are those of the session's calibration.
     alone : bool
-        Also measure the final output with one layer quantized at a time, which takes as many runs for each layer. To
-        learn from it takes at least two, see `Comparison.factors`.
+        Also measure the final output with one layer quantized at a time, at its present option and at the one beside
+        it: twice as many runs for each layer. To learn from it says most, see `Comparison.factors`.
     metrics : callable, optional
         Figures of merit of the final outputs of all runs.
     distance : callable
@@ -102,7 +103,8 @@ def compare(
     records = None if session.time_aware is None else session.time_aware.records
     deltas = weight_errors(checkpoint, plan, records)
     modules = {name: found for name, found in match_modules(module, checkpoint).items() if name in deltas}
-    progress = Progress(runs * (2 + alone * len(modules)), callback, cancel)
+    tries = sum(name in modules for tried in options for name in tried) if alone else 0
+    progress = Progress(runs * (2 + tries), callback, cancel)
     watch = _Watch(module, clock_for(module, checkpoint, time), _group_at(session))
 
     def generate(number: int, message: str) -> Tensor:
@@ -126,19 +128,19 @@ def compare(
         for number in range(runs):
             with watch.comparing(number):
                 others.append(generate(number, "running the plan"))
-    on_its_own: dict[str, list[float]] = {}
-    if alone:
-        for name, layer in modules.items():
-            with changed(layer, deltas[name]):
-                on_its_own[name] = [
-                    distance(generate(number, "one layer at a time"), outputs[number])
-                    for number in range(runs)
-                ]
+    trials: list[dict[str, Any]] = []
+    for is_present, tried in enumerate(reversed(options)) if alone else ():
+        trials += try_alone(
+            plan, modules, checkpoint, records, tried,
+            lambda: [distance(generate(number, "one layer at a time"), outputs[number]) for number in range(runs)],
+            bool(is_present),
+        )  # fmt: skip
     progress.pump(finished=True)
     return Comparison(
         plan_digest=plan.digest,
         activations=activations,
-        layers=_layer_table(session, options, deltas, errors.relative(), on_its_own),
+        layers=_layer_table(session, [options[0][name] for name in deltas], errors.relative()),
+        trials=pa.Table.from_pylist(trials, TRIALS_SCHEMA),
         calls=pa.Table.from_pylist(watch.rows, CALLS_SCHEMA),
         errors=np.array([distance(other, own) for other, own in zip(others, outputs, strict=True)]),
         predicted_error=predicted_error,
@@ -148,15 +150,24 @@ def compare(
     )
 
 
-def _present(session: Session) -> tuple[Plan, float, list[dict[str, Any]], Mapping[str, float]]:
-    """The plan, its predicted error, each layer's option, and what was learnt: of one version, for a session may be
-    edited while its plan runs."""
+def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...], Mapping[str, float]]:
+    """The plan, its predicted error, each layer's option and the one beside it, and what was learnt: all of one
+    version, for a session may be edited while its plan runs."""
     while True:
         version = session.version
-        options = session.options.take(pa.array(session.snapshot.rows)).to_pylist()
-        found = session.plan, session.totals.nsr, options, session.learnt
+        table, rows, starts = session.options.to_pylist(), session.snapshot.rows, session.starts
+        found = session.plan, session.totals.nsr, session.learnt
         if session.version == version:
-            return found
+            break
+    present = {table[row]["layer"]: table[row] for row in rows}
+    ends = [*starts[1:], len(table)]
+    others = {
+        table[row]["layer"]: neighbour(table[row], table[start:end])
+        for row, start, end in zip(rows, starts, ends, strict=True)
+    }
+    beside = {name: option for name, option in others.items() if option is not None}
+    plan, predicted_error, learnt = found
+    return plan, predicted_error, (present, beside), learnt
 
 
 def _group_at(session: Session) -> Callable[[float], int]:
@@ -273,11 +284,7 @@ class _OwnErrors:
 
 
 def _layer_table(
-    session: Session,
-    options: Sequence[Mapping[str, Any]],
-    deltas: Mapping[str, Tensor],
-    measured: Mapping[str, Mapping[int, float]],
-    alone: Mapping[str, Sequence[float]],
+    session: Session, options: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[int, float]]
 ) -> pa.Table:
     groups = 1 if session.time_aware is None else len(session.time_aware.groups)
     shares = np.ones(1) if session.time_aware is None else session.time_aware.groups.shares
@@ -285,17 +292,13 @@ def _layer_table(
     rows = []
     for option in options:
         name = option["layer"]
-        if name not in deltas:
-            continue
         by_group = option.get("nsr_by_group") or [option["nsr"]] * groups
         found = [measured.get(name, {}).get(group) for group in range(groups)]
         rows.append(
             {
                 "layer": name, "role": layers[name].role, "bits": option["bits"], "params": layers[name].params,
                 "predicted": _mean_over(shares, by_group) or 0.0, "measured": _mean_over(shares, found),
-                "predicted_by_group": by_group, "measured_by_group": found,
-                "predicted_alone": option["nsr"], "measured_alone": float(np.mean(alone[name])) if name in alone else None,
-                "measured_alone_by_run": alone.get(name),
+                "predicted_by_group": by_group, "measured_by_group": found, "damage": option["nsr"],
             }
         )  # fmt: skip
     return pa.Table.from_pylist(rows, LAYERS_SCHEMA)

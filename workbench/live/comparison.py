@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,13 +21,11 @@ LAYERS_SCHEMA = pa.schema(
         pa.field("measured", pa.float64()),
         pa.field("predicted_by_group", pa.list_(pa.float64())),
         pa.field("measured_by_group", pa.list_(pa.float64())),
-        pa.field("predicted_alone", pa.float64(), nullable=False),
-        pa.field("measured_alone", pa.float64()),
-        pa.field("measured_alone_by_run", pa.list_(pa.float64())),
+        pa.field("damage", pa.float64(), nullable=False),
     ]
 )
-"""Columns of `Comparison.layers`: relative error power of the layer's own output, with its mean over time groups; then
-that of the final output with this layer alone quantized, where that was measured, with its mean over runs."""
+"""Columns of `Comparison.layers`: relative error power of the layer's own output, with its mean over time groups; and
+its predicted share in that of the final output, D."""
 
 CALLS_SCHEMA = pa.schema(
     [
@@ -53,6 +52,8 @@ class Comparison:
     """How the layers' inputs were rounded."""
     layers: pa.Table
     """A row a quantized layer, see `LAYERS_SCHEMA`."""
+    trials: pa.Table
+    """A row a layer and option tried alone, see `workbench.live.alone.TRIALS_SCHEMA`."""
     calls: pa.Table
     """A row a call of the model: how the error grows along the steps, see `CALLS_SCHEMA`."""
     errors: NDArray[np.float64]
@@ -84,13 +85,16 @@ class Comparison:
 
     @property
     def rank_correlation_alone(self) -> float:
-        """The same for the final output with one layer quantized at a time; NaN where that was not measured."""
-        return rank_correlation(*self._pairs("predicted_alone", "measured_alone"))
+        """The same for the final output with one layer quantized at a time, at the plan's options; NaN where that was
+        not measured."""
+        return rank_correlation(*np.array(list(self.alone.values()), np.float64).reshape(-1, 2).T)
 
     @property
-    def is_alone(self) -> bool:
-        """Whether the final output was also measured with one layer quantized at a time."""
-        return bool(self.layers["measured_alone"].null_count < len(self.layers))
+    def alone(self) -> dict[str, tuple[float, float]]:
+        """Predicted and measured error of the final output with one layer quantized as in the plan, mean over the
+        runs; empty where it was not measured."""
+        rows = [row for row in self.trials.to_pylist() if row["is_present"]]
+        return {row["layer"]: (row["predicted"], float(np.mean(row["measured"]))) for row in rows}
 
     @property
     def factors(self) -> dict[str, float]:
@@ -98,23 +102,33 @@ class Comparison:
         sum is the error of the whole plan.
 
         The layers' shares in it are those of the final output's error with one layer quantized at a time, where that
-        was measured, as far as `layer_effects` trusts it; else those that follow from the errors of the layers' own
+        was measured, as far as `layer_effects` believes it; else those that follow from the errors of the layers' own
         outputs.
         """
-        rows = self.layers.to_pylist()
-        column = "measured_alone_by_run" if self.is_alone else "measured"
-        predicted = "predicted_alone" if self.is_alone else "predicted"
-        measured = {row["layer"]: np.atleast_1d(np.array(row[column], np.float64)) for row in rows}
-        known = [row for row in rows if (measured[row["layer"]] > 0).all() and row[predicted] > 0]
-        if not known:
-            return {}
-        logs = np.log([measured[row["layer"]] / row[predicted] for row in known])
-        logs = layer_effects(logs) if self.is_alone else logs[:, 0]
-        found = {row["layer"]: float(value) for row, value in zip(known, np.exp(logs), strict=True)}
-        total = sum(row["predicted_alone"] * found[row["layer"]] for row in known)
+        logs = self._effects() if len(self.trials) else self._ratios_of_own_outputs()
+        damage = dict(zip(*(self.layers[column].to_pylist() for column in ("layer", "damage")), strict=True))
+        total = sum(damage[name] * math.exp(value) for name, value in logs.items())
         # Where inputs were rounded too, the error is not the weights' alone.
         common = self.error / total if total > 0 and self.error > 0 and self.activations == "none" else 1.0
-        return {name: self.learnt.get(name, 1.0) * factor * common for name, factor in found.items()}
+        return {name: self.learnt.get(name, 1.0) * math.exp(value) * common for name, value in logs.items()}
+
+    def _effects(self) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        for row in self.trials.to_pylist():
+            measured = np.array(row["measured"], np.float64)
+            if row["predicted"] > 0 and (measured > 0).all():
+                means = found.setdefault(row["layer"], [math.nan, math.nan])
+                means[int(row["is_present"])] = float(np.log(measured / row["predicted"]).mean())
+        if not found:
+            return {}
+        return dict(zip(found, layer_effects(np.array(list(found.values()))).tolist(), strict=True))
+
+    def _ratios_of_own_outputs(self) -> dict[str, float]:
+        return {
+            row["layer"]: math.log(row["measured"] / row["predicted"])
+            for row in self.layers.to_pylist()
+            if (row["measured"] or 0) > 0 and row["predicted"] > 0
+        }
 
     @property
     def has_images(self) -> bool:
@@ -157,7 +171,7 @@ class Comparison:
             f"Layers' own outputs: rank correlation of predicted with measured {self.rank_correlation:.3f} over "
             f"{len(self.layers)} layers",
         ]
-        if self.is_alone:
+        if self.alone:
             lines.append(f"One layer at a time: rank correlation {self.rank_correlation_alone:.3f}")
         if self.activations != "none":
             lines.append(f"Activations: {self.activations}")
@@ -181,17 +195,19 @@ class Comparison:
 
 
 def layer_effects(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is to be believed of each layer, from the logarithm of measured over predicted in some runs.
+    """What is to be believed of each layer, from the logarithm of measured over predicted at some of its options.
 
-    A layer's mean over the runs is one of logarithms: an error is now and then many times what it usually is, where one
-    image turns into another, and a mean of errors would be made by that run alone. Some runs are harder for all layers
-    alike, which says nothing of any. What remains differs by chance from run to run, and will by as much at another
-    option, whose rounding errors are others: the layers' means are drawn towards their median by that share of their
-    variance (empirical Bayes). After a single run nothing is left of them.
+    Another option rounds the weights otherwise, and what its errors happen to do to the output differs: a layer that is
+    cheap at one may be dear at the next, where a solver would put it. So what a layer's options have in common is
+    believed, drawn towards the median of all layers by the share that chance has in its variance (empirical Bayes);
+    chance is what the options of a layer differ by, besides what they differ by in all layers. Of layers at one option
+    only nothing tells it, and nothing is believed.
 
     Parameters
     ----------
-    logs : ndarray of float64, [layers, runs]
+    logs : ndarray of float64, [layers, options]
+        Means over runs; of logarithms, for in a run where one image turns into another an error is many times what it
+        usually is. NaN where there is no such option.
 
     Returns
     -------
@@ -199,19 +215,25 @@ def layer_effects(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 
     References
     ----------
-    Efron and Morris, Data Analysis Using Stein's Estimator and its Generalizations, 1975, J. Am. Stat. Assoc. 70, for the
-    share; the residuals of a two-way layout without interaction for the chance.
+    Efron and Morris, Data Analysis Using Stein's Estimator and its Generalizations, 1975, J. Am. Stat. Assoc. 70, for
+    the share; chance is the mean square of the residuals of a two-way layout without interaction.
     """
-    layers, runs = logs.shape
-    means = logs.mean(axis=1)
+    known = np.isfinite(logs)
+    count = known.sum(axis=1)
+    whole = logs[known.all(axis=1)]
+    middle = float(np.median(logs[known]))
+    if len(whole) < 2 or logs.shape[1] < 2:
+        return np.full(len(logs), middle)
+    level = whole.mean(axis=0) - whole.mean()
+    residuals = whole - whole.mean(axis=1, keepdims=True) - level
+    chance = float(np.square(residuals).sum()) / ((whole.shape[0] - 1) * (whole.shape[1] - 1))
+    means = np.where(known, logs - level, 0.0).sum(axis=1) / count
     middle = float(np.median(means))
-    spread = float(np.square(means - middle).mean())
-    if runs < 2 or layers < 2 or spread == 0:
-        return np.full_like(means, middle)
-    residuals = logs - means[:, None] - logs.mean(axis=0) + logs.mean()
-    chance = float(np.square(residuals).sum()) / ((layers - 1) * (runs - 1))
-    part = max(1 - chance * (1 + 1 / runs) / spread, 0.0)
-    return middle + part * (means - middle)
+    spread = max(float(np.square(means - middle).mean() - (chance / count).mean()), 0.0)
+    with np.errstate(invalid="ignore"):  # neither spread nor chance
+        part = np.nan_to_num(spread / (spread + chance / count), nan=1.0)
+    found: NDArray[np.float64] = middle + part * (means - middle)
+    return found
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -74,7 +74,7 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("measured / predicted", f"{comparison.ratio:.2f}"),
         ("rank correlation", f"{comparison.rank_correlation:.3f} (layers' own outputs)"),
     ]
-    if comparison.is_alone:
+    if comparison.alone:
         found.append(("one layer at a time", f"{comparison.rank_correlation_alone:.3f} (final output)"))
     if comparison.activations != "none":
         found.append(("activations", comparison.activations))
