@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from workbench.calibration import ActivationMode
 from workbench.errors import ArrowQuantError, ValidationError
-from workbench.live.applied import ActivationMode
 from workbench.live.clock import Clock, Read
 from workbench.live.compare import Metrics, compare
 from workbench.live.comparison import Comparison

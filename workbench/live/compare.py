@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workbench.calibration import ActivationMode
 from workbench.errors import ValidationError
 from workbench.live.alone import TRIALS_SCHEMA, Row, neighbour, try_alone
-from workbench.live.applied import ActivationMode, apply
+from workbench.live.applied import apply
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
 from workbench.live.errors import weight_errors
