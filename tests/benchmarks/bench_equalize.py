@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from printed import print_table
 from subjects import JUDGED, Subject, digits, language_model
 
 from workbench.calibration import ActivationTables, CalibrationRecords, TimeAwareQuantizer
@@ -142,7 +143,7 @@ def study(
         rows[1] |= {"ratio": float(np.mean(ratios)), "±": float(np.std(ratios, ddof=1) / np.sqrt(draws))}
     predicted = sum(outcome.after if outcome.fold else outcome.before or 0.0 for outcome in spatial.outcomes)
     before = sum(outcome.before or 0.0 for outcome in spatial.outcomes)
-    show(rows)
+    print_table(rows)
     print(f"predicted: Σ D of the consumers of the sites {before:.4g} → {predicted:.4g}\n", flush=True)
     return rows
 
@@ -212,16 +213,6 @@ def rounded(
     clock = clock_for(subject.module, checkpoint, None) if len(tables.borders) else None
     with Applied(subject.module, checkpoint, iter(()), tables, clock):
         yield
-
-
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    cells = [
-        list(rows[0]),
-        *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows),
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
 
 
 if __name__ == "__main__":

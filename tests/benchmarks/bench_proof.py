@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from printed import print_table
 from subjects import JUDGED, Subject, digits, language_model
 
 import workbench as wb
@@ -221,23 +222,7 @@ def show(result: Mapping[str, Any]) -> None:
     print(f"\n{result['model']}, {result['seconds']} s on one thread")
     for title, rows in result["tables"].items():
         print(f"\n{title}")
-        show_table([{key: value for key, value in row.items() if key != "errors"} for row in rows])
-
-
-def show_table(rows: Sequence[Row]) -> None:
-    cells = [
-        list(rows[0]),
-        *(
-            ["–" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()]
-            for row in rows
-        ),
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for line in cells:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(),
-            flush=True,
-        )
+        print_table([{key: value for key, value in row.items() if key != "errors"} for row in rows])
 
 
 if __name__ == "__main__":
