@@ -54,10 +54,5 @@ def test_feedback_does_no_harm(draws: tuple[torch.nn.Module, Draw, Draw], tmp_pa
         after = judged()
         assert session.totals.nbytes <= budget
         assert session.plan.choices != plan.choices, "there was something to learn"
-        print(
-            np.median(after / before),
-            np.exp(np.log(after).mean() - np.log(before).mean()),
-            after.mean() / before.mean(),
-        )
         assert np.median(after / before) < 1.05
         assert np.exp(np.log(after).mean() - np.log(before).mean()) < 1.05
