@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--models", default="digits,mdlm")
     parser.add_argument("--seeds", type=int, default=5, help="that judge (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=2, help="of seeds to learn from (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="that a draw learns from (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=2, help="that a draw learns from (default: %(default)s)")
     parser.add_argument(
         "--quick", action="store_true", help="2 seeds and one draw of 2 runs, to see that it works"
     )
@@ -113,6 +114,7 @@ class Judge:
     def row(self, name: str, budget: int | None = None, **settings: Any) -> Row:
         """The session's present plan."""
         session, subject = self.session, self.subject
+        print(f"{subject.name}: {name}", file=sys.stderr, flush=True)
         predicted, nbytes = session.totals.nsr, session.totals.nbytes
         with wb.live.apply(subject.module, session.plan, session.checkpoint, **settings):
             outputs = [subject.judged(seed) for seed in self.seeds]
@@ -157,31 +159,22 @@ def quality(judge: Judge, learning: Subject, effort: Effort) -> tuple[list[Row],
         name = f"solved, {SOLVED[bits]} bpw"
         session.solve(budget)
         rows.append(judge.row(name, budget))
-        solved = {layer: option.bits for layer, option in session.plan.choices.items()}
+        solved = session.plan.choices
         for draw in range(effort.draws):
-            comparison = learn(judge, LEARNING + draw * effort.runs, effort.runs)
+            first = LEARNING + draw * effort.runs
+            comparison = wb.live.compare(
+                learning.module, lambda number, first=first: learning.run(first + number), session,
+                runs=effort.runs, alone=True, distance=learning.distance,
+            )  # fmt: skip
             compared.append(correlations(f"{name}, draw {draw + 1}", comparison))
-            session.learn(comparison.factors)
+            session.learn(comparison)
             session.solve(budget)
-            moved = sum(solved[layer] != option.bits for layer, option in session.plan.choices.items())
-            rows.append(judge.row(f"{name}, feedback {draw + 1} ({moved} widths moved)", budget))
-            forget(session, comparison)
+            moved = sum(option != solved[layer] for layer, option in session.plan.choices.items())
+            rows.append(judge.row(f"{name}, feedback {draw + 1}: {moved} moved", budget))
+            session.learn(dict.fromkeys(session.learnt, 1.0))  # which forgets
             session.solve(budget)
+            assert session.plan.choices == solved
     return rows, compared
-
-
-def learn(judge: Judge, first: int, runs: int) -> Comparison:
-    """The present plan, all of it and one layer at a time, on runs of its own."""
-    subject = judge.subject
-    return wb.live.compare(
-        subject.module, lambda number: subject.run(first + number), judge.session, runs=runs, alone=True,
-        distance=subject.distance,
-    )  # fmt: skip
-
-
-def forget(session: Session, comparison: Comparison) -> None:
-    """Take back what was learnt."""
-    session.learn({layer: 1 / factor for layer, factor in comparison.factors.items()})
 
 
 def correlations(name: str, comparison: Comparison) -> Row:
