@@ -1,7 +1,7 @@
 """What equalisation is worth: the error of the final output with and without exact folds, on held-out seeds.
 
     python tests/benchmarks/bench_equalize.py [--models digits,mdlm] [--bits 4,3] [--targets parquet] [--seeds N]
-        [--draws N] [--group N] [--json FILE]
+        [--draws N] [--group N] [--activations MODE] [--json FILE]
 
 Every layer is quantized to the same bits; the folds are chosen for these options by the shipped calibration, whose
 seeds are others. Beside the folds that the search makes stand those that one strength makes at all sites, helpful or
@@ -11,7 +11,8 @@ Rounding has its luck: the errors of layers add up or cancel, and other weights 
 model an error that is several percent off. So beside what would be exported ("exported": error power with folds over
 that without, over all seeds; "better" counts them) the searched folds are judged in several draws: with exact folds by
 factors of about 1 ± 0.1 on top, at all sites, the same with the searched folds and without. The ratio is the mean over
-these draws, on the first seeds, ± its standard error. One thread.
+these draws, on the first seeds, ± its standard error. With ``--activations int8-time`` or ``int8-static`` the layers'
+inputs are rounded too, and the search knows it. One thread.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from printed import print_table
 from subjects import JUDGED, Subject, digits, language_model
 
-from workbench.calibration import CalibrationRecords
+from workbench.calibration import ActivationTables, CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.formats import target_named
+from workbench.live import Applied
+from workbench.live.clock import clock_for
 from workbench.pipeline import InlineExecutor, SpatialQuantizer
 from workbench.quantize.folded import FoldedCheckpoint
+from workbench.quantize.folded_records import fold_records
 from workbench.quantize.folds import Fold, Site, balance
 
 MODELS: dict[str, tuple[Callable[[], Subject], str]] = {
@@ -53,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--activations", default="none")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -65,7 +71,15 @@ def main() -> None:
             for target in given.targets.split(","):
                 for bits in map(int, given.bits.split(",")):
                     results += study(
-                        subject, checkpoint, records, exact, target, bits, given.group, given.draws
+                        subject,
+                        checkpoint,
+                        records,
+                        exact,
+                        target,
+                        bits,
+                        given.group,
+                        given.draws,
+                        given.activations,
                     )
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
@@ -80,9 +94,16 @@ def study(
     bits: int,
     group: int,
     draws: int,
+    activations: str,
 ) -> list[dict[str, Any]]:
     spatial = SpatialQuantizer.of(
-        checkpoint, records, target=target, bits=bits, group_size=group, executor=InlineExecutor()
+        checkpoint,
+        records,
+        target=target,
+        bits=bits,
+        group_size=group,
+        activations=activations,
+        executor=InlineExecutor(),
     )
     made, sites = spatial.checkpoint.folds, [outcome.site for outcome in spatial.outcomes]
     plans: dict[str, Sequence[Fold]] = {
@@ -92,7 +113,11 @@ def study(
     }
 
     def measure(folds: Sequence[Fold], seeds: int) -> tuple[list[float], list[torch.Tensor], int]:
-        with stored(subject, FoldedCheckpoint(checkpoint, folds), target, bits, group) as nbytes:
+        folded = FoldedCheckpoint(checkpoint, folds)
+        with (
+            stored(subject, folded, target, bits, group) as nbytes,
+            rounded(subject, checkpoint, fold_records(records, folded), activations),
+        ):
             outputs = [subject.judged(seed) for seed in range(JUDGED, JUDGED + seeds)]
         return [subject.distance(*pair) for pair in zip(outputs, exact[:seeds], strict=True)], outputs, nbytes
 
@@ -118,7 +143,7 @@ def study(
         rows[1] |= {"ratio": float(np.mean(ratios)), "±": float(np.std(ratios, ddof=1) / np.sqrt(draws))}
     predicted = sum(outcome.after if outcome.fold else outcome.before or 0.0 for outcome in spatial.outcomes)
     before = sum(outcome.before or 0.0 for outcome in spatial.outcomes)
-    show(rows)
+    print_table(rows)
     print(f"predicted: Σ D of the consumers of the sites {before:.4g} → {predicted:.4g}\n", flush=True)
     return rows
 
@@ -175,14 +200,19 @@ def stored(subject: Subject, folded: FoldedCheckpoint, target: str, bits: int, g
         subject.module.load_state_dict(before)
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    cells = [
-        list(rows[0]),
-        *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows),
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
+@contextmanager
+def rounded(
+    subject: Subject, checkpoint: Checkpoint, records: CalibrationRecords, activations: str
+) -> Iterator[None]:
+    """The model with its layers' inputs rounded by the tables that an export carries."""
+    if activations == "none":
+        yield
+        return
+    tables = ActivationTables.from_dict(TimeAwareQuantizer.of(records).to_dict())
+    tables = tables.static() if activations == "int8-static" else tables
+    clock = clock_for(subject.module, checkpoint, None) if len(tables.borders) else None
+    with Applied(subject.module, checkpoint, iter(()), tables, clock):
+        yield
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from printed import print_table
 from scipy.stats import spearmanr
 from subjects import CALIBRATION, JUDGED, Subject, digits, language_model, small_digits
 
@@ -77,7 +78,8 @@ def study(subject: Subject, checkpoint: Checkpoint, seeds: int, runs: int) -> di
     predicted = predict(subject, checkpoint, records, deltas, runs, seconds)
     measured = measure(subject, checkpoint, deltas, seeds)
     table = [judge(name, values, measured, seconds.get(name)) for name, values in predicted.items()]
-    show(table)
+    print_table(table)
+    print()
     plans = compare_plans(subject, checkpoint, records, seeds)
     return {"model": subject.name, "estimators": table, "plans": plans}
 
@@ -271,7 +273,8 @@ def compare_plans(
                 **merit,
             }
         )
-        show(rows)
+        print_table(rows)
+        print()
         found[f"{width + 1} bpw"] = rows
     return found
 
@@ -298,20 +301,6 @@ def quantized(
     finally:
         for name, weight in before.items():
             modules[name].weight.data = weight
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    cells = [
-        list(rows[0]),
-        *(
-            [("–" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row.values()]
-            for row in rows
-        ),
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
-    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -115,12 +115,13 @@ def random_unet() -> Subject:
     )
 
 
-def language_model() -> Subject:
-    """The zoo's masked-diffusion language model: its output are the logits at masked places, over several ratios."""
+def language_model(count: int = 16) -> Subject:
+    """The zoo's masked-diffusion language model: its output are the logits at masked places of so many windows, over
+    several ratios."""
     folder = zoo.locate("stdlib-mdlm")
     model, tokenizer = load_language_model(folder, torch.float32)
-    training = windows(tokenizer, encode(tokenizer, texts()[0]), count=16)
-    held_out = windows(tokenizer, encode(tokenizer, texts()[1]), count=16)
+    training = windows(tokenizer, encode(tokenizer, texts()[0]), count)
+    held_out = windows(tokenizer, encode(tokenizer, texts()[1]), count)
     mask = tokenizer.mask_token_id
 
     def given(seed: int) -> list[Tensor]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from typing import Any
+
 import numpy as np
+import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from workbench import figures
 from workbench.errors import ConfigurationError
+from workbench.live.alone import TRIALS_SCHEMA
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
 
 
@@ -16,11 +23,18 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
         {
             "layer": f"<b>{place}", "role": "mlp.in", "bits": bits, "params": 10, "predicted": 0.01 * (place + 1),
             "measured": None if place == 3 else 0.02 * (place + 1), "predicted_by_group": [0.01, 0.02],
-            "measured_by_group": [0.01, None], "predicted_alone": 0.1 * (place + 1),
-            "measured_alone": 0.3 / (place + 1) if alone else None,
-            "stderr_alone": 0.001 if alone else None,
+            "measured_by_group": [0.01, None], "damage": 0.1 * (place + 1),
         }
         for place, bits in enumerate((2, 4, 4, 4))
+    ]  # fmt: skip
+    trials = [
+        {
+            "layer": row["layer"], "bits": row["bits"], "scheme": "asymmetric", "group_size": 64,
+            "is_present": is_present, "predicted": 0.1 * (place + 1),
+            "measured": [0.2 / (place + 1), 0.4 / (place + 1)],
+        }
+        for place, row in enumerate(layers if alone else [])
+        for is_present in (True, False)
     ]  # fmt: skip
     calls = [
         {
@@ -36,7 +50,8 @@ def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Co
     generator = np.random.default_rng(0)
     return Comparison(
         plan_digest="", activations="none", layers=pa.Table.from_pylist(layers, LAYERS_SCHEMA),
-        calls=pa.Table.from_pylist(calls, CALLS_SCHEMA), errors=np.array([0.05, 0.07]), predicted_error=0.04,
+        trials=pa.Table.from_pylist(trials, TRIALS_SCHEMA),
+        calls=pa.Table.from_pylist(calls, CALLS_SCHEMA), errors=np.array([0.05, 0.07]), predicted_error=0.04, learnt={},
         metrics={"loss": (1.0, 1.5)},
         samples=tuple(generator.standard_normal((2, *shape)).astype(np.float32)),
     )  # fmt: skip
@@ -68,12 +83,35 @@ def test_growth_has_a_line_a_run_and_the_final_error() -> None:
 
 def test_samples_share_a_scale() -> None:
     found = comparison()
-    figure = figures.samples(found)
-    assert len(figure.data) == 4
+    shown = pixels(figures.samples(found))
+    assert shown.shape == (10, 10, 4), "two images of 4 × 4 across, two down, a pixel between them"
     low, high = found.samples[0].min(), found.samples[0].max()
-    shown = np.array(figure.data[2].z)[..., 0]
-    wanted = np.clip((found.samples[1][0, 0] - low) / (high - low) * 255, 0, 255)
-    assert np.abs(shown - wanted).max() <= 1
+    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        image = shown[5 * row : 5 * row + 4, 5 * col : 5 * col + 4]
+        wanted = np.clip((found.samples[row][col, 0] - low) / (high - low) * 255, 0, 255)
+        assert np.abs(image[..., 0] - wanted).max() <= 1
+        assert (image[..., 3] == 255).all()
+    assert (shown[4] == 0).all(), "nothing between them"
+
+
+def test_large_samples_are_thinned() -> None:
+    found = comparison(shape=(1, 3, 40, 20))
+    shown = pixels(figures.samples(found, side=16))
+    low, high = found.samples[0].min(), found.samples[0].max()
+    wanted = np.clip((found.samples[0][0, :, ::3, ::3] - low) / (high - low) * 255, 0, 255)
+    assert np.abs(shown[:14, :7, :3] - wanted.transpose(1, 2, 0)).max() <= 1
+
+
+def pixels(figure: go.Figure) -> np.ndarray[Any, Any]:
+    _, data = figure.data[0].source.split(",")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), np.float64)
+
+
+def test_groups_have_what_was_predicted_what_was_measured_and_the_output() -> None:
+    predicted, measured, output = figures.error_by_group(comparison()).data
+    assert (list(predicted.x), list(predicted.y)) == ([0, 1], [0.01, 0.02])
+    assert (list(measured.x), list(measured.y)) == ([0], [0.01]), "what was not measured is not drawn"
+    assert list(output.y) == pytest.approx([0.0225, 0.0525])
 
 
 def test_what_is_no_image_is_refused() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -19,7 +17,8 @@ import workbench as wb
 from workbench.checkpoint import Checkpoint
 from workbench.errors import CancelledError, ConfigurationError
 from workbench.live import Comparison, capture, compare, weight_errors
-from workbench.live.comparison import rank_correlation
+from workbench.live.alone import neighbour
+from workbench.live.comparison import layer_effects, rank_correlation
 from workbench.session import Session
 
 Store = Callable[..., Checkpoint]
@@ -134,25 +133,150 @@ def test_what_is_learnt_makes_the_prediction_what_was_measured(toy: Any, run: Lo
     assert session._study.learnt.keys() == session._study.index.keys()
 
 
-def test_what_differs_from_run_to_run_counts_less(toy: Any, run: Loop, session: Session) -> None:
+def test_each_layer_is_tried_alone_at_its_option_and_the_next(toy: Any, run: Loop, session: Session) -> None:
+    found = compare(toy, run, session, runs=2, alone=True)
+    outputs = [run(number).detach() for number in range(2)]
+    options = session.options.to_pylist()
+    rows = found.trials.to_pylist()
+    assert [row["layer"] for row in rows] == 2 * found.layers["layer"].to_pylist()
+    for row in rows:
+        name = row["layer"]
+        own = next(o for o in options if o["layer"] == name and matches(o, session.plan.choices[name]))
+        tried = next(
+            o for o in options if all(o[key] == row[key] for key in ("layer", "bits", "scheme", "group_size"))
+        )
+        assert row["is_present"] == (tried is own)
+        assert row["predicted"] == tried["nsr"] > 0
+        if not row["is_present"]:
+            assert tried["nbytes"] < own["nbytes"], "a step down, for there is one"
+        session.keep("*")
+        session.set_option(
+            name, wb.Option(tried["bits"], tried["scheme"], tried["group_size"], tried["nbytes"])
+        )
+        with wb.live.apply(toy, session.plan, session.checkpoint), torch.no_grad():
+            errors = [float((run(n) - x).square().sum() / x.square().sum()) for n, x in enumerate(outputs)]
+        session.undo()
+        session.undo()
+        assert row["measured"] == pytest.approx(errors, rel=1e-3)
+    assert found.alone.keys() == set(found.layers["layer"].to_pylist())
+
+
+def matches(row: dict[str, Any], option: wb.Option) -> bool:
+    return (row["bits"], row["scheme"], row["group_size"]) == (option.bits, option.scheme, option.group_size)
+
+
+def test_the_option_beside_is_on_the_hull() -> None:
+    def option(nbytes: int, nsr: float) -> dict[str, float]:
+        return {"nbytes": nbytes, "nsr": nsr}
+
+    lossy = [option(10, 1.0), option(15, 0.9), option(20, 0.3), option(30, 0.1)]
+    options = [*lossy, option(60, 0.0)]
+    assert neighbour(lossy[3], options) == lossy[2]
+    assert neighbour(lossy[2], options) == lossy[0], "15 bytes are no bargain"
+    assert neighbour(lossy[1], options) == lossy[0]
+    assert neighbour(lossy[0], options) == lossy[2]
+    assert neighbour(options[4], options) == lossy[3]
+    assert neighbour(lossy[0], [lossy[0], option(60, 0.0)]) is None, "there is nothing to measure"
+
+
+def test_what_is_learnt_is_what_layer_effects_believe(toy: Any, run: Loop, session: Session) -> None:
     found = compare(toy, run, session, runs=3, alone=True)
-    rows = {row["layer"]: row for row in found.layers.to_pylist()}
-    for row in rows.values():
-        assert row["stderr_alone"] > 0
+    names = found.layers["layer"].to_pylist()
+    rows = found.trials.to_pylist()
+    logs = np.array(
+        [
+            [
+                np.log(np.array(row["measured"]) / row["predicted"]).mean()
+                for present in (False, True)
+                for row in rows
+                if (row["layer"], row["is_present"]) == (name, present)
+            ]
+            for name in names
+        ]
+    )
+    factors = np.log([found.factors[name] for name in names])
+    wanted = layer_effects(logs)
+    np.testing.assert_allclose(factors - np.median(factors), wanted - np.median(wanted), atol=1e-9)
+    total = sum(row["damage"] * found.factors[row["layer"]] for row in found.layers.to_pylist())
+    assert total == pytest.approx(found.error)
 
-    def learnt(stderr: float | None) -> dict[str, float]:
-        layers = [{**row, "stderr_alone": stderr and stderr * row["measured_alone"]} for row in rows.values()]
-        return replace(found, layers=pa.Table.from_pylist(layers, found.layers.schema)).factors
 
-    ratios = {name: row["measured_alone"] / row["predicted_alone"] for name, row in rows.items()}
-    exact, noisy, unknown = (np.log(list(learnt(stderr).values())) for stderr in (1e-9, 1.0, None))
-    wanted = np.log([ratios[name] for name in learnt(1e-9)])
-    np.testing.assert_allclose(exact - np.median(exact), wanted - np.median(wanted), atol=1e-6)
-    assert 0.1 < np.ptp(noisy) / np.ptp(exact) < 0.999
-    assert np.ptp(unknown) == pytest.approx(0, abs=1e-9)
-    for factors in map(learnt, (1e-9, 1.0, None)):
-        total = sum(rows[name]["predicted_alone"] * factor for name, factor in factors.items())
-        assert total == pytest.approx(found.error)
+def test_learning_twice_from_one_measurement_is_learning_once(toy: Any, run: Loop, session: Session) -> None:
+    found = compare(toy, run, session, runs=2, alone=True)
+    session.learn(found)
+    once = session.costs.distortion.copy()
+    session.learn(found)
+    np.testing.assert_array_equal(session.costs.distortion, once)
+    # Another measurement of the same corrects what is already corrected: the factors are of the first prediction.
+    session.set_bits("*", 3)
+    again = compare(toy, run, session, runs=2, alone=True)
+    assert again.learnt == session.learnt
+    assert session.learn(again).nsr == pytest.approx(again.error, rel=1e-6)
+    session.learn(dict.fromkeys(session.learnt, 1.0))
+    session.set_bits("*", 4)
+    assert session.totals.nsr == pytest.approx(found.predicted_error)
+
+
+def test_an_edit_while_the_plan_runs_does_not_reach_the_comparison(
+    toy: Any, run: Loop, session: Session
+) -> None:
+    before = session.plan
+
+    def edited(number: int) -> Tensor:
+        session.set_bits("*", 2)
+        return run(number)
+
+    found = compare(toy, edited, session, runs=1)
+    assert found.plan_digest == before.digest != session.plan.digest
+    assert set(found.layers["bits"].to_pylist()) == {4}
+    session.set_bits("*", 4)
+    assert found.predicted_error == pytest.approx(session.totals.nsr)
+
+
+CHANCE = 0.4
+
+
+def effects(seed: int, spread: float, layers: int = 200) -> tuple[Any, Any]:
+    """Layers' true effects, and what is measured at two options."""
+    generator = np.random.default_rng(seed)
+    true = spread * generator.standard_normal(layers)
+    return true, true[:, None] + [0.3, -0.1] + CHANCE * generator.standard_normal((layers, 2))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.4, 2.0])
+def test_effects_are_believed_as_far_as_they_exceed_chance(spread: float) -> None:
+    believed, means, errors, naive = [], [], [], []
+    for seed in range(20):
+        true, logs = effects(seed, spread)
+        found = layer_effects(logs)
+        means.append(logs.mean(axis=1) - np.median(logs.mean(axis=1)))
+        believed.append(found - np.median(found))
+        errors.append(found - found.mean() - true + true.mean())
+        naive.append(logs[:, 1] - logs[:, 1].mean() - true + true.mean())
+    part = np.sum(np.multiply(believed, means)) / np.sum(np.square(means))
+    assert part == pytest.approx(spread**2 / (spread**2 + CHANCE**2 / 2), abs=0.05)
+    # Nearer to the truth than what was measured at the present option.
+    assert np.square(errors).mean() < 0.6 * np.square(naive).mean()
+
+
+def test_a_level_that_all_layers_share_is_no_effect() -> None:
+    _, logs = effects(0, 1.0)
+    plain, moved = layer_effects(logs), layer_effects(logs + np.array([0.0, 3.0]))
+    np.testing.assert_allclose(moved - np.median(moved), plain - np.median(plain), atol=1e-12)
+
+
+def test_a_layer_measured_at_one_option_is_believed_less() -> None:
+    _, logs = effects(1, 0.6)
+    logs[7] = [logs[7].mean(), np.nan]
+    logs[8] = logs[7, 0] - [0.0, 0.4]
+    found = layer_effects(logs)
+    middle = np.median(found)
+    assert 0 < (found[7] - middle) / (found[8] - middle) < 1
+
+
+@pytest.mark.parametrize("logs", [np.zeros((1, 2)), np.arange(5.0)[:, None], np.ones((4, 2))])
+def test_nothing_is_believed_without_something_to_compare(logs: Any) -> None:
+    np.testing.assert_array_equal(layer_effects(logs), np.full(len(logs), np.median(logs)))
 
 
 def test_the_solver_follows_what_was_learnt(session: Session) -> None:

@@ -16,14 +16,17 @@ import torch
 
 import workbench as wb
 from workbench import zoo
-from workbench.calibration import CalibrationRecords
+from workbench.calibration import ActivationTables, CalibrationRecords, pool
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.formats import TargetSettings, target_named
 from workbench.pipeline import InlineExecutor, SpatialQuantizer, write_folded
-from workbench.pipeline.fold_search import LEAST_GAIN
+from workbench.pipeline.fold_search import LEAST_GAIN, _step_energy, _try
 from workbench.pipeline.spatial import restore
+from workbench.quantize.fold_architectures import find_sites
 from workbench.quantize.folded import FoldedCheckpoint
+from workbench.quantize.folded_records import divided
 from workbench.quantize.folds import TOLERANCE, Fold
+from workbench.thermo import Pricing
 from workbench.zoo.digits_dit.sample import load as load_digits
 from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
@@ -95,6 +98,68 @@ def test_the_error_is_that_of_the_decoded_weights(spatial: dict[str, SpatialQuan
         noise = (np.square(error) @ variance.T).sum(axis=0) + np.square(error @ record.mean.T).sum(axis=0)
         found.append(float(noise @ record.count / record.count.sum()))
     assert found[1] / found[0] == pytest.approx(outcome.after / outcome.before, rel=0.2)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("mode", ["int8-static", "int8-time"])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_the_error_of_rounded_inputs_is_that_of_rounding_them(
+    opened: dict[str, Checkpoint], mode: Any, spread: float
+) -> None:
+    """Inputs of the recorded moments, rounded by the tables that an export of the folded checkpoint carries."""
+    checkpoint, generator = opened[DIGITS], np.random.default_rng(0)
+    pricing = Pricing.read(DIGITS, checkpoint, num_time_groups=4)
+    time_aware = pricing.time_aware
+    site = next(site for site in find_sites(checkpoint).sites if site.name.startswith("proj_out_1"))
+    [name] = site.consumers
+    layer = next(layer for layer in checkpoint.layers if layer.name == name)
+    fold = Fold(site, 0.5, np.exp(spread * generator.standard_normal(site.channels)).astype(np.float32))
+    scale = fold.factors[site.spread]
+    weights = checkpoint.read_rows(name, 0, layer.rows).astype(np.float32) * scale
+    record = divided(time_aware.records.layer(name), scale, time_aware.records)
+    folded = replace(time_aware, records=replace(time_aware.records, layers={name: record}))
+    tables = ActivationTables.from_dict(folded.to_dict())
+    tables = tables.static() if mode == "int8-static" else tables
+    moments = pool(record, time_aware.groups.group_of, 4)
+    stress = pricing.stress(layer)
+    assert stress is not None
+    expected = 0.0
+    for group in range(4):
+        deviation = np.sqrt(np.maximum(moments.variance[group], 0))
+        inputs = moments.mean[group] + deviation * generator.standard_normal((2000, layer.cols))
+        at = 0 if mode == "int8-static" else group
+        step, zero = tables.scales[name][at], tables.zero_points[name][at]
+        # Without clipping, for a normal distribution has longer tails than what was seen.
+        moved = (np.round(inputs / step + zero) - zero) * step - inputs
+        energy = np.square(moved @ weights.T).sum(axis=1).mean()
+        expected += energy * stress.price[group]
+    steps = [_step_energy(time_aware, layer, factors, mode) for factors in (None, scale)]
+
+    def kept(layer: Any) -> Any:
+        return next(option for option in target_named("parquet").options(layer) if option.is_kept)
+
+    _, found = _try(
+        checkpoint, layer, stress, np.ones(layer.rows), [fold], steps, target_named("parquet"), kept,
+        lambda nbytes: None,
+    )  # fmt: skip
+    assert found == pytest.approx(expected, rel=0.15)
+
+
+def test_folds_that_smooth_activations(opened: dict[str, Checkpoint]) -> None:
+    """At 8 bits the weights hardly err: what is left to gain is in the activations."""
+    settings: dict[str, Any] = {"bits": 8, "group_size": 64}
+    plain = SpatialQuantizer.of(opened[LANGUAGE], LANGUAGE, **settings)
+    smooth = SpatialQuantizer.of(opened[LANGUAGE], LANGUAGE, **settings, activations="int8-static")
+    by_time = SpatialQuantizer.of(opened[LANGUAGE], LANGUAGE, **settings, activations="int8-time")
+    rows = zip(*(one.table().to_pylist() for one in (plain, by_time, smooth)), strict=True)
+    for without, time, static in rows:
+        assert without["before"] < time["before"] <= static["before"] * 1.001, (
+            "a scale for each time loses less"
+        )
+    assert len(smooth.checkpoint.folds) > len(plain.checkpoint.folds)
+    assert smooth.to_dict()["made_by"]["activations"] == "int8-static"
+    assert "activations" not in plain.to_dict()["made_by"]
+    with pytest.raises(wb.ConfigurationError, match="allowed: none, int8-time, int8-static"):
+        SpatialQuantizer.of(opened[LANGUAGE], LANGUAGE, activations="int4")
 
 
 def test_one_strength_may_be_asked_for(opened: dict[str, Checkpoint]) -> None:

@@ -1,6 +1,6 @@
 """What denoising time does to the layers: records, time groups, variance over time, activation tables."""
 
-from workbench.calibration.activation_tables import ActivationTables
+from workbench.calibration.activation_tables import ActivationMode, ActivationTables
 from workbench.calibration.axis import Interval, TimeAxis
 from workbench.calibration.grouping import TimeGroups, group_steps, groups_at, scatter
 from workbench.calibration.layer_record import LayerRecord, StepStatistics
@@ -11,6 +11,7 @@ from workbench.calibration.time_aware import TimeAwareQuantizer
 from workbench.calibration.variance import second_moments, variance_table
 
 __all__ = [
+    "ActivationMode",
     "ActivationTables",
     "CalibrationRecords",
     "Interval",

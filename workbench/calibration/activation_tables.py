@@ -6,15 +6,36 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import MetadataError
+from workbench.errors import ConfigurationError, MetadataError
 
 LEVELS = 255
 """Steps between the least and the greatest 8-bit code."""
+
+ActivationMode = Literal["none", "int8-time", "int8-static"]
+"""Whether a layer's input is rounded to eight bits: with the scale of the time group that the call is in, or with one
+scale for all times."""
+
+
+def mode_named(mode: str) -> ActivationMode:
+    """The mode of a name.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none.
+    """
+    allowed: tuple[ActivationMode, ...] = get_args(ActivationMode)
+    for known in allowed:
+        if known == mode:
+            return known
+    raise ConfigurationError(
+        f"activations is {mode!r}; allowed: {', '.join(allowed)}.", key="activations", value=mode
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,14 +42,20 @@ def equalize(
     target: Annotated[
         str, typer.Option(help="Export format then: parquet or mlx.", metavar="NAME")
     ] = "parquet",
+    activations: Annotated[
+        str,
+        typer.Option(
+            help="Whether inputs will be rounded to 8 bits: none, int8-time or int8-static.", metavar="MODE"
+        ),
+    ] = "none",
     component: Component = None,
     as_json: Json = False,
 ) -> None:
     """Balance the channels of MODEL by exact folds, and write the checkpoint that computes the same into OUT.
 
     A fold moves factors from linears into the norm, modulation or linear that feeds them alone. It is made where
-    the linears then quantize with less error and the float32 function stays. OUT is an ordinary checkpoint, with its
-    calibration.parquet and a folds.json; its folded tensors are float32.
+    the linears then quantize with less error, with --activations their inputs too, and the float32 function stays.
+    OUT is an ordinary checkpoint, with its calibration.parquet and a folds.json; its folded tensors are float32.
 
     Example: workbench equalize zoo:stdlib-mdlm balanced --calibration zoo:stdlib-mdlm --bits 3
     """
@@ -65,7 +71,8 @@ def equalize(
         with terminal.progress_bar(output.name, checkpoint.nbytes, not as_json) as callback:
             spatial = SpatialQuantizer.of(
                 checkpoint, calibration, target=wish.target, bits=wish.bit_width, scheme=wish.scheme,
-                group_size=wish.group_size, alpha=alpha, callback=callback, cancel=cancel,
+                group_size=wish.group_size, alpha=alpha, activations=activations,
+                callback=callback, cancel=cancel,
             )  # fmt: skip
         sites = spatial.table().to_pylist()
         if not as_json:

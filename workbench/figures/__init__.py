@@ -1,6 +1,11 @@
 """Plotly figures of a session: drawn from its tables, without state of their own."""
 
-from workbench.figures.comparison import error_growth, predicted_against_measured, samples
+from workbench.figures.comparison import (
+    error_by_group,
+    error_growth,
+    predicted_against_measured,
+    samples,
+)
 from workbench.figures.costs import option_costs
 from workbench.figures.depth import entropy_along_depth
 from workbench.figures.front import front
@@ -15,6 +20,7 @@ __all__ = [
     "damage_over_time",
     "entropy_along_depth",
     "error_by_channel",
+    "error_by_group",
     "error_growth",
     "escape",
     "front",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from plotly import express
 
 from workbench.errors import ConfigurationError
 from workbench.figures.tables import escape
@@ -32,27 +33,30 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
     -------
     plotly.graph_objects.Figure
     """
-    suffix = "_alone" if comparison.is_alone else ""
-    rows = [
-        row
+    alone = comparison.alone
+    points = {
+        row["layer"]: alone.get(row["layer"], (0.0, 0.0))
+        if alone
+        else (row["predicted"], row["measured"] or 0.0)
         for row in comparison.layers.to_pylist()
-        if row[f"predicted{suffix}"] > 0 and (row[f"measured{suffix}"] or 0) > 0
-    ]
-    by_bits: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for row in rows:
-        by_bits[row["bits"]].append(row)
+    }
+    points = {name: point for name, point in points.items() if min(point) > 0}
+    by_bits: dict[int, list[str]] = defaultdict(list)
+    for row in comparison.layers.to_pylist():
+        if row["layer"] in points:
+            by_bits[row["bits"]].append(row["layer"])
     figure = go.Figure()
     for bits, members in sorted(by_bits.items()):
         figure.add_scatter(
-            x=[row[f"predicted{suffix}"] for row in members],
-            y=[row[f"measured{suffix}"] for row in members],
+            x=[points[name][0] for name in members],
+            y=[points[name][1] for name in members],
             mode="markers",
             name=label_of(bits),
             marker={"color": colour_of(bits), "symbol": symbol_of(bits), "size": 9},
-            customdata=[[escape(str(row["layer"]))] for row in members],
+            customdata=[[escape(name)] for name in members],
             hovertemplate="%{customdata[0]}<br>predicted %{x:.3g}, measured %{y:.3g}<extra></extra>",
         )
-    values = [row[key + suffix] for row in rows for key in ("predicted", "measured")]
+    values = [value for point in points.values() for value in point]
     if values:
         ends = [min(values) / 1.5, max(values) * 1.5]
         figure.add_scatter(
@@ -63,8 +67,8 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
             line={"dash": "dash", "color": "gray"},
             hoverinfo="skip",
         )
-    found = comparison.rank_correlation_alone if comparison.is_alone else comparison.rank_correlation
-    of_what = "the final output, one layer at a time" if comparison.is_alone else "the layers' own outputs"
+    found = comparison.rank_correlation_alone if alone else comparison.rank_correlation
+    of_what = "the final output, one layer at a time" if alone else "the layers' own outputs"
     figure.update_layout(
         template=template,
         title=f"Error of {of_what}: rank correlation {found:.3f}",
@@ -122,40 +126,93 @@ def error_growth(comparison: Comparison, *, template: str = "simple_white") -> g
     return figure
 
 
-def samples(comparison: Comparison, *, template: str = "simple_white") -> go.Figure:
+def error_by_group(comparison: Comparison, *, template: str = "simple_white") -> go.Figure:
+    """Errors by time group: what the layers' own outputs were predicted to have and had, and what the model gave.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    template : str
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Of the layers' own outputs the medians over the layers, of the model's output the mean over its calls.
+    """
+    rows = comparison.by_group().to_pylist()
+    figure = go.Figure()
+    for key, name, colour, symbol in (
+        ("predicted", "layers, predicted", "#31688e", "x"),
+        ("measured", "layers, measured", "#35b779", "circle"),
+        ("output", "the model's output", "black", "diamond"),
+    ):
+        known = [row for row in rows if row[key] is not None and row[key] > 0]
+        figure.add_scatter(
+            x=[row["group"] for row in known],
+            y=[row[key] for row in known],
+            mode="lines+markers",
+            name=name,
+            marker={"color": colour, "symbol": symbol, "size": 8},
+            line={"color": colour},
+            hovertemplate="group %{x}: %{y:.3g}<extra></extra>",
+        )
+    figure.update_layout(
+        template=template,
+        title="Error by time group",
+        xaxis={"title": {"text": "time group"}, "dtick": math.ceil(len(rows) / 10)},
+        yaxis={"title": {"text": "relative error power"}, "type": "log", "exponentformat": "power"},
+    )
+    return figure
+
+
+def samples(comparison: Comparison, *, side: int = 128, template: str = "simple_white") -> go.Figure:
     """Some final outputs as images: above of the model as it was, below of the plan.
 
     Parameters
     ----------
     comparison : Comparison
         Whose outputs are images, [samples, 1 or 3 channels, height, width].
+    side : int
+        Pixels of an image's longer side, at most; of larger ones every second, third, … pixel is shown.
     template : str
 
     Returns
     -------
     plotly.graph_objects.Figure
+        One picture, on the scale of the model's own outputs.
 
     Raises
     ------
     ConfigurationError
         If they are no images.
     """
-    own, plan = comparison.samples
-    if own.ndim != 4 or own.shape[1] not in (1, 3):
+    if not comparison.has_images:
         raise ConfigurationError(
-            f"The outputs are {own.shape}, which are no images of 1 or 3 channels; let `run` return images.",
+            f"The outputs are {comparison.samples[0].shape}, which are no images of 1 or 3 channels; let `run` return "
+            "images.",
             key="samples",
         )
+    own = comparison.samples[0]
+    step = max(math.ceil(max(own.shape[2:]) / side), 1)
     low, high = float(own.min()), float(own.max())
-    figure = make_subplots(
-        2, len(own), row_titles=["as it was", "the plan"], horizontal_spacing=0.01, vertical_spacing=0.02
-    )
-    for row, images in enumerate((own, plan), start=1):
-        for col, image in enumerate(images, start=1):
-            levels = np.clip((image - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)
-            pixels = np.broadcast_to(levels, (3, *levels.shape[1:])).transpose(1, 2, 0)
-            figure.add_image(z=pixels, row=row, col=col, hoverinfo="skip")
+    rows = []
+    for images in comparison.samples:
+        thinned = images[:, :, ::step, ::step]
+        levels = np.clip((thinned - low) / max(high - low, 1e-12) * 255, 0, 255).round().astype(np.uint8)
+        colours = np.broadcast_to(levels, (len(levels), 3, *levels.shape[2:]))
+        solid = np.concatenate([colours, np.full_like(colours[:, :1], 255)], axis=1)
+        # Nothing for a tenth of an image at its right and below it.
+        gap = max(levels.shape[-1] // 10, 1)
+        padded = np.pad(solid, ((0, 0), (0, 0), (0, gap), (0, gap)))
+        rows.append(padded.transpose(2, 0, 3, 1).reshape(padded.shape[2], -1, 4))
+    mosaic = np.concatenate(rows)
+    figure = go.Figure(express.imshow(mosaic, binary_string=True).data)
+    figure.update_traces(hoverinfo="skip", hovertemplate=None)
+    height = mosaic.shape[0] / 2
     figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
+    figure.update_yaxes(
+        tickvals=[height / 2, height * 1.5], ticktext=["as it was", "the plan"],
+        ticks="", showline=False, showgrid=False, autorange="reversed", scaleanchor="x", constrain="domain",
+    )  # fmt: skip
     figure.update_layout(template=template, title="Final outputs", height=320, margin={"t": 50, "b": 10})
     return figure

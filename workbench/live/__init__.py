@@ -4,6 +4,7 @@ Needs torch: ``pip install 'arrowquant-workbench[torch]'``.
 """
 
 from workbench.live.applied import Applied, apply
+from workbench.live.attached import attach
 from workbench.live.capture import Capture, capture
 from workbench.live.clock import Clock, mask_ratio, timestep
 from workbench.live.compare import compare
@@ -21,6 +22,7 @@ __all__ = [
     "Clock",
     "Comparison",
     "apply",
+    "attach",
     "capture",
     "capture_pipeline",
     "categorical",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workbench.calibration import ActivationTables, TimeAwareQuantizer
-from workbench.calibration.activation_tables import LEVELS
+from workbench.calibration import ActivationMode, ActivationTables, TimeAwareQuantizer
+from workbench.calibration.activation_tables import LEVELS, mode_named
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.live.clock import Clock, Read, clock_for
@@ -21,10 +21,6 @@ from workbench.live.errors import decoded_weights
 from workbench.live.modules import kind_of, match_modules, prefixes
 from workbench.pipeline.export import Export, load
 from workbench.plan import Plan
-
-ActivationMode = Literal["none", "int8-time", "int8-static"]
-"""Whether a layer's input is rounded to eight bits: with the scale of the time group that the call is in, or with one
-scale for all times."""
 
 
 def apply(
@@ -72,12 +68,7 @@ def apply(
     >>> with wb.live.apply(pipe.transformer, "out/", "path/to/model"):  # doctest: +SKIP
     ...     images = pipe("a cat").images
     """
-    if activations not in get_args(ActivationMode):
-        raise ConfigurationError(
-            f"activations is {activations!r}; allowed: {', '.join(get_args(ActivationMode))}.",
-            key="activations",
-            value=activations,
-        )
+    activations = mode_named(activations)
     if not isinstance(checkpoint, Checkpoint):
         with open_checkpoint(os.fspath(checkpoint)) as opened:
             return apply(module, source, opened, activations=activations, tables=tables, time=time)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.live.applied import ActivationMode, apply
+from workbench.calibration import ActivationMode
+from workbench.errors import ValidationError
+from workbench.live.alone import TRIALS_SCHEMA, Row, neighbour, try_alone
+from workbench.live.applied import apply
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
 from workbench.live.errors import weight_errors
 from workbench.live.modules import kind_of, match_modules
 from workbench.live.passes import Run
 from workbench.live.sensitivity import require_runs
-from workbench.live.trials import changed, relative_error
+from workbench.live.trials import relative_error
+from workbench.plan import Plan
 from workbench.session import Session
 from workbench.work import Progress, ProgressCallback
 
@@ -67,8 +70,8 @@ def compare(
     activations : str
         See `apply`; the scales are those of the session's calibration.
     alone : bool
-        Also measure the final output with one layer quantized at a time, which takes as many runs for each layer. To
-        learn from it takes at least two, see `Comparison.factors`.
+        Also measure the final output with one layer quantized at a time, at its present option and at the one beside
+        it: twice as many runs for each layer. To learn from it says most, see `Comparison.factors`.
     metrics : callable, optional
         Figures of merit of the final outputs of all runs.
     distance : callable
@@ -89,18 +92,20 @@ def compare(
     ConfigurationError
         If `runs` is not at least 1, or the activations are to be rounded and the session has no calibration.
     ValidationError
-        If the model has none of the checkpoint's layers.
+        If the model has none of the checkpoint's layers, or what `run` gives is no tensor.
 
     Notes
     -----
     Takes the memory of the layers in float32, for the errors of their weights.
     """
     require_runs(runs)
-    plan, checkpoint = session.plan, session.checkpoint
+    plan, predicted_error, options, learnt = _present(session)
+    checkpoint = session.checkpoint
     records = None if session.time_aware is None else session.time_aware.records
     deltas = weight_errors(checkpoint, plan, records)
     modules = {name: found for name, found in match_modules(module, checkpoint).items() if name in deltas}
-    progress = Progress(runs * (2 + alone * len(modules)), callback, cancel)
+    tries = sum(name in modules for tried in options for name in tried) if alone else 0
+    progress = Progress(runs * (2 + tries), callback, cancel)
     watch = _Watch(module, clock_for(module, checkpoint, time), _group_at(session))
 
     def generate(number: int, message: str) -> Tensor:
@@ -108,6 +113,10 @@ def compare(
         progress.pump()
         with torch.no_grad():
             found = run(number)
+        if not isinstance(found, Tensor):
+            raise ValidationError(
+                f"run({number}) gave a {type(found).__name__}; let it return the final output as a tensor."
+            )
         progress.advance(1)
         return found
 
@@ -120,25 +129,46 @@ def compare(
         for number in range(runs):
             with watch.comparing(number):
                 others.append(generate(number, "running the plan"))
-    on_its_own: dict[str, list[float]] = {}
-    if alone:
-        for name, layer in modules.items():
-            with changed(layer, deltas[name]):
-                on_its_own[name] = [
-                    distance(generate(number, "one layer at a time"), outputs[number])
-                    for number in range(runs)
-                ]
+    trials: list[dict[str, Any]] = []
+    for is_present, tried in enumerate(reversed(options)) if alone else ():
+        trials += try_alone(
+            plan, modules, checkpoint, records, tried,
+            lambda: [distance(generate(number, "one layer at a time"), outputs[number]) for number in range(runs)],
+            bool(is_present),
+        )  # fmt: skip
     progress.pump(finished=True)
     return Comparison(
         plan_digest=plan.digest,
         activations=activations,
-        layers=_layer_table(session, deltas, errors.relative(), on_its_own),
+        layers=_layer_table(session, [options[0][name] for name in deltas], errors.relative()),
+        trials=pa.Table.from_pylist(trials, TRIALS_SCHEMA),
         calls=pa.Table.from_pylist(watch.rows, CALLS_SCHEMA),
         errors=np.array([distance(other, own) for other, own in zip(others, outputs, strict=True)]),
-        predicted_error=session.totals.nsr,
+        predicted_error=predicted_error,
+        learnt=learnt,
         metrics=_measured(metrics, outputs, others),
         samples=(_shown(outputs[0]), _shown(others[0])),
     )
+
+
+def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...], Mapping[str, float]]:
+    """The plan, its predicted error, each layer's option and the one beside it, and what was learnt: all of one
+    version, for a session may be edited while its plan runs."""
+    while True:
+        version = session.version
+        table, rows, starts = session.options.to_pylist(), session.snapshot.rows, session.starts
+        found = session.plan, session.totals.nsr, session.learnt
+        if session.version == version:
+            break
+    present = {table[row]["layer"]: table[row] for row in rows}
+    ends = [*starts[1:], len(table)]
+    others = {
+        table[row]["layer"]: neighbour(table[row], table[start:end])
+        for row, start, end in zip(rows, starts, ends, strict=True)
+    }
+    beside = {name: option for name, option in others.items() if option is not None}
+    plan, predicted_error, learnt = found
+    return plan, predicted_error, (present, beside), learnt
 
 
 def _group_at(session: Session) -> Callable[[float], int]:
@@ -255,39 +285,24 @@ class _OwnErrors:
 
 
 def _layer_table(
-    session: Session,
-    deltas: Mapping[str, Tensor],
-    measured: Mapping[str, Mapping[int, float]],
-    alone: Mapping[str, Sequence[float]],
+    session: Session, options: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[int, float]]
 ) -> pa.Table:
     groups = 1 if session.time_aware is None else len(session.time_aware.groups)
     shares = np.ones(1) if session.time_aware is None else session.time_aware.groups.shares
-    chosen = session.options.take(pa.array(session.snapshot.rows)).to_pylist()
     layers = {layer.name: layer for layer in session.checkpoint.layers}
     rows = []
-    for option in chosen:
+    for option in options:
         name = option["layer"]
-        if name not in deltas:
-            continue
         by_group = option.get("nsr_by_group") or [option["nsr"]] * groups
         found = [measured.get(name, {}).get(group) for group in range(groups)]
         rows.append(
             {
                 "layer": name, "role": layers[name].role, "bits": option["bits"], "params": layers[name].params,
                 "predicted": _mean_over(shares, by_group) or 0.0, "measured": _mean_over(shares, found),
-                "predicted_by_group": by_group, "measured_by_group": found,
-                "predicted_alone": option["nsr"], **_mean_and_stderr(alone.get(name, ())),
+                "predicted_by_group": by_group, "measured_by_group": found, "damage": option["nsr"],
             }
         )  # fmt: skip
     return pa.Table.from_pylist(rows, LAYERS_SCHEMA)
-
-
-def _mean_and_stderr(values: Sequence[float]) -> dict[str, float | None]:
-    count = len(values)
-    return {
-        "measured_alone": float(np.mean(values)) if count else None,
-        "stderr_alone": float(np.std(values, ddof=1) / math.sqrt(count)) if count > 1 else None,
-    }
 
 
 def _mean_over(shares: NDArray[np.float64], values: Sequence[float | None]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,13 +21,11 @@ LAYERS_SCHEMA = pa.schema(
         pa.field("measured", pa.float64()),
         pa.field("predicted_by_group", pa.list_(pa.float64())),
         pa.field("measured_by_group", pa.list_(pa.float64())),
-        pa.field("predicted_alone", pa.float64(), nullable=False),
-        pa.field("measured_alone", pa.float64()),
-        pa.field("stderr_alone", pa.float64()),
+        pa.field("damage", pa.float64(), nullable=False),
     ]
 )
-"""Columns of `Comparison.layers`: relative error power of the layer's own output, with its mean over time groups; then
-that of the final output with this layer alone quantized, where that was measured, and its standard error over runs."""
+"""Columns of `Comparison.layers`: relative error power of the layer's own output, with its mean over time groups; and
+its predicted share in that of the final output, D."""
 
 CALLS_SCHEMA = pa.schema(
     [
@@ -53,12 +52,16 @@ class Comparison:
     """How the layers' inputs were rounded."""
     layers: pa.Table
     """A row a quantized layer, see `LAYERS_SCHEMA`."""
+    trials: pa.Table
+    """A row a layer and option tried alone, see `workbench.live.alone.TRIALS_SCHEMA`."""
     calls: pa.Table
     """A row a call of the model: how the error grows along the steps, see `CALLS_SCHEMA`."""
     errors: NDArray[np.float64]
     """Error of the final output of each run."""
     predicted_error: float
     """What the plan predicts for it: Σ D."""
+    learnt: Mapping[str, float]
+    """By what the predictions had been multiplied before, because of earlier measurements."""
     metrics: Mapping[str, tuple[float, float]]
     """Figures of merit of the final outputs: of the model as it was, and of the plan's."""
     samples: tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -82,38 +85,55 @@ class Comparison:
 
     @property
     def rank_correlation_alone(self) -> float:
-        """The same for the final output with one layer quantized at a time; NaN where that was not measured."""
-        return rank_correlation(*self._pairs("predicted_alone", "measured_alone"))
+        """The same for the final output with one layer quantized at a time, at the plan's options; NaN where that was
+        not measured."""
+        return rank_correlation(*np.array(list(self.alone.values()), np.float64).reshape(-1, 2).T)
 
     @property
-    def is_alone(self) -> bool:
-        """Whether the final output was also measured with one layer quantized at a time."""
-        return bool(self.layers["measured_alone"].null_count < len(self.layers))
+    def alone(self) -> dict[str, tuple[float, float]]:
+        """Predicted and measured error of the final output with one layer quantized as in the plan, mean over the
+        runs; empty where it was not measured."""
+        rows = [row for row in self.trials.to_pylist() if row["is_present"]]
+        return {row["layer"]: (row["predicted"], float(np.mean(row["measured"]))) for row in rows}
 
     @property
     def factors(self) -> dict[str, float]:
-        """By what each layer's predicted damage is to be multiplied, so that the sum is the error of the whole plan.
+        """By what each layer's predicted damage, as it was before anything was learnt, is to be multiplied, so that the
+        sum is the error of the whole plan.
 
         The layers' shares in it are those of the final output's error with one layer quantized at a time, where that
-        was measured, else those that follow from the errors of the layers' own outputs. The former differ much from
-        run to run: the logarithm of measured over predicted is drawn towards the median of all layers by as much as
-        its own variance over the runs exceeds what the layers differ by (empirical Bayes, method of moments); after a
-        single run nothing is left of it.
+        was measured, as far as `layer_effects` believes it; else those that follow from the errors of the layers' own
+        outputs.
         """
-        rows = self.layers.to_pylist()
-        suffix = "_alone" if self.is_alone else ""
-        known = [row for row in rows if (row[f"measured{suffix}"] or 0) > 0 and row[f"predicted{suffix}"] > 0]
-        if not known:
-            return {}
-        logs = np.log([row[f"measured{suffix}"] / row[f"predicted{suffix}"] for row in known])
-        if self.is_alone:
-            noise = np.array([(row["stderr_alone"] or np.inf) / row["measured_alone"] for row in known]) ** 2
-            logs = _shrunk(logs, noise)
-        found = {row["layer"]: float(value) for row, value in zip(known, np.exp(logs), strict=True)}
-        total = sum(row["predicted_alone"] * found[row["layer"]] for row in known)
+        logs = self._effects() if len(self.trials) else self._ratios_of_own_outputs()
+        damage = dict(zip(*(self.layers[column].to_pylist() for column in ("layer", "damage")), strict=True))
+        total = sum(damage[name] * math.exp(value) for name, value in logs.items())
         # Where inputs were rounded too, the error is not the weights' alone.
         common = self.error / total if total > 0 and self.error > 0 and self.activations == "none" else 1.0
-        return {name: factor * common for name, factor in found.items()}
+        return {name: self.learnt.get(name, 1.0) * math.exp(value) * common for name, value in logs.items()}
+
+    def _effects(self) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        for row in self.trials.to_pylist():
+            measured = np.array(row["measured"], np.float64)
+            if row["predicted"] > 0 and (measured > 0).all():
+                means = found.setdefault(row["layer"], [math.nan, math.nan])
+                means[int(row["is_present"])] = float(np.log(measured / row["predicted"]).mean())
+        if not found:
+            return {}
+        return dict(zip(found, layer_effects(np.array(list(found.values()))).tolist(), strict=True))
+
+    def _ratios_of_own_outputs(self) -> dict[str, float]:
+        return {
+            row["layer"]: math.log(row["measured"] / row["predicted"])
+            for row in self.layers.to_pylist()
+            if (row["measured"] or 0) > 0 and row["predicted"] > 0
+        }
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the final outputs are images, [samples, 1 or 3 channels, height, width]."""
+        return self.samples[0].ndim == 4 and self.samples[0].shape[1] in (1, 3)
 
     def by_group(self) -> pa.Table:
         """Error of what the model gave, and of the layers' own outputs, by time group.
@@ -151,7 +171,7 @@ class Comparison:
             f"Layers' own outputs: rank correlation of predicted with measured {self.rank_correlation:.3f} over "
             f"{len(self.layers)} layers",
         ]
-        if self.is_alone:
+        if self.alone:
             lines.append(f"One layer at a time: rank correlation {self.rank_correlation_alone:.3f}")
         if self.activations != "none":
             lines.append(f"Activations: {self.activations}")
@@ -174,15 +194,46 @@ class Comparison:
         return tuple(known.T)
 
 
-def _shrunk(values: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values drawn towards their median, each by its own variance beside that which the values have without noise."""
-    middle = float(np.median(values))
-    if not np.isfinite(noise).any():
-        return np.full_like(values, middle)
-    spread = max(float(np.square(values - middle).mean() - noise[np.isfinite(noise)].mean()), 0.0)
-    with np.errstate(invalid="ignore"):  # neither spread nor noise
-        part = np.nan_to_num(spread / (spread + noise), nan=1.0)
-    return middle + part * (values - middle)
+def layer_effects(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is to be believed of each layer, from the logarithm of measured over predicted at some of its options.
+
+    Another option rounds the weights otherwise, and what its errors happen to do to the output differs: a layer that is
+    cheap at one may be dear at the next, where a solver would put it. So what a layer's options have in common is
+    believed, drawn towards the median of all layers by the share that chance has in its variance (empirical Bayes);
+    chance is what the options of a layer differ by, besides what they differ by in all layers. Of layers at one option
+    only nothing tells it, and nothing is believed.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, [layers, options]
+        Means over runs; of logarithms, for in a run where one image turns into another an error is many times what it
+        usually is. NaN where there is no such option.
+
+    Returns
+    -------
+    ndarray of float64, [layers]
+
+    References
+    ----------
+    Efron and Morris, Data Analysis Using Stein's Estimator and its Generalizations, 1975, J. Am. Stat. Assoc. 70, for
+    the share; chance is the mean square of the residuals of a two-way layout without interaction.
+    """
+    known = np.isfinite(logs)
+    count = known.sum(axis=1)
+    whole = logs[known.all(axis=1)]
+    middle = float(np.median(logs[known]))
+    if len(whole) < 2 or logs.shape[1] < 2:
+        return np.full(len(logs), middle)
+    level = whole.mean(axis=0) - whole.mean()
+    residuals = whole - whole.mean(axis=1, keepdims=True) - level
+    chance = float(np.square(residuals).sum()) / ((whole.shape[0] - 1) * (whole.shape[1] - 1))
+    means = np.where(known, logs - level, 0.0).sum(axis=1) / count
+    middle = float(np.median(means))
+    spread = max(float(np.square(means - middle).mean() - (chance / count).mean()), 0.0)
+    with np.errstate(invalid="ignore"):  # neither spread nor chance
+        part = np.nan_to_num(spread / (spread + chance / count), nan=1.0)
+    found: NDArray[np.float64] = middle + part * (means - middle)
+    return found
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

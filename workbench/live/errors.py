@@ -42,15 +42,18 @@ def weight_errors(
     ValidationError
         If a weight is NaN or Inf.
     """
-    found = {}
+    return dict(layer_errors(checkpoint, plan, records))
+
+
+def layer_errors(
+    checkpoint: Checkpoint, plan: Plan, records: CalibrationRecords | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The same as `weight_errors`, one layer after the other."""
     layers = {layer.name: layer for layer in checkpoint.layers}
-    for name, decoded in decoded_weights(checkpoint, plan, records):
-        layer = layers[name]
-        errors = decoded
-        for rows, weights in read_blocks(checkpoint, layer):
+    for name, errors in decoded_weights(checkpoint, plan, records):
+        for rows, weights in read_blocks(checkpoint, layers[name]):
             errors[rows] -= weights.astype(np.float32)
-        found[name] = torch.from_numpy(errors).reshape(layer.shape)
-    return found
+        yield name, torch.from_numpy(errors).reshape(layers[name].shape)
 
 
 def decoded_weights(

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.calibration import CalibrationRecords
+from workbench.calibration import ActivationMode, CalibrationRecords, TimeAwareQuantizer
+from workbench.calibration.activation_tables import LEVELS
 from workbench.checkpoint import Checkpoint
 from workbench.formats import Target
 from workbench.plan import Layer, Option
 from workbench.quantize.fold_check import Step, deviation
 from workbench.quantize.folded import DTYPE
+from workbench.quantize.folded_records import divided
 from workbench.quantize.folds import TOLERANCE, Fold, SingleArray, Site, balance
 from workbench.thermo import Pricing
 from workbench.thermo.distortion import Stress
@@ -65,12 +67,14 @@ def study(
     target: Target,
     option_of: OptionOf,
     alphas: Sequence[float],
+    activations: ActivationMode,
     step: Step,
 ) -> Outcome:
     """Find the best fold at a site, and whether to make it.
 
     The error is D of the consumers under their options, by the moments of their input channels, on a sample of rows;
-    the same rows for every candidate.
+    the same rows for every candidate. Where inputs are rounded to eight bits, so is theirs: a fold also makes the
+    channels of one size, so that fewer levels are spent on the one that is largest.
 
     Parameters
     ----------
@@ -83,6 +87,8 @@ def study(
         What each layer is to be stored as.
     alphas : sequence of float
         Candidates; those of 0 mean no fold.
+    activations : str
+        How the consumers' inputs will be rounded.
     step : callable
         Hears of source bytes done; raises when the work is to stop.
 
@@ -103,12 +109,16 @@ def study(
     weights = _extremes(checkpoint, site, consumers, step)
     if not np.isfinite(weights).all():
         return Outcome(site, None, None, None, None, "a weight is NaN or Inf")
-    activations = _activations(site, pricing)
-    candidates = [Fold(site, alpha, balance(activations, weights, alpha)) for alpha in alphas if alpha != 0.0]
+    greatest = _activations(site, pricing)
+    candidates = [Fold(site, alpha, balance(greatest, weights, alpha)) for alpha in alphas if alpha != 0.0]
     errors = np.zeros(1 + len(candidates))
     for layer, stress in zip(consumers, met, strict=True):
         importance = _row_importance(checkpoint, layer, pricing.time_aware.records)
-        errors += _try(checkpoint, layer, stress, importance, candidates, target, option_of, step)
+        steps = [
+            _step_energy(pricing.time_aware, layer, factors, activations)
+            for factors in (None, *(fold.factors[site.spread] for fold in candidates))
+        ]
+        errors += _try(checkpoint, layer, stress, importance, candidates, steps, target, option_of, step)
     before, tried = float(errors[0]), errors[1:]
     best: tuple[float, float | None] = (before, None)
     for place in np.argsort(tried, kind="stable").tolist():
@@ -156,6 +166,7 @@ def _try(
     stress: Stress,
     importance: NDArray[np.float64],
     candidates: Sequence[Fold],
+    steps: Sequence[NDArray[np.float64]],
     target: Target,
     option_of: OptionOf,
     step: Step,
@@ -170,13 +181,40 @@ def _try(
     for rows, weights in read_blocks(checkpoint, layer, None if sample is None else sample.rows.reshape(-1)):
         for place, (factors, moved, option) in enumerate(trials):
             step(weights.nbytes // len(trials))
-            if option.is_kept:
+            if option.is_kept and not steps[place].any():
                 continue
             some = weights if factors is None else weights.astype(np.float32) * factors
-            decoded = target.decoded(some, option, layer.name, int(rows[0]))
-            noise = moved.noise(some.astype(np.float32) - decoded, rows)
+            single_precision = some.astype(np.float32)
+            decoded = single_precision
+            if not option.is_kept:
+                decoded = target.decoded(some, option, layer.name, int(rows[0]))
+            noise = moved.noise(single_precision - decoded, rows)
+            if steps[place].any():
+                # The input's rounding errors are independent; a channel within half a step of 0 is lost as a whole.
+                power = np.square(moved.mean) + moved.variance
+                lost = np.minimum(steps[place][:, None], power).astype(np.float32)
+                noise += np.square(decoded) @ lost.T
             errors[place] += float(importance[rows] @ noise @ moved.price)
     return errors
+
+
+def _step_energy(
+    time_aware: TimeAwareQuantizer, layer: Layer, factors: SingleArray | None, activations: ActivationMode
+) -> NDArray[np.float64]:
+    """Variance of the rounding of a layer's input when its channels are divided by factors, [groups]: Δ²/12, where Δ is
+    the scale that the export's tables would have; 0 where inputs are not rounded, or the layer did not run."""
+    records = time_aware.records
+    record = records.layer(layer.name)
+    if activations == "none" or record.kind == "embedding":
+        return np.zeros(len(time_aware.groups))
+    if factors is not None:
+        record = divided(record, factors, records)
+    folded = replace(time_aware, records=replace(records, layers={layer.name: record}))
+    low, high = folded.ranges(layer.name).T
+    if activations == "int8-static":
+        low, high = np.full_like(low, np.nanmin(low)), np.full_like(high, np.nanmax(high))
+    found: NDArray[np.float64] = np.nan_to_num(np.square((high - low) / LEVELS) / 12)
+    return found
 
 
 def _row_importance(checkpoint: Checkpoint, layer: Layer, records: CalibrationRecords) -> NDArray[np.float64]:

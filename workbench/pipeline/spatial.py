@@ -15,6 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from workbench.calibration import CalibrationRecords
+from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError, MetadataError
@@ -77,6 +78,7 @@ class SpatialQuantizer:
         scheme: str = "asymmetric",
         group_size: int = 128,
         alpha: float | None = None,
+        activations: str = "none",
         num_time_groups: int = 10,
         importance: str | None = None,
         option_of: OptionOf | None = None,
@@ -96,6 +98,9 @@ class SpatialQuantizer:
             What the layers are to be stored as: the error of a fold is measured under these options.
         alpha : float, optional
             From 0 to 1, the one strength to try; 0 makes no fold. By default 0.1 to 1 in tenths are tried.
+        activations : str
+            Whether the layers' inputs will be rounded to eight bits, as for `workbench.live.apply`: then the error of
+            that counts too, and folds also smooth activations.
         num_time_groups, importance
             How the calibration prices errors, as for `workbench.open`.
         option_of : callable, optional
@@ -110,7 +115,7 @@ class SpatialQuantizer:
         Raises
         ------
         ConfigurationError
-            If alpha is not from 0 to 1, or the target or the importance is not there.
+            If alpha is not from 0 to 1, or the target, the importance or the mode of activations is not there.
         ArrowQuantError
             If the records are of another checkpoint, or the checkpoint changed.
         """
@@ -118,6 +123,7 @@ class SpatialQuantizer:
             raise ConfigurationError(
                 f"alpha is {alpha}; allowed: from 0 to 1.", key="alpha", value=alpha, allowed="0 to 1"
             )
+        mode = mode_named(activations)
         format_ = target_named(target)
         pricing = Pricing.read(
             calibration, checkpoint, num_time_groups=num_time_groups, importance=importance
@@ -135,7 +141,7 @@ class SpatialQuantizer:
             outcomes[outcome.site.name] = outcome
 
         tasks = (
-            partial(study, checkpoint, site, pricing, format_, option_of, alphas, progress.advance)
+            partial(study, checkpoint, site, pricing, format_, option_of, alphas, mode, progress.advance)
             for site in found.sites
         )
         cores = usable_cores()
@@ -151,6 +157,7 @@ class SpatialQuantizer:
             made_by={
                 "target": target, "bits": bits, "scheme": scheme, "group_size": group_size, "alpha": alpha,
                 "importance": pricing.estimator,
+                **({} if activations == "none" else {"activations": activations}),
             },
         )  # fmt: skip
 

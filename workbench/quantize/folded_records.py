@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import CalibrationRecords, LayerRecord, StepStatistics
 from workbench.quantize.folded import Change, FoldedCheckpoint
-from workbench.quantize.folds import IntArray, SingleArray
+from workbench.quantize.folds import SingleArray
 
 BLOCK_WEIGHTS = 2**20
 """Weights of a producer that are looked at together."""
@@ -41,14 +41,13 @@ def fold_records(
         If the records are not of the source, or a tensor cannot be read.
     """
     records.check_fit(folded.source)
-    bucket_of = np.searchsorted(records.buckets[:, 0], records.steps[:, 0], side="right") - 1
     layers = {}
     for name, record in records.layers.items():
         change = folded.changes.get(name)
         if change is not None and change.rows is not None:
             record = _dividing(record, _share_left(record, folded, name, change))
         if change is not None and change.columns is not None:
-            record = _divided(record, change.columns, bucket_of)
+            record = divided(record, change.columns, records)
         layers[name] = record
     return replace(
         records,
@@ -58,8 +57,9 @@ def fold_records(
     )
 
 
-def _divided(record: LayerRecord, factors: SingleArray, bucket_of: IntArray) -> LayerRecord:
-    """The record of a layer whose input channels were divided by factors."""
+def divided(record: LayerRecord, factors: SingleArray, records: CalibrationRecords) -> LayerRecord:
+    """The record, among others, of a layer whose input channels are divided by factors, see `fold_records`."""
+    bucket_of = np.searchsorted(records.buckets[:, 0], records.steps[:, 0], side="right") - 1
     mean, absmax = record.mean / factors, record.absmax / factors
     second = record.second_moment / factors**2
     with np.errstate(invalid="ignore", divide="ignore"):  # a bucket without calls, or with zeros only

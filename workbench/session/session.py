@@ -17,7 +17,7 @@ from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
 from workbench.session.job import Job
-from workbench.session.outlook import Outlook
+from workbench.session.proving import Proving
 from workbench.session.script import call
 from workbench.session.study import Patterns
 from workbench.session.values import Change, Totals, parse_size
@@ -26,7 +26,7 @@ from workbench.thermo import Constraints
 from workbench.work import ProgressCallback
 
 
-class Session(Outlook):
+class Session(Proving):
     """A checkpoint, what was measured of it, and the plan being tuned; safe to use from several threads.
 
     Made by `workbench.open`. Every edit is one step of undo, and tells the observers which rows changed.
@@ -213,40 +213,6 @@ class Session(Outlook):
             f"pricing for {target}",
             lambda callback, cancel: self.retarget(target, callback=callback, cancel=cancel),
         )
-
-    def learn(self, factors: Mapping[str, float]) -> Totals:
-        """Correct the predicted damage by what was measured; solve again to let the plan follow.
-
-        Parameters
-        ----------
-        factors : mapping of str to float
-            By what the damage of each layer is multiplied: `workbench.live.Comparison.factors`. Layers that are not
-            named get the median.
-
-        Returns
-        -------
-        Totals
-            Of the present plan, as it is predicted now.
-
-        Raises
-        ------
-        ConfigurationError
-            If there is no such layer, a factor is not a positive number, or there is none.
-
-        Examples
-        --------
-        >>> s.learn(wb.live.compare(module, run, s).factors)  # doctest: +SKIP
-        >>> s.solve(bpw=4)  # doctest: +SKIP
-        """
-        with self._lock:
-            self._study = self._study.learn(factors)
-            self._known = self._snapshot = None
-            self._version += 1
-            self._script.append("s.learn(comparison.factors)")
-            totals = self._totals(self._history.present)
-            self._observers.note(Change(self._version, tuple(range(len(self._study.layers))), totals))
-        self._observers.tell()
-        return totals
 
     def undo(self) -> bool:
         """Take the last edit back; whether there was one."""

@@ -94,8 +94,9 @@ class Study:
         self._wish = scheme, group_size
 
     def learn(self, factors: Mapping[str, float]) -> Study:
-        """The same with the damage of layers multiplied, beside what was learnt before; of layers that are not named by
-        the median factor.
+        """The same with the damage of layers multiplied, in place of what was learnt before of them.
+
+        Layers that are not named keep what was learnt of them before, or else get the median factor.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class Study:
         if not factors:
             raise ConfigurationError("Nothing can be learnt: no layer was measured.", key="factors")
         others = float(np.median(list(factors.values())))
-        learnt = {name: self.learnt.get(name, 1.0) * factors.get(name, others) for name in self.index}
+        learnt = {name: factors.get(name, self.learnt.get(name, others)) for name in self.index}
         return Study(
             self.checkpoint, self.target, *self._measured, *self._wish, self.pricing, self.encodings, learnt
         )

@@ -77,6 +77,15 @@ class Actions:
                 return " ".join([f"The plan of {text} was taken over.", *notes])
             case {"act": "export", "folder": str(text)}:
                 self._export(self._within(text))
+            case {"act": "prove", "runs": int(runs), "activations": str(mode), "alone": bool(alone)}:
+                self._jobs.run(
+                    lambda: session.prove(runs, activations=mode, alone=alone),
+                    lambda _: self._strip.note(
+                        "The plan has run in the model; the proof tab shows what it did."
+                    ),
+                )
+            case {"act": "learn"}:
+                return self._learn()
             case {"act": "cancel"}:
                 self._jobs.cancel()
             case _:
@@ -92,6 +101,14 @@ class Actions:
             if floor is None or nbytes >= floor:
                 raise
             self.session.solve(floor)
+
+    def _learn(self) -> str:
+        """Learn from the last proof; says how far the prediction moved."""
+        if self.session.proof is None:
+            raise ConfigurationError("There is no proof to learn from yet; run one.", key="act")
+        before = self.session.totals.nsr
+        after = self.session.learn(self.session.proof).nsr
+        return f"Learnt: this plan's predicted damage was {before:.3g} and is {after:.3g}. Solve again to follow."
 
     def _export(self, folder: Path) -> None:
         settings = DiffusionQuantConfig.model_validate({"target": self.session.target.name})

@@ -33,9 +33,9 @@ def overview(session: Session) -> dict[str, str]:
         mark = {"size": 3, "symbol": "square", "color": "#d55e00", "line": {"width": 0}}
     heat.update_traces(marker=mark, selector={"type": "scatter"})
     return {
-        "front": _spec(figures.front(session, policies)),
-        "depth": _spec(figures.entropy_along_depth(session)),
-        "heat": _spec(heat),
+        "front": spec(figures.front(session, policies)),
+        "depth": spec(figures.entropy_along_depth(session)),
+        "heat": spec(heat),
     }
 
 
@@ -54,16 +54,16 @@ def closeup(session: Session, layer: str) -> dict[str, str]:
     found = {
         "layer": layer,
         "text": f"{stored}, {detail.rows:,} rows looked at",
-        "weights": _spec(figures.weight_levels(detail)),
-        "channels": _spec(figures.error_by_channel(detail)),
+        "weights": spec(figures.weight_levels(detail)),
+        "channels": spec(figures.error_by_channel(detail)),
     }
     time_aware = session.time_aware
     if time_aware and detail.layer.kind != "embedding" and layer in time_aware.records.layers:
-        found["time"] = _spec(figures.range_over_time(time_aware, layer))
+        found["time"] = spec(figures.range_over_time(time_aware, layer))
     return found
 
 
-def _spec(figure: go.Figure) -> str:
+def spec(figure: go.Figure) -> str:
     """A figure as JSON; its own size, margins and title give way to the panel's."""
     figure.update_layout(
         height=None, width=None, title=None, template="none", margin={"l": 44, "r": 8, "t": 8, "b": 40},

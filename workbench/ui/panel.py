@@ -55,6 +55,8 @@ class Panel(LayerTable):
     """The figures beside the table, see `workbench.ui.charts.overview`; empty before they are drawn."""
     closeup = traitlets.Dict().tag(sync=True)
     """The figures of the layer under the cursor, see `workbench.ui.charts.closeup`."""
+    proof = traitlets.Dict().tag(sync=True)
+    """The proof tab, see `workbench.ui.proof.shown`; empty before it is drawn."""
     steps = traitlets.Any(None).tag(sync=True)
     """The way along the hulls, see `Columns.steps`: a layout and a buffer, for the budget while it is dragged."""
 
@@ -86,7 +88,9 @@ class Panel(LayerTable):
 
     def draw(self) -> None:
         """Draw the figures of what is the case now, in one message to the browser."""
-        from workbench.ui import charts  # plotly takes a while to load: not before the table is on its way
+        # plotly takes a while to load: not before the table is on its way
+        from workbench.ui import charts
+        from workbench.ui import proof as proof_tab
         from workbench.ui.plotly_library import library
 
         library()
@@ -98,6 +102,7 @@ class Panel(LayerTable):
             found["steps"] = {"layout": layout, "blob": blob}
         if at[0] != version:
             found["overview"] = charts.overview(session)
+            found["proof"] = proof_tab.shown(session)
         if at[1] >= 0 and at != (version, current):
             found["closeup"] = charts.closeup(session, self.names[at[1]])
         with self._guard, self.hold_sync():

@@ -5,8 +5,10 @@ import { element } from "./columns.js";
 import { JobBar, ScriptLine } from "./foot.js";
 import { KEY, keepKeys, keyOf } from "./keys.js";
 import { unpack } from "./packing.js";
+import { Proof } from "./proof.js";
 import { Steps } from "./steps.js";
 import { Table } from "./layer_table.js";
+import { Tabs } from "./tabs.js";
 import { followTheme } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
 
@@ -29,8 +31,11 @@ class Panel {
     this.jobs = new JobBar(() => this.table.act({ act: "cancel" }));
     this.script = new ScriptLine(header.opening);
     this.makeCharts(header);
+    this.proof = new Proof((act, content) => this.table.act({ act, ...content }), header.has_time, (click) => this.choose(layerAt(click)));
+    this.allCharts.push(...Object.values(this.proof.charts));
+    const tabs = new Tabs({ Figures: this.overview, Proof: this.proof.root });
     this.root = element("div", "aq-view aq-panel", {}, this.top,
-      element("div", "aq-main", {}, this.left, this.overview), this.jobs.root, this.script.root);
+      element("div", "aq-main", {}, this.left, tabs.root), this.jobs.root, this.script.root);
     host.append(this.root);
     this.table = new Table(model, this.left, {
       hear: (message) => this.hear(message),
@@ -45,12 +50,13 @@ class Panel {
     this.left.append(this.closeup);
     this.renewed();
     if (header.strip.text) this.table.strip.say(header.strip.text, header.strip.kind);
-    this.jobs.show(header.job);
+    this.showJob(header.job);
     this.table.refresh();
     this.follows = [
       ["change:overview", () => this.showOverview()],
       ["change:closeup", () => this.showCloseup()],
       ["change:steps", () => this.showSteps()],
+      ["change:proof", () => this.showProof()],
     ];
     for (const [event, act] of this.follows) {
       model.on(event, act);
@@ -103,7 +109,7 @@ class Panel {
       this.table.strip.say(message.text, message.kind);
       this.table.say(message.text);
     } else if (message.type === "job") {
-      this.jobs.show(message.job);
+      this.showJob(message.job);
       if (!message.job) this.toolbar.showTarget(this.target);
     }
   }
@@ -153,6 +159,15 @@ class Panel {
       this.frames[key].style.visibility = specs[key] ? "" : "hidden";
       chart.show(specs[key] ?? "");
     }
+  }
+
+  showJob(job) {
+    this.jobs.show(job);
+    this.showProof();
+  }
+
+  showProof() {
+    this.proof.show(this.model.get("proof"), !this.jobs.root.hidden);
   }
 
   showSteps() {

@@ -1,0 +1,77 @@
+"""Giving a session a model to run its plans in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from workbench.calibration import ActivationMode
+from workbench.errors import ArrowQuantError, ValidationError
+from workbench.live.clock import Clock, Read
+from workbench.live.compare import Metrics, compare
+from workbench.live.comparison import Comparison
+from workbench.live.modules import match_modules
+from workbench.live.passes import Run
+from workbench.live.trials import relative_error
+from workbench.session import Session
+from workbench.work import ProgressCallback
+
+
+def attach(
+    session: Session,
+    module: nn.Module,
+    run: Run,
+    *,
+    metrics: Metrics | None = None,
+    distance: Callable[[Tensor, Tensor], float] = relative_error,
+    time: Read | Clock | str | None = None,
+) -> None:
+    """Give a session a model, so that `Session.prove`, and the proof tab of its panel, run plans in it.
+
+    Parameters
+    ----------
+    session : Session
+    module, run, metrics, distance, time
+        As for `compare`.
+
+    Raises
+    ------
+    ValidationError
+        If the model has none of the checkpoint's layers.
+    ShapeMismatchError
+        If a module's weight has another shape than its layer.
+
+    Examples
+    --------
+    >>> wb.live.attach(s, model, run)  # doctest: +SKIP
+    >>> s.prove(runs=3).result()  # doctest: +SKIP
+    """
+    match_modules(module, session.checkpoint)
+
+    def checked(number: int) -> Tensor:
+        # Where a job or the panel shows it, nobody sees the trace of what the user wrote.
+        try:
+            return run(number)
+        except ArrowQuantError:
+            raise
+        except Exception as error:
+            raise ValidationError(
+                f"run({number}), which generates with the model, failed: {type(error).__name__}: {error}"
+            ) from error
+
+    def prove(
+        *,
+        runs: int,
+        activations: ActivationMode,
+        alone: bool,
+        callback: ProgressCallback | None,
+        cancel: threading.Event | None,
+    ) -> Comparison:
+        return compare(
+            module, checked, session, runs=runs, activations=activations, alone=alone, metrics=metrics,
+            distance=distance, time=time, callback=callback, cancel=cancel,
+        )  # fmt: skip
+
+    session.attach(prove)
