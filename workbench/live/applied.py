@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.calibration import ActivationMode, ActivationTables, TimeAwareQuantizer
 from workbench.calibration.activation_tables import LEVELS, mode_named
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.errors import decoded_weights
@@ -77,6 +77,12 @@ def apply(
     folds = getattr(plan_or_export, "folds", None)
     # An export of a folded checkpoint carries all that was folded, and belongs to the model as it was before.
     if checkpoint.fingerprint not in (plan.fingerprint, (folds or {}).get("source")):
+        if named_as(checkpoint, plan.choices) is not checkpoint:
+            raise ValidationError(
+                f"{checkpoint.path}: what is to be applied goes by the names of the original single-file checkpoint, "
+                "which the running model does not have. Plan or export with names='checkpoint', and apply that.",
+                path=checkpoint.path,
+            )
         raise ValidationError(
             f"{checkpoint.path}: what is to be applied was made for another checkpoint. Give the one that it was made "
             "from.",
