@@ -53,8 +53,12 @@ def channel_sums(source, is_half, places, sums, overall):
         lows[:n] = SIGNLESS
         highs[:n] = -SIGNLESS
         for top in range(begin, source.size, DEPTH * width):
-            rows = gather(source, top, width, n, strip)
-            widen(strip[: rows * LANES], is_half, patterns)
+            rows = min(DEPTH, (source.size - top + width - 1) // width)
+            if width == LANES:
+                widen(source[top : top + rows * LANES], is_half, patterns)
+            else:
+                gather(source, top, width, rows, n, strip)
+                widen(strip[: rows * LANES], is_half, patterns)
             for k in range(rows, DEPTH):
                 copy_lanes(values[:n], n, values, k)
             fold_extremes(keys, n, lows, highs)
@@ -113,21 +117,23 @@ def output_energy(source, is_half, places, bias):
             middle[a:b] = bias[channel]
             a = b
         for top in range(begin, source.size, DEPTH * width):
-            rows = gather(source, top, width, n, strip)
-            widen(strip[: rows * LANES], is_half, patterns)
+            rows = min(DEPTH, (source.size - top + width - 1) // width)
+            if width == LANES:
+                widen(source[top : top + rows * LANES], is_half, patterns)
+            else:
+                gather(source, top, width, rows, n, strip)
+                widen(strip[: rows * LANES], is_half, patterns)
             for k in range(rows, DEPTH):
                 copy_lanes(middle[:n], n, values, k)
             add_deviations(values, middle, n, total)
     return np.sum(total)
 
 
-def gather(source, top, width, n, strip):
-    """Copy n lanes of up to eight vectors, and give how many there were."""
-    rows = min(DEPTH, (source.size - top + width - 1) // width)
+def gather(source, top, width, rows, n, strip):
+    """Copy n lanes of some vectors."""
     for k in range(rows):
         first = top + k * width
         strip[k * LANES : k * LANES + n] = source[first : first + n]
-    return rows
 
 
 def copy_lanes(vector, n, rows, k):
