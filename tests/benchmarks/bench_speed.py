@@ -77,7 +77,7 @@ def pipeline(given: argparse.Namespace) -> dict[str, dict[str, float]]:
     found = {}
     for name, (blocks, vocabulary) in checkpoints.items():
         with bench_pipeline.generated(blocks, vocabulary, given.folder) as (source, size):
-            runs = 1 if given.small else 3
+            runs = 1 if given.small else given.rounds
             found[name] = bench_pipeline.measure(source, size, runs, THREADS)
             bench_pipeline.show(found[name], THREADS)
             found[name] |= bench_options.measure(source, ("mlx",))
