@@ -65,7 +65,7 @@ def fit_groups(least, greatest, count, levels, symmetric, scales, zeros, g, inve
 
 
 def encode_exactly(v, low, high, levels, symmetric, codes, delta):
-    """`encode_group` in float64, for ranges that overflow float32 or whose scale is subnormal."""
+    """`encode_groups` in float64, for ranges that overflow float32 or whose scale is subnormal."""
     bottom = np.float64(low)
     peak = max(-bottom, np.float64(high))
     half = (levels + 1) // 2

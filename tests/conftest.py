@@ -140,9 +140,9 @@ def aura_model() -> Callable[..., Any]:
     def make(**settings: Any) -> Any:
         torch.manual_seed(0)
         return AuraFlowTransformer2DModel(
-            sample_size=8, in_channels=4, num_mmdit_layers=4, num_single_dit_layers=2, attention_head_dim=32,
-            num_attention_heads=2, joint_attention_dim=64, caption_projection_dim=64, out_channels=4,
-            pos_embed_max_size=16, **settings,
+            **{"num_mmdit_layers": 4, **settings}, sample_size=8, in_channels=4, num_single_dit_layers=2,
+            attention_head_dim=32, num_attention_heads=2, joint_attention_dim=64, caption_projection_dim=64,
+            out_channels=4, pos_embed_max_size=16,
         )  # fmt: skip
 
     return make

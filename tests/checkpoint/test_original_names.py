@@ -18,6 +18,7 @@ import workbench as wb
 from workbench.calibration import records_for
 from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint, originally_named
 from workbench.errors import ConfigurationError, ValidationError
+from workbench.formats.gguf_families import family_of
 from workbench.pipeline import verify
 from workbench.quantize.fold_architectures import find_sites
 from workbench.quantize.folded import FoldedCheckpoint
@@ -37,6 +38,11 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "Flux": ("flux", {}, ""),
     "Flux schnell": ("flux", {"guidance_embeds": False, "num_layers": 1}, ""),
     "AuraFlow": ("aura", {}, "convert_auraflow_transformer_checkpoint_to_diffusers"),
+    "AuraFlow of two blocks": (
+        "aura",
+        {"num_mmdit_layers": 2},
+        "convert_auraflow_transformer_checkpoint_to_diffusers",
+    ),
     "HunyuanVideo": ("hunyuan", {"guidance_embeds": True}, ""),
     "Wan": ("wan", {"added_kv_proj_dim": None, "image_dim": None}, "convert_wan_transformer_to_diffusers"),
     "Wan of images": ("wan", {}, "convert_wan_transformer_to_diffusers"),
@@ -118,6 +124,17 @@ def test_any_bytes_of_a_fused_tensor_are_read(data: st.DataObject, sd3_folder: P
         buffer = np.full(stop - start, 0xA5, np.uint8)
         original.read_into(name, start, buffer)
         np.testing.assert_array_equal(buffer, whole[start:stop])
+
+
+def test_a_renamed_checkpoint_is_known_to_comfyui(
+    request: pytest.FixtureRequest, family: str, tmp_path: Path
+) -> None:
+    with open_checkpoint(make(request, family, tmp_path, torch.bfloat16)) as checkpoint:
+        assert "diffusers' names" in family_of(checkpoint).runtimes
+        original = originally_named(checkpoint)
+        assert original is not None
+        found = family_of(original)
+    assert found.runtimes.startswith(f"Known to load {found.architecture} files: ComfyUI-GGUF")
 
 
 @pytest.fixture(scope="module")

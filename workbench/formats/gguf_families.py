@@ -138,13 +138,15 @@ def family_of(checkpoint: Checkpoint) -> Family:
             return _language_model(checkpoint, _LANGUAGE_MODELS[word.lower()])
     names = _without_prefix(checkpoint)
     known = set(names.values())
-    for architecture, signs in _SIGNS:
-        if all(sign in known for sign in signs):
-            readers = "ComfyUI-GGUF and stable-diffusion.cpp"
-            if architecture in _DIFFUSERS_READS:
-                readers += "; diffusers by from_single_file with GGUFQuantizationConfig and config="
-            return Family(architecture, names, f"Known to load {architecture} files: {readers}.")
     by_class = _CLASSES.get(checkpoint.architecture or "")
+    signed = next((name for name, signs in _SIGNS if all(sign in known for sign in signs)), None)
+    # Some signs are in a late block, which a small model has not; one that was renamed needs none.
+    original = signed or (by_class if checkpoint.parts is not None else None)
+    if original is not None:
+        readers = "ComfyUI-GGUF and stable-diffusion.cpp"
+        if original in _DIFFUSERS_READS:
+            readers += "; diffusers by from_single_file with GGUFQuantizationConfig and config="
+        return Family(original, names, f"Known to load {original} files: {readers}.")
     if by_class is not None:
         other = (
             "use the original names (names=original)"
