@@ -12,7 +12,8 @@ uint8 [4096], inverses, delta and folded float32 [4096], words uint64 [4096 / 8 
 
 import numpy as np
 
-from .blocks import BLOCK, INFINITY, add_error, first_not_finite, pack, unpack, widen
+from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
+from .extremes import range_groups
 
 MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even and leaves the integer
 HUGE = np.float32(1e37)
@@ -94,27 +95,6 @@ def encode_exactly(v, low, high, levels, symmetric, codes, delta):
         codes[k] = np.uint8(q)
         delta[k] = v[k] - (np.float32(q) - zero) * scale
     return scale, zero
-
-
-def range_groups(keys, count, ends):
-    """Bit patterns of the extremes of each group; returns whether all weights are finite."""
-    bottom = np.int32(0x7FFFFFFF)
-    peak = np.int32(-0x7FFFFFFF)
-    group = keys.shape[1]
-    for j in range(count):
-        p = keys[j]
-        # As integers with the order of the floats, because minima of floats do not vectorise.
-        least = np.int32(0x7FFFFFFF)
-        most = np.int32(-0x7FFFFFFF)
-        for k in range(group):
-            key = p[k] ^ ((p[k] >> np.int32(31)) & np.int32(0x7FFFFFFF))
-            least = min(least, key)
-            most = max(most, key)
-        ends[j] = least ^ ((least >> np.int32(31)) & np.int32(0x7FFFFFFF))
-        ends[BLOCK + j] = most ^ ((most >> np.int32(31)) & np.int32(0x7FFFFFFF))
-        bottom = min(bottom, least)
-        peak = max(peak, most)
-    return peak < np.int32(INFINITY) and bottom >= np.int32(-INFINITY)
 
 
 def encode_odd(v, low, high, levels, symmetric, c, d):

@@ -53,12 +53,7 @@ def channel_sums(source, is_half, places, sums, overall):
         lows[:n] = SIGNLESS
         highs[:n] = -SIGNLESS
         for top in range(begin, source.size, DEPTH * width):
-            rows = min(DEPTH, (source.size - top + width - 1) // width)
-            if width == LANES:
-                widen(source[top : top + rows * LANES], is_half, patterns)
-            else:
-                gather(source, top, width, rows, n, strip)
-                widen(strip[: rows * LANES], is_half, patterns)
+            rows = load(source, top, width, n, is_half, strip, patterns)
             for k in range(rows, DEPTH):
                 copy_lanes(values[:n], n, values, k)
             fold_extremes(keys, n, lows, highs)
@@ -117,23 +112,24 @@ def output_energy(source, is_half, places, bias):
             middle[a:b] = bias[channel]
             a = b
         for top in range(begin, source.size, DEPTH * width):
-            rows = min(DEPTH, (source.size - top + width - 1) // width)
-            if width == LANES:
-                widen(source[top : top + rows * LANES], is_half, patterns)
-            else:
-                gather(source, top, width, rows, n, strip)
-                widen(strip[: rows * LANES], is_half, patterns)
+            rows = load(source, top, width, n, is_half, strip, patterns)
             for k in range(rows, DEPTH):
                 copy_lanes(middle[:n], n, values, k)
             add_deviations(values, middle, n, total)
     return np.sum(total)
 
 
-def gather(source, top, width, rows, n, strip):
-    """Copy n lanes of some vectors."""
-    for k in range(rows):
-        first = top + k * width
-        strip[k * LANES : k * LANES + n] = source[first : first + n]
+def load(source, top, width, n, is_half, strip, patterns):
+    """Widen n lanes of up to eight vectors, and give how many there were."""
+    rows = min(DEPTH, (source.size - top + width - 1) // width)
+    if width == LANES:
+        widen(source[top : top + rows * LANES], is_half, patterns)
+    else:
+        for k in range(rows):
+            first = top + k * width
+            strip[k * LANES : k * LANES + n] = source[first : first + n]
+        widen(strip[: rows * LANES], is_half, patterns)
+    return rows
 
 
 def copy_lanes(vector, n, rows, k):

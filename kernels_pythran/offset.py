@@ -8,7 +8,7 @@ streams are those of `affine`.
 import numpy as np
 
 from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
-from .extremes import find_extremes
+from .extremes import range_groups
 
 MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even
 
@@ -25,26 +25,24 @@ def group_ranges(source, is_half, rows, cols, group, lows, highs):
     """
     patterns = np.empty(BLOCK, np.uint32)
     tiles = patterns.view(np.int32).reshape(BLOCK // group, group)
-    extremes = np.empty(2, np.int32)
-    limits = extremes.view(np.float32)
+    ends = np.empty(2 * BLOCK, np.int32)
+    limits = ends.view(np.float32)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             first = row * cols + start
             widen(source[first : first + n], is_half, patterns)
-            bad = first_not_finite(patterns, n)
-            if bad >= 0:
-                return first + bad
             count = (n + group - 1) // group
             for i in range(n, count * group):
                 patterns[i] = patterns[n - 1]  # which changes no extremes
+            if not range_groups(tiles, count, ends):
+                return first + first_not_finite(patterns, n)
             for j in range(count):
-                find_extremes(tiles[j], group, extremes)
                 # Adding zero makes −0 the same as 0.
-                lows[g] = limits[0] + np.float32(0.0)
-                highs[g] = limits[1] + np.float32(0.0)
-                g += 1
+                lows[g + j] = limits[j] + np.float32(0.0)
+                highs[g + j] = limits[BLOCK + j] + np.float32(0.0)
+            g += count
     return -1
 
 
