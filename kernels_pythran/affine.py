@@ -12,7 +12,7 @@ uint8 [4096], inverses, delta and folded float32 [4096], words uint64 [4096 / 8 
 
 import numpy as np
 
-from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
+from .blocks import BLOCK, add_error, first_not_finite, pack, take_from, unpack, widen
 from .extremes import range_groups
 
 MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even and leaves the integer
@@ -331,7 +331,6 @@ def affine_error(
                 return first + bad
             at = row * row_bytes + start * bits // 8
             g += decode_groups(codes, at, n, bits, scales, zeros, g, words, integers, code_tiles, tiles)
-            for i in range(n):
-                delta[i] = values[i] - delta[i]
+            take_from(values, n, delta)
             add_error(values, delta, n, folded, sums, row)
     return -1

@@ -132,6 +132,14 @@ def unpack(words, n, bits, codes):
         runs[i] = (w8 & single) | ((w8 >> one) & single) << np.uint64(8)
 
 
+def take_from(values, n, decoded):
+    """Turn n decoded values ŵ into errors w − ŵ."""
+    w = values[:n]
+    d = decoded[:n]
+    for i in range(n):
+        d[i] = w[i] - d[i]
+
+
 def add_error(values, delta, n, folded, sums, row):
     """Add ‖δ‖², ‖w‖² and w·δ of n values w with errors δ to sums[row]; `folded` is float32 [BLOCK] of room."""
     # The block is folded in four before it is summed: one loop for all three sums, and no addition waits long.

@@ -7,7 +7,7 @@ streams are those of `affine`.
 
 import numpy as np
 
-from .blocks import BLOCK, add_error, first_not_finite, pack, unpack, widen
+from .blocks import BLOCK, add_error, first_not_finite, pack, take_from, unpack, widen
 from .extremes import range_groups
 
 MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even
@@ -195,7 +195,6 @@ def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offse
                 return first + bad
             at = row * row_bytes + start * bits // 8
             g += decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, tiles)
-            for i in range(n):
-                delta[i] = values[i] - delta[i]
+            take_from(values, n, delta)
             add_error(values, delta, n, folded, sums, row)
     return -1
