@@ -184,11 +184,7 @@ class Desk:
         place = {"jupyterlab": workspace, "notebook": "notebooks"}[lab.application]
         self.address = f"{lab.address}/{place}/{name}?token={lab.token}"
         self.page.goto(self.address)
-        try:
-            self.wait_until_idle()
-        except TookTooLong:  # now and then JupyterLab misses the first word of a kernel, and waits for ever
-            self.page.reload()
-            self.wait_until_idle()
+        self.wait_until_idle()
         for side in ("Left", "Right"):
             self.page.evaluate(f"window.jupyterapp.shell.collapse{side}?.()")
 

@@ -130,6 +130,17 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         """Show a message in the table's strip until it is dismissed."""
         self.send({"type": "error", "error": text})
 
+    def open(self) -> None:
+        """Open the comm to the browser.
+
+        JupyterLab addresses a message to the shell that shall hear it: a subshell, that cells which compute leave free.
+        ipykernel 7.4.0 takes it to the shell that last sent on the comm instead, a busy one or one that a page left
+        behind (`Comm._reply_subshell_for`); this comm's messages go where they are addressed.
+        """
+        super().open()
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda data, addressed: addressed
+
     def close(self) -> None:
         """Stop following the session; the table in the page goes."""
         self._unobserve()
