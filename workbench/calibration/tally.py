@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +26,7 @@ SAMPLES = MAX_BUCKETS * SAMPLE
 """Most kept for all the steps of a layer; where there are many, each keeps fewer."""
 
 
-@dataclass(frozen=True, eq=False)
-class CallSummary:
+class CallSummary(NamedTuple):
     """What one call of a layer saw, or a part of it that belongs to one time."""
 
     vectors: int
@@ -100,32 +100,19 @@ class StepTally:
 class BucketTally:
     """Moments of the channels of a layer in one bucket."""
 
-    total: FloatArray
-    squares: FloatArray
-    absmax: FloatArray
+    sums: FloatArray
+    """As `CallSummary.sums`, of all calls."""
     count: int = 0
     energy: float = 0.0
     """Σ over input vectors of the mean energy of the call's outputs."""
 
-    def add(self, summary: CallSummary) -> None:
-        """Count a call."""
-        if len(summary.sums) == 1:
-            self.total += summary.sums[0]
-        else:
-            total, squares, absmax = summary.sums
-            self.total += total
-            self.squares += squares
-            np.maximum(self.absmax, absmax, out=self.absmax)
-        self.count += summary.vectors
-        self.energy += summary.energy * summary.vectors
-
-    def absorb(self, other: BucketTally) -> None:
-        """Take in another bucket."""
-        self.total += other.total
-        self.squares += other.squares
-        np.maximum(self.absmax, other.absmax, out=self.absmax)
-        self.count += other.count
-        self.energy += other.energy
+    def add(self, sums: FloatArray, count: int, energy: float) -> None:
+        """Count a call, or another bucket."""
+        absmax = np.maximum(self.sums[2:], sums[2:])
+        self.sums += sums
+        self.sums[2:] = absmax
+        self.count += count
+        self.energy += energy
 
 
 class LayerTally:
@@ -164,9 +151,11 @@ class LayerTally:
             scalars.add(summary, most)
         else:
             scalars.count += summary.vectors
-        if moments is None:
-            moments = self.buckets[bucket] = BucketTally(*np.zeros((3, self.channels)))
-        moments.add(summary)
+        energy = summary.energy * summary.vectors
+        if moments is None:  # a copy, since layers share what they were given
+            self.buckets[bucket] = BucketTally(summary.sums.copy(), summary.vectors, energy)
+        else:
+            moments.add(summary.sums, summary.vectors, energy)
 
     def join_steps(self, stays: Interval, gone: Interval) -> None:
         """Two steps have become one."""
@@ -176,8 +165,12 @@ class LayerTally:
     def join_buckets(self, stays: Interval, gone: Interval) -> None:
         """Two buckets have become one."""
         if gone in self.buckets:
-            there = self.buckets.setdefault(stays, BucketTally(*np.zeros((3, self.channels))))
-            there.absorb(self.buckets.pop(gone))
+            there = self.buckets.setdefault(stays, BucketTally(self._nothing()))
+            other = self.buckets.pop(gone)
+            there.add(other.sums, other.count, other.energy)
+
+    def _nothing(self) -> FloatArray:
+        return np.zeros((1 if self.kind == "embedding" else 3, self.channels))
 
     @property
     def _most(self) -> int:
@@ -188,16 +181,16 @@ class LayerTally:
     def record(self, steps: Sequence[Interval], buckets: Sequence[Interval]) -> LayerRecord:
         """The record of what was counted, on the given axes."""
         found = [self.buckets.get(bucket) for bucket in buckets]
-        empty = BucketTally(*np.zeros((3, self.channels)))
+        empty = BucketTally(self._nothing())
         tallies = [empty if tally is None else tally for tally in found]
         count = np.array([tally.count for tally in tallies], np.int64)
         vectors = np.maximum(count, 1)[:, None]
-        mean = np.array([tally.total for tally in tallies]) / vectors
+        total, *more = np.array([tally.sums for tally in tallies]).swapaxes(0, 1)
+        mean = total / vectors
         if self.kind == "embedding":
             second, absmax = mean, (mean > 0).astype(np.float64)
         else:
-            second = np.array([tally.squares for tally in tallies]) / vectors
-            absmax = np.array([tally.absmax for tally in tallies])
+            second, absmax = more[0] / vectors, more[1]
         return LayerRecord(
             kind=self.kind,
             steps=_statistics([self.steps.get(step) for step in steps], self.kind),

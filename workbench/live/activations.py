@@ -25,24 +25,37 @@ GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, fill an interval evenly and hit no channel more often than another."""
 
 
+Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], float]
+"""Σx, Σx² and greatest |x| of each channel, [3, channels]; Σx, Σx², least and greatest x of all, [4]; some of the |x|,
+evenly spread; and which part of them that is."""
+
+
 class Activations(Protocol):
     """Activations as [vectors, channels, places]."""
 
-    @property
-    def vectors(self) -> int:
-        """Number of vectors; of a convolution, of its pixels."""
+    vectors: int
+    """Their number; of a convolution, its pixels."""
 
-    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Σx, Σx² and greatest |x| of each channel, [3, channels]; Σx, Σx², least and greatest x of all, [4]."""
+    def moments(self, most: int) -> Moments:
+        """Sums, and a sample of at most so many values."""
 
     def energy(self, bias: Tensor | None) -> float:
         """Mean ‖x − bias‖² of a vector."""
 
-    def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
-        """At most so many of the |x|, evenly spread, and which part of them that is."""
+
+class Room:
+    """Scratch for the kernels: 2048 values side by side, and totals of 4096 channels."""
+
+    def __init__(self) -> None:
+        self.strips = {size: np.empty(2048, f"u{size}") for size in (2, 4)}
+        self.patterns = np.empty(2048, np.uint32)
+        self.values, self.keys = self.patterns.view(np.float32), self.patterns.view(np.int32)
+        self.totals = np.empty(8192)
+        self.extremes = np.empty(8192, np.int32)
+        self.ends = self.extremes.view(np.float32)
 
 
-def activations(values: Tensor, kind: Kind, module: Any) -> Activations:
+def activations(values: Tensor, kind: Kind, module: Any, room: Room) -> Activations:
     """The input or output of a layer; of a convolution the pixels are the places, otherwise there is one.
 
     Parameters
@@ -53,14 +66,18 @@ def activations(values: Tensor, kind: Kind, module: Any) -> Activations:
         Of the layer.
     module : torch.nn.Module
         The layer.
+    room : Room
+        For one thread.
     """
     if values.requires_grad:
         values = values.detach()
-    axis = values.dim() - (module.weight.dim() - 1 if kind == "conv" else 1)
-    channels, places = values.shape[axis], math.prod(values.shape[axis + 1 :])
-    if values.dtype in PATTERNS and values.device.type == "cpu":
-        patterns = values.contiguous().view(PATTERNS[values.dtype]).numpy().reshape(-1)
-        return _Patterns(patterns, values.dtype == torch.float16, channels, places)
+    shape = values.shape
+    axis = len(shape) - (module.weight.dim() - 1 if kind == "conv" else 1)
+    channels, places = shape[axis], math.prod(shape[axis + 1 :])
+    dtype = PATTERNS.get(values.dtype)
+    if dtype and values.device.type == "cpu":
+        patterns = values.contiguous().view(dtype).numpy().reshape(-1)
+        return _Patterns(patterns, values.dtype == torch.float16, channels, places, room)
     return _Tensor(values.reshape(-1, channels, places))
 
 
@@ -71,37 +88,39 @@ class _Patterns:
     """
 
     def __init__(
-        self, patterns: NDArray[np.uint16 | np.uint32], is_half: bool, channels: int, places: int
+        self,
+        patterns: NDArray[np.uint16 | np.uint32],
+        is_half: bool,
+        channels: int,
+        places: int,
+        room: Room,
     ) -> None:
         self._patterns = patterns
         self._is_half = is_half
         self._channels = channels
         self._places = places
+        self._room = room
+        self.vectors = patterns.size // channels
 
-    @property
-    def vectors(self) -> int:
-        return self._patterns.size // self._channels
-
-    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        found, overall = np.empty((3, self._channels)), np.empty(4)
-        backend.kernels().channel_sums(self._patterns, self._is_half, self._places, found, overall)
-        return found, overall
+    def moments(self, most: int) -> Moments:
+        size, room = self._patterns.size, self._room
+        spots = _spots(size, min(most, size))
+        sums, overall, sample = np.empty((3, self._channels)), np.empty(4), np.empty(spots.size, np.float32)
+        backend.kernels().channel_sums(
+            self._patterns, self._is_half, self._places, sums, overall, spots, sample,
+            room.strips[self._patterns.itemsize], room.patterns, room.values, room.keys, room.totals,
+            room.extremes, room.ends,
+        )  # fmt: skip
+        return sums, overall, sample, spots.size / size
 
     def energy(self, bias: Tensor | None) -> float:
+        room = self._room
         middle = np.zeros(self._channels, np.float32) if bias is None else bias.detach().float().numpy()
-        total = backend.kernels().output_energy(self._patterns, self._is_half, self._places, middle)
+        total: float = backend.kernels().output_energy(
+            self._patterns, self._is_half, self._places, middle, room.strips[self._patterns.itemsize],
+            room.patterns, room.values, room.totals, room.ends,
+        )  # fmt: skip
         return total / self.vectors
-
-    def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
-        size = self._patterns.size
-        found = self._patterns[_spots(size, min(most, size))]
-        if self._is_half:
-            values = found.view(np.float16).astype(np.float32)
-        elif found.itemsize == 2:
-            values = (found.astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = found.view(np.float32)
-        return np.abs(values), found.size / size
 
 
 class _Tensor:
@@ -110,11 +129,9 @@ class _Tensor:
     def __init__(self, values: Tensor) -> None:
         self._values = values
 
-    @property
-    def vectors(self) -> int:
-        return int(self._values.shape[0] * self._values.shape[2])
+        self.vectors = int(values.shape[0] * values.shape[2])
 
-    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def moments(self, most: int) -> Moments:
         sums = self._values.new_zeros(3, self._values.shape[1], dtype=torch.float64)
         ends = []
         for piece in self._pieces():
@@ -124,18 +141,16 @@ class _Tensor:
             ends.append(torch.stack(piece.aminmax()))
         lows, highs = torch.stack(ends).double().cpu().numpy().T
         found = sums.cpu().numpy()
-        return found, np.array([*found[:2].sum(axis=1), lows.min(), highs.max()])
+        overall = np.array([*found[:2].sum(axis=1), lows.min(), highs.max()])
+        line = self._values.reshape(-1)
+        spots = _spots(line.numel(), min(most, line.numel()))
+        sample = line[torch.from_numpy(spots).to(line.device)].float().abs()
+        return found, overall, sample.cpu().numpy(), spots.size / line.numel()
 
     def energy(self, bias: Tensor | None) -> float:
         middle = self._values.new_zeros(1) if bias is None else bias.detach().to(self._values.device)
         total = sum(float((piece - middle.float()[:, None]).square().sum()) for piece in self._pieces())
         return total / self.vectors
-
-    def sample(self, most: int) -> tuple[NDArray[np.float32], float]:
-        line = self._values.reshape(-1)
-        spots = _spots(line.numel(), min(most, line.numel()))
-        found = line[torch.from_numpy(spots).to(line.device)].float().abs()
-        return found.cpu().numpy(), spots.size / line.numel()
 
     def _pieces(self) -> Iterator[Tensor]:
         """Few vectors at a time, in float32."""

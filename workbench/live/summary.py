@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workbench.calibration.tally import CallSummary
-from workbench.live.activations import activations
+from workbench.live.activations import Room, activations
 from workbench.plan import Kind
 
 SAMPLED = 512
@@ -25,6 +25,7 @@ class Observer:
 
     def __init__(self) -> None:
         self._last: tuple[Tensor, tuple[Any, ...], list[Inputs]] | None = None
+        self._room = Room()
 
     def forget(self) -> None:
         """Let go of the input that was seen last."""
@@ -59,7 +60,7 @@ class Observer:
             If there are several parts, and the input cannot be divided among the samples.
         """
         inputs = self._inputs(kind, given, parts, samples, module)
-        energies = [_energy(module, kind, _select(output, part, samples)) for part in parts]
+        energies = [self._energy(module, kind, _select(output, part, samples)) for part in parts]
         return [CallSummary(*measured, energy) for measured, energy in zip(inputs, energies, strict=True)]
 
     def _inputs(
@@ -73,10 +74,18 @@ class Observer:
         )
         if state and self._last and self._last[0] is given and self._last[1] == state:
             return self._last[2]
-        found = [_channels(_select(given, part, samples), kind, module) for part in parts]
+        found = [self._channels(_select(given, part, samples), kind, module) for part in parts]
         # The reference keeps the tensor alive, so that it cannot be mistaken for a new one in the same memory.
         self._last = (given, state, found) if state else None
         return found
+
+    def _channels(self, values: Tensor, kind: Kind, module: Any) -> Inputs:
+        found = activations(values, kind, module, self._room)
+        return found.vectors, *found.moments(SAMPLED)
+
+    def _energy(self, module: Any, kind: Kind, output: Tensor) -> float:
+        """Mean energy of an output vector, without the bias."""
+        return activations(output, kind, module, self._room).energy(getattr(module, "bias", None))
 
 
 def _select(values: Tensor, part: Tensor | None, samples: int) -> Tensor:
@@ -87,16 +96,6 @@ def _select(values: Tensor, part: Tensor | None, samples: int) -> Tensor:
     return values.reshape(samples, values.shape[0] // samples, *values.shape[1:])[part].flatten(0, 1)
 
 
-def _channels(values: Tensor, kind: Kind, module: Any) -> Inputs:
-    found = activations(values, kind, module)
-    return found.vectors, *found.sums(), *found.sample(SAMPLED)
-
-
 def _lookups(ids: Tensor, rows: int) -> Inputs:
     counts = torch.bincount(ids.reshape(-1).cpu(), minlength=rows).double().numpy()
     return ids.numel(), counts[None], np.zeros(4), np.empty(0, np.float32), 1.0
-
-
-def _energy(module: Any, kind: Kind, output: Tensor) -> float:
-    """Mean energy of an output vector, without the bias."""
-    return activations(output, kind, module).energy(getattr(module, "bias", None))

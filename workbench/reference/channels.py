@@ -7,8 +7,18 @@ import numpy as np
 from workbench.reference.tiles import Array, tiles, widen
 
 
-def channel_sums(source: Array, is_half: bool, places: int, sums: Array, overall: Array) -> None:
-    """Σx, Σx² and greatest |x| of each channel; Σx, Σx², least and greatest x of all."""
+def channel_sums(
+    source: Array,
+    is_half: bool,
+    places: int,
+    sums: Array,
+    overall: Array,
+    spots: Array,
+    sample: Array,
+    *scratch: Array,
+) -> None:
+    """Σx, Σx² and greatest |x| of each channel; Σx, Σx², least and greatest x of all; |x| at some spots."""
+    sample[:] = np.abs(widen(source[spots], is_half))
     sums[:] = 0.0
     overall[2:] = np.inf, -np.inf
     width = sums.shape[1] * places
@@ -25,7 +35,7 @@ def channel_sums(source: Array, is_half: bool, places: int, sums: Array, overall
         overall[:2] = sums[:2].sum(axis=1)
 
 
-def output_energy(source: Array, is_half: bool, places: int, bias: Array) -> float:
+def output_energy(source: Array, is_half: bool, places: int, bias: Array, *scratch: Array) -> float:
     """Σ (y − bias)² over all values of an output."""
     middle = np.repeat(bias, places).astype(np.float64)
     vectors = source.reshape(-1, middle.size)
