@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -73,6 +74,10 @@ class GgufTarget:
         if option.scheme == HALF:
             return measure_error(weights, to_half(weights).astype(np.float32), tensor, row_start)
         return encode_ggml(weights, option.scheme, tensor, row_start, encoding).error
+
+    def worst_error(self, option: Option, low: float, high: float) -> float:
+        """Nothing is promised."""
+        return math.inf
 
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST

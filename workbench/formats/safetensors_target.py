@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,10 @@ class PackedTarget(ABC):
     ) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
         return self.encode(weights, option, tensor, row_start, encoding).error
+
+    def worst_error(self, option: Option, low: float, high: float) -> float:
+        """Nothing is promised."""
+        return math.inf
 
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST

@@ -104,7 +104,7 @@ class Run:
 
         def look(layer: Layer) -> Survey:
             if plan is None:
-                entropy = partial(entropy_of, layer, self.streamed, self.target, self.progress.advance)
+                entropy = partial(entropy_of, layer, self.streamed, self.progress.advance)
                 wish = wished_option(layer, self.config, self.target, entropy)
                 wishes = fallbacks(layer, wish, self.config, self.target)
             else:

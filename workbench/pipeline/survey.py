@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import Checkpoint
+from workbench import backend
+from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import Target
 from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
-from workbench.quantize import FAST, Encoding, Error, count_weights, entropy_bits, find_range
+from workbench.quantize import Encoding, Error, count_weights, entropy_bits, find_range
+from workbench.quantize.patterns import patterns_of
 from workbench.thermo import entropy_widths
-from workbench.thermo.statistics import BINS
+from workbench.thermo.statistics import BINS, CELL_BITS, PATTERNS, frame_of, is_finite, tally_patterns
 
 SENSITIVE_ROLES = frozenset({"embedding", "norm", "head", "time_embed", "modulation"})
 """Roles that count as sensitive besides the layers that the user names."""
@@ -69,7 +71,7 @@ def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
     )
 
 
-def entropy_of(layer: Layer, checkpoint: Checkpoint, target: Target, advance: Callable[[int], None]) -> float:
+def entropy_of(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> float:
     """Normalised histogram entropy of a layer, without counting as work done.
 
     Raises
@@ -77,7 +79,7 @@ def entropy_of(layer: Layer, checkpoint: Checkpoint, target: Target, advance: Ca
     ValidationError
         If it has a NaN or Inf.
     """
-    return _look(layer, checkpoint, target, None, FAST, lambda _: advance(0))[0]
+    return _look(layer, checkpoint, lambda _: advance(0)).entropy
 
 
 def survey_layer(
@@ -117,18 +119,18 @@ def survey_layer(
         If the source changed, or at a miss with `fail_fast`.
     """
     misses: list[str] = []
-    first = wishes[0] if len(wishes) > 1 else None
     try:
-        entropy, error = _look(layer, checkpoint, target, first, encoding, advance)
+        looks = _look(layer, checkpoint, advance)
     except ValidationError:
         if not wishes[0].is_kept:
             raise
         return Survey(layer.name, None, wishes[0])
     for option in wishes[:-1]:
-        if misses:
-            error = _error(layer, checkpoint, option, target, encoding)
+        if encoding.effort == "fast" and looks.least_cosine(option, target) >= min_accuracy:
+            return Survey(layer.name, looks.entropy, option, tuple(misses))
+        error = _error(layer, checkpoint, option, target, encoding, advance)
         if error.cosine >= min_accuracy:
-            return Survey(layer.name, entropy, option, tuple(misses))
+            return Survey(layer.name, looks.entropy, option, tuple(misses))
         if fail_fast:
             raise QuantizationError(
                 f"Layer {layer.name!r} has a cosine of {error.cosine:.6f} at {option.bits} bits, under "
@@ -140,7 +142,7 @@ def survey_layer(
                 bits=option.bits,
             )
         misses.append(f"int{option.bits} ({error.cosine:.4f})")
-    return Survey(layer.name, entropy, wishes[-1], tuple(misses))
+    return Survey(layer.name, looks.entropy, wishes[-1], tuple(misses))
 
 
 def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Target) -> list[Option]:
@@ -168,31 +170,72 @@ def _rows(layer: Layer, checkpoint: Checkpoint) -> Iterator[tuple[int, NDArray[A
             )
 
 
-def _look(
-    layer: Layer,
-    checkpoint: Checkpoint,
-    target: Target,
-    option: Option | None,
-    encoding: Encoding,
-    advance: Callable[[int], None],
-) -> tuple[float, Error]:
-    """Normalised histogram entropy of a layer, and on the way its error as an option, if one is given."""
-    low, high, error = math.inf, -math.inf, Error()
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """What a layer looks like."""
+
+    low: float
+    """Least weight."""
+    high: float
+    """Greatest weight."""
+    bins: NDArray[np.int64]
+    """Weights in each of equal bins between them."""
+
+    @property
+    def entropy(self) -> float:
+        """Normalised histogram entropy Ĥ."""
+        return entropy_bits(self.bins) / math.log2(BINS)
+
+    def least_cosine(self, option: Option, target: Target) -> float:
+        """What the layer's cosine as an option is at least, if nothing is searched for.
+
+        With ‖δ‖² ≤ r·‖w‖² and r < 1 the angle between w and w − δ is greatest where δ is at right angles to w − δ: its
+        cosine is √(1 − r). Of ‖w‖² it is known how near to 0 the weights of a bin can be.
+        """
+        worst = target.worst_error(option, self.low, self.high)
+        edges = np.linspace(self.low, self.high, BINS + 1)
+        nearest = np.maximum(0.0, np.maximum(edges[:-1], -edges[1:]))
+        energy = float(self.bins @ np.square(nearest)) * (1.0 - 1e-6)
+        noise = worst**2 * float(self.bins.sum())
+        return math.sqrt(1.0 - noise / energy) if noise < energy else 0.0
+
+
+def _look(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> _Looks:
+    """Look at all weights of a layer: once where they have 16 bits, else for their extremes first."""
+    if DTYPES[layer.dtype].itemsize == 2:
+        is_half, patterns = layer.dtype == "F16", np.zeros(PATTERNS, np.int64)
+        for _, weights in _rows(layer, checkpoint):
+            backend.kernels().count_patterns(patterns_of(weights)[0], patterns)
+            advance(weights.nbytes)
+        if is_finite(patterns, is_half):
+            frame = frame_of(patterns, is_half, CELL_BITS)
+            return _Looks(frame.low, frame.high, tally_patterns(patterns, frame).bins)
+        advance = _nothing  # it was all counted; what is left is to find the weight that is not finite
+    low, high, bins = math.inf, -math.inf, np.zeros(BINS, np.int64)
     for row_start, weights in _rows(layer, checkpoint):
         least, most = find_range(weights, layer.name, row_start)
         low, high = min(low, least), max(high, most)
-        if option is not None:
-            error += target.error(weights, option, layer.name, row_start, encoding)
         advance(weights.nbytes)
-    counts = np.zeros(BINS, np.int64)
     for _, weights in _rows(layer, checkpoint):
-        count_weights(weights, low, high, counts)
+        count_weights(weights, low, high, bins)
         advance(0)
-    return entropy_bits(counts) / math.log2(BINS), error
+    return _Looks(low, high, bins)
 
 
-def _error(layer: Layer, checkpoint: Checkpoint, option: Option, target: Target, encoding: Encoding) -> Error:
+def _nothing(amount: int) -> None:
+    pass
+
+
+def _error(
+    layer: Layer,
+    checkpoint: Checkpoint,
+    option: Option,
+    target: Target,
+    encoding: Encoding,
+    advance: Callable[[int], None],
+) -> Error:
     total = Error()
     for row_start, weights in _rows(layer, checkpoint):
         total += target.error(weights, option, layer.name, row_start, encoding)
+        advance(0)
     return total
