@@ -2,7 +2,7 @@
 
 For formats that store s and m in a narrow dtype: the extremes of each group come first, the caller rounds
 scale and offset as they will be stored, and the codes are found for the rounded ones. Sources, groups and bit
-streams are those of `affine`.
+streams are those of `affine`, and so is the room to work in that the functions with codes take last.
 """
 
 import numpy as np
@@ -58,8 +58,8 @@ def encode_exactly(v, scale, offset, levels, c, d):
         d[k] = v[k] - (np.float32(q) * scale + offset)
 
 
-def encode_groups(weights, groups, levels, scales, offsets, g, codes, errors):
-    """Codes of groups, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
+def encode_groups(weights, groups, levels, measured, scales, offsets, g, codes, errors):
+    """Codes of groups, the nearest of 0 to levels with halves to even, and if measured the errors w − ŵ."""
     group = weights.shape[1]
     for j in range(groups):
         v = weights[j]
@@ -70,19 +70,27 @@ def encode_groups(weights, groups, levels, scales, offsets, g, codes, errors):
         if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(offset) < np.float32(1e30):
             # Pythran divides scalars in float64.
             inverse = np.float32(np.float32(1.0) / scale)
-            for k in range(group):
-                # Clamped as an integer, because minima of floats do not vectorise.
-                x = (v[k] - offset) * inverse
-                q = min(max(np.int32(x + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
-                c[k] = np.uint8(q)
-                d[k] = v[k] - (np.float32(q) * scale + offset)
+            if measured:
+                for k in range(group):
+                    # Clamped as an integer, because minima of floats do not vectorise.
+                    x = (v[k] - offset) * inverse
+                    q = min(max(np.int32(x + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
+                    c[k] = np.uint8(q)
+                    d[k] = v[k] - (np.float32(q) * scale + offset)
+            else:
+                for k in range(group):
+                    x = (v[k] - offset) * inverse
+                    c[k] = np.uint8(min(max(np.int32(x + MAGIC - MAGIC), np.int32(0)), np.int32(levels)))
         else:
             encode_exactly(v, scale, offset, levels, c, d)
 
 
-#pythran export offset_encode(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
-#pythran export offset_encode(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C))
-def offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, packed, sums):
+#pythran export offset_encode(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export offset_encode(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def offset_encode(
+    source, is_half, rows, cols, bits, group, scales, offsets, packed, sums,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Quantize with given scales and offsets, float32 [rows * groups], and pack.
 
     Parameters
@@ -96,19 +104,15 @@ def offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, pac
         Weights a group; divides 4096.
     packed : uint8 [rows * ceil(cols * bits / 8)], out
     sums : float64 [rows, 3], added to
-        ‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ.
+        ‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ. With no rows nothing is measured, which is quicker.
     """
     levels = (1 << bits) - 1
+    measured = sums.shape[0] > 0
     row_bytes = (cols * bits + 7) // 8
-    patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    codes = np.empty(BLOCK, np.uint8)
-    delta = np.empty(BLOCK, np.float32)
-    folded = np.empty(BLOCK, np.float32)
-    words = np.empty(BLOCK // 8, np.uint64)
     stream = words.view(np.uint8)
     weights = values.reshape(BLOCK // group, group)
-    code_tiles = codes.reshape(BLOCK // group, group)
+    code_tiles = integers.reshape(BLOCK // group, group)
     error_tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
@@ -119,21 +123,22 @@ def offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, pac
             groups = (n + group - 1) // group
             for i in range(n, groups * group):
                 patterns[i] = np.uint32(0)
-            encode_groups(weights, groups, levels, scales, offsets, g, code_tiles, error_tiles)
+            encode_groups(weights, groups, levels, measured, scales, offsets, g, code_tiles, error_tiles)
             g += groups
-            add_error(values, delta, n, folded, sums, row)
-            pack(codes, n, bits, words)
+            if measured:
+                add_error(values, delta, n, folded, sums, row)
+            pack(integers, n, bits, words)
             at = row * row_bytes + start * bits // 8
             count = (n * bits + 7) // 8
             packed[at : at + count] = stream[:count]
 
 
-def decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, decoded):
+def decode_groups(packed, at, n, bits, scales, offsets, g, words, integers, code_tiles, decoded):
     """Decode n codes that begin at a byte and with group g; returns how many groups that were."""
     count = (n * bits + 7) // 8
     stream = words.view(np.uint8)
     stream[:count] = packed[at : at + count]
-    unpack(words, n, bits, codes)
+    unpack(words, n, bits, integers)
     group = code_tiles.shape[1]
     groups = (n + group - 1) // group
     for j in range(groups):
@@ -146,28 +151,31 @@ def decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_ti
     return groups
 
 
-#pythran export offset_decode(uint8[], int, int, int, int, float32[], float32[], float32[])
-def offset_decode(packed, rows, cols, bits, group, scales, offsets, decoded):
+#pythran export offset_decode(uint8[], int, int, int, int, float32[], float32[], float32[], uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def offset_decode(
+    packed, rows, cols, bits, group, scales, offsets, decoded,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Decode what `offset_encode` wrote: decoded = q·s + m, float32 [rows * cols]."""
     row_bytes = (cols * bits + 7) // 8
-    words = np.empty(BLOCK // 8 + 1, np.uint64)
-    codes = np.empty(BLOCK, np.uint8)
-    values = np.empty(BLOCK, np.float32)
-    code_tiles = codes.reshape(BLOCK // group, group)
-    tiles = values.reshape(BLOCK // group, group)
+    code_tiles = integers.reshape(BLOCK // group, group)
+    tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             at = row * row_bytes + start * bits // 8
-            g += decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, tiles)
+            g += decode_groups(packed, at, n, bits, scales, offsets, g, words, integers, code_tiles, tiles)
             first = row * cols + start
-            decoded[first : first + n] = values[:n]
+            decoded[first : first + n] = delta[:n]
 
 
-#pythran export offset_error(uint16[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C))
-#pythran export offset_error(uint32[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C))
-def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offsets, sums):
+#pythran export offset_error(uint16[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export offset_error(uint32[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def offset_error(
+    source, is_half, packed, rows, cols, bits, group, scales, offsets, sums,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
     """Add ‖δ‖², ‖w‖² and w·δ of stored codes against their source to sums, row by row.
 
     Returns
@@ -176,13 +184,8 @@ def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offse
         Index of the first Inf or NaN in the source, at which the work stopped, or -1.
     """
     row_bytes = (cols * bits + 7) // 8
-    patterns = np.empty(BLOCK, np.uint32)
     values = patterns.view(np.float32)
-    words = np.empty(BLOCK // 8 + 1, np.uint64)
-    codes = np.empty(BLOCK, np.uint8)
-    delta = np.empty(BLOCK, np.float32)
-    folded = np.empty(BLOCK, np.float32)
-    code_tiles = codes.reshape(BLOCK // group, group)
+    code_tiles = integers.reshape(BLOCK // group, group)
     tiles = delta.reshape(BLOCK // group, group)
     g = 0
     for row in range(rows):
@@ -194,7 +197,7 @@ def offset_error(source, is_half, packed, rows, cols, bits, group, scales, offse
             if bad >= 0:
                 return first + bad
             at = row * row_bytes + start * bits // 8
-            g += decode_groups(packed, at, n, bits, scales, offsets, g, words, codes, code_tiles, tiles)
+            g += decode_groups(packed, at, n, bits, scales, offsets, g, words, integers, code_tiles, tiles)
             take_from(values, n, delta)
             add_error(values, delta, n, folded, sums, row)
     return -1

@@ -23,7 +23,7 @@ import hashlib, json, sys, warnings
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from workbench import backend
-from workbench.quantize.affine import room
+from workbench.quantize.patterns import room
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     with ThreadPoolExecutor(4) as pool:

@@ -121,9 +121,11 @@ def run_tasks(
     """
     waiting = iter(tasks)
     running: set[Future[T]] = set()
+    finished: set[Future[T]] = set()
     exhausted = False
     try:
-        while running or not exhausted:
+        while running or finished or not exhausted:
+            # Before results are handed over, so that no worker waits for that.
             while not exhausted and len(running) < in_flight:
                 task = next(waiting, None)
                 if task is None:
@@ -131,9 +133,9 @@ def run_tasks(
                 else:
                     running.add(executor.submit(task))
                     progress.pump()
-            finished, running = wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
                 on_result(future.result())
+            finished, running = wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
             progress.pump()
     finally:
         if running:
@@ -148,6 +150,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS does not tell which
+
+
+def disk_workers() -> int:
+    """Threads that keep all cores busy while one of them waits for the disk."""
+    return usable_cores() + 1
 
 
 def anonymous_bytes() -> int:

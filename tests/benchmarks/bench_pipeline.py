@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from workbench.work import usable_cores
+
+TARGETS = ("parquet", "mlx")
 
 HIDDEN, MLP, KEYS, VOCABULARY, BLOCKS = 3584, 18944, 512, 152064, 28
 """Dream-7B's sizes, which are Qwen2.5-7B's."""
@@ -87,52 +91,56 @@ def generated(blocks: int, vocabulary: int, folder: Path | None) -> Iterator[tup
         yield source, generate(source, blocks, vocabulary)
 
 
-def quantize(source: Path, output: Path, threads: int) -> dict[str, float]:
+def quantize(source: Path, output: Path, target: str, threads: int) -> dict[str, float]:
     """Run the command line in a process of its own; its report."""
     command = [
         sys.executable, "-m", "workbench", "quantize", str(source), str(output), "--bit-width", "4",
-        "--threads", str(threads), "--json",
+        "--target", target, "--threads", str(threads), "--json",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=output.parent)
     report: dict[str, float] = json.loads(done.stdout)
     return report
 
 
-def measure(source: Path, size: int, runs: int, threads: int) -> dict[str, float]:
+def measure(
+    source: Path, size: int, runs: int, threads: int = 0, targets: Sequence[str] = TARGETS
+) -> dict[str, Any]:
     """Seconds and memory of exports to 4 bits, seconds of copies; medians of runs in turn."""
     copy, output = source.parent / "copy", source.parent / "out"
-    rows = []
+    copies: list[float] = []
+    rows: dict[str, list[tuple[float, ...]]] = {target: [] for target in targets}
     for run in range(runs):
         started = time.perf_counter()
         subprocess.run(["cp", "-r", source, copy], check=True)
-        copying = time.perf_counter() - started
+        copies.append(time.perf_counter() - started)
         shutil.rmtree(copy)
-        started = time.perf_counter()
-        report = quantize(source, output, threads)
-        rows.append((time.perf_counter() - started, copying, report["peak_anon_mb"], report["bpw"]))
-        shutil.rmtree(output)
-        print(f"run {run + 1}: {rows[-1][0]:.1f} s, cp {copying:.1f} s", file=sys.stderr)
-    seconds, copying, peak, bpw = (statistics.median(column) for column in zip(*rows, strict=True))
-    ratio = statistics.median(row[0] / row[1] for row in rows)
-    return {
-        "gb": size / 1e9, "quantize_s": seconds, "cp_s": copying, "ratio": ratio, "peak_mb": peak, "bpw": bpw,
-    }  # fmt: skip
+        for target in targets:
+            started = time.perf_counter()
+            report = quantize(source, output, target, threads)
+            seconds = time.perf_counter() - started
+            rows[target].append((seconds, seconds / copies[-1], report["peak_anon_mb"], report["bpw"]))
+            shutil.rmtree(output)
+        exports = ", ".join(f"{target} {rows[target][-1][0]:.1f} s" for target in targets)
+        print(f"run {run + 1}: cp {copies[-1]:.1f} s, {exports}", file=sys.stderr)
+    keys = ("seconds", "ratio", "peak_mb", "bpw")
+    exported = {
+        target: dict(zip(keys, map(statistics.median, zip(*found, strict=True)), strict=True))
+        for target, found in rows.items()
+    }
+    return {"gb": size / 1e9, "cp_s": statistics.median(copies), "exports": exported}
 
 
-def show(found: dict[str, float], threads: int) -> None:
+def show(found: dict[str, Any]) -> None:
     """Print what `measure` found."""
-    size = found["gb"]
-    print(f"checkpoint            {size:8.2f} GB of bf16 in 4 shards")
-    rates = size / found["quantize_s"], size / found["cp_s"]
-    print(
-        f"quantize to 4 bits    {found['quantize_s']:8.1f} s   {rates[0]:6.2f} GB/s   {threads} threads, "
-        f"{found['bpw']:.2f} bpw"
-    )
-    print(
-        f"cp -r                 {found['cp_s']:8.1f} s   {rates[1]:6.2f} GB/s   quantizing takes "
-        f"{found['ratio']:.2f} x as long"
-    )
-    print(f"peak anonymous memory {found['peak_mb']:8.0f} MB", flush=True)
+    size, copying = found["gb"], found["cp_s"]
+    print(f"checkpoint        {size:7.2f} GB of bf16 in 4 shards, to 4 bits")
+    print(f"cp -r             {copying:7.1f} s {size / copying:6.2f} GB/s")
+    for target, export in found["exports"].items():
+        print(
+            f"{target:17} {export['seconds']:7.1f} s {size / export['seconds']:6.2f} GB/s, {export['ratio']:.2f} x cp; "
+            f"{export['bpw']:.2f} bpw, peak anonymous memory {export['peak_mb']:.0f} MB",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -141,13 +149,14 @@ def main() -> None:
     )
     parser.add_argument("--full", action="store_true", help="all 28 blocks and the whole vocabulary")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=0, help="workers; as many as it takes by default")
+    parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     args = parser.parse_args()
     blocks, vocabulary = (BLOCKS, VOCABULARY) if args.full else (2, 12_000)
     with generated(blocks, vocabulary, args.folder) as (source, size):
-        show(measure(source, size, args.runs, args.threads), args.threads)
-    print(f"medians of {args.runs} runs, page cache warm")
+        show(measure(source, size, args.runs, args.threads, args.targets))
+    print(f"medians of {args.runs} runs, page cache warm, {usable_cores()} cores")
 
 
 if __name__ == "__main__":

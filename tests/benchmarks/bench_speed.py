@@ -71,15 +71,15 @@ def scan(given: argparse.Namespace) -> dict[str, float]:
     return {"gbs": rate}
 
 
-def pipeline(given: argparse.Namespace) -> dict[str, dict[str, float]]:
+def pipeline(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Exports beside `cp`, and the measuring of profile and options, by size."""
     checkpoints = {"0.2 GB": (0, 12_000)} if given.small else CHECKPOINTS
     found = {}
     for name, (blocks, vocabulary) in checkpoints.items():
         with bench_pipeline.generated(blocks, vocabulary, given.folder) as (source, size):
             runs = 1 if given.small else given.rounds
-            found[name] = bench_pipeline.measure(source, size, runs, THREADS)
-            bench_pipeline.show(found[name], THREADS)
+            found[name] = bench_pipeline.measure(source, size, runs)
+            bench_pipeline.show(found[name])
             found[name] |= bench_options.measure(source, ("mlx",))
     return found
 

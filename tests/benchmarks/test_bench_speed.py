@@ -30,7 +30,9 @@ def test_the_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert rows["ours, RTN 4 bits"]["sqnr_db"] == pytest.approx(20.9, abs=0.2)
     assert rows["ours, normal 4 bits"]["sqnr_db"] > 21.4
     assert all(rate > 0 for row in rows.values() for rate in row["gbs_1"])
-    assert found["pipeline"]["0.2 GB"]["bpw"] == pytest.approx(4.5, abs=0.05)
-    assert found["pipeline"]["0.2 GB"]["quantize_s"] > 0 < found["pipeline"]["0.2 GB"]["profile_s"]
+    pipeline = found["pipeline"]["0.2 GB"]
+    assert pipeline["exports"]["parquet"]["bpw"] == pytest.approx(4.5, abs=0.05)
+    assert pipeline["exports"]["mlx"]["bpw"] == pytest.approx(4.25, abs=0.05)
+    assert pipeline["cp_s"] > 0 < pipeline["profile_s"]
     assert found["scan"]["gbs"] > 0 < found["start"]["import workbench"]
     assert "plotly" in figure.read_text()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench import backend, reference
-from workbench.quantize.affine import room
+from workbench.quantize.patterns import room
 
 SHAPES = [(1, 1), (3, 17), (2, 127), (4, 128), (2, 300), (1, 4096), (2, 4097), (1, 8492)]
 """One column; less than a group; groups with a tail; blocks of 4096 with and without one."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from workbench import backend, reference
 from workbench.quantize.offset import fit_range
+from workbench.quantize.patterns import room
 
 SHAPES = [(1, 1), (3, 17), (2, 127), (4, 128), (2, 300), (1, 4096), (2, 4097), (1, 8492)]
 """One column; less than a group; groups with a tail; blocks of 4096 with and without one."""
@@ -33,9 +34,11 @@ def encode(
     codes = np.full(rows * ((cols * bits + 7) // 8), 0xA5, np.uint8)
     decoded = np.full(rows * cols, np.nan, np.float32)
     sums, stored = np.zeros((rows, 3)), np.zeros((rows, 3))
-    kernels.offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, codes, sums)
-    kernels.offset_decode(codes, rows, cols, bits, group, scales, offsets, decoded)
-    bad = kernels.offset_error(source, is_half, codes, rows, cols, bits, group, scales, offsets, stored)
+    kernels.offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, codes, sums, *room())
+    kernels.offset_decode(codes, rows, cols, bits, group, scales, offsets, decoded, *room())
+    bad = kernels.offset_error(
+        source, is_half, codes, rows, cols, bits, group, scales, offsets, stored, *room()
+    )
     assert bad == -1
     return codes, decoded, sums, stored
 

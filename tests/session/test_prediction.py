@@ -11,7 +11,7 @@ import pytest
 import workbench as wb
 from workbench.checkpoint import DTYPES, open_checkpoint
 from workbench.pipeline.orchestrator import BASE_BYTES, WORKER_BYTES
-from workbench.work import usable_cores
+from workbench.work import disk_workers
 
 
 @pytest.mark.parametrize("target", ["mlx", "parquet", "compressed-tensors", "safetensors"])
@@ -36,7 +36,7 @@ def test_bytes_are_those_written(target: str, tmp_path: Path) -> None:
             assert report.actual_bytes == ahead.nbytes
         assert ahead.nbytes == session.totals.nbytes
         assert ahead.seconds > 0
-        assert ahead.peak_bytes == BASE_BYTES + usable_cores() * WORKER_BYTES
+        assert ahead.peak_bytes == BASE_BYTES + disk_workers() * WORKER_BYTES
 
 
 def test_a_plan_that_keeps_all_has_nothing_to_try(tmp_path: Path) -> None:

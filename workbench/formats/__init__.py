@@ -11,6 +11,7 @@ from workbench.formats.mlx import MlxTarget
 from workbench.formats.parquet import ParquetTarget
 from workbench.formats.target import (
     BlockCheck,
+    Check,
     Payload,
     StoredTensor,
     Target,
@@ -22,6 +23,7 @@ from workbench.formats.target import (
 __all__ = [
     "DEFAULTS",
     "BlockCheck",
+    "Check",
     "Payload",
     "StoredTensor",
     "Target",

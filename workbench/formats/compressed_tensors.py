@@ -89,13 +89,18 @@ class CompressedTensorsTarget(PackedTarget):
 
     @staticmethod
     def encode(
-        weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
+        weights: NDArray[Any],
+        option: Option,
+        tensor: str,
+        row_start: int,
+        encoding: Encoding,
+        measured: bool = True,
     ) -> ZeroPointEncoded:
         """Rows of a layer [rows, cols], quantized; scales in the dtype of 2- and 4-byte weights, else float32."""
         storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
         symmetric = option.scheme == "symmetric"
         return encode_zero_point(
-            weights, option.bits, option.group_size, symmetric, storage, tensor, row_start, encoding
+            weights, option.bits, option.group_size, symmetric, storage, tensor, row_start, encoding, measured
         )
 
     def decoded(
@@ -130,7 +135,7 @@ class _PackedScheme(Scheme):
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
-        encoded = CompressedTensorsTarget.encode(weights, option, tensor, row_start, encoding)
+        encoded = CompressedTensorsTarget.encode(weights, option, tensor, row_start, encoding, measured=False)
         packed = _in_words(encoded.codes)
         if option.scheme == "symmetric":
             return packed, encoded.scales

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from workbench.formats.safetensors_layout import Piece
 from workbench.formats.safetensors_payload import SafetensorsPayload
 from workbench.formats.safetensors_scheme import Scheme
 from workbench.formats.safetensors_writer import SafetensorsWriter
-from workbench.formats.target import BlockCheck, Target, Trial, kept
+from workbench.formats.target import BlockCheck, Check, Target, Trial, kept
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, Encodings, Error, measure_error
 from workbench.quantize.patterns import patterns_of, raise_not_finite
@@ -131,22 +132,23 @@ class DequantizedTarget:
         scheme = _DequantizedScheme(self, checkpoint.metadata, encodings)
         return SafetensorsWriter(scheme, checkpoint, plan, 0, encodings)
 
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a unit back and compare each block with what its plan decodes to, which is worked out again.
+    @contextmanager
+    def checker(
+        self, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[Check]:
+        """What reads units back and compares each block with what its plan decodes to, which is worked out again.
+
+        It raises a `QuantizationError` if a stored weight is another.
 
         Raises
         ------
-        QuantizationError
-            If a stored weight is another.
         ConfigurationError
             If the plan's codes are weighed by a calibration that is not given.
         """
         scheme = _DequantizedScheme(self, {}, encodings)
         payload = SafetensorsPayload(scheme, folder, watched=False)
         scheme.encodings = encodings or Encodings.of_plan(payload.plan)
-        yield from payload.check(unit, checkpoint)
+        yield payload.checker(checkpoint)
 
     def open(self, folder: Path) -> SafetensorsPayload:
         """Open the files in a folder."""

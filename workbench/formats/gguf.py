@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.formats.gguf_families import is_high_precision
 from workbench.formats.gguf_payload import GgufPayload, GgufWriter
 from workbench.formats.gguf_tensors import SMALL, kept_option
-from workbench.formats.target import BlockCheck, Trial, smaller
+from workbench.formats.target import Check, Trial, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, Encodings, Error, measure_error
 from workbench.quantize.ggml import FORMATS, decode_ggml, encode_ggml
@@ -101,13 +102,14 @@ class GgufTarget:
         """What writes a plan's file."""
         return GgufWriter(checkpoint, plan, encodings)
 
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a unit back and compare each block with the source."""
+    @contextmanager
+    def checker(
+        self, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[Check]:
+        """What reads units back and compares each block with the source."""
         payload = GgufPayload(folder, watched=False)
         try:
-            yield from payload.check(unit, checkpoint)
+            yield payload.checker(checkpoint)
         finally:
             payload.close()
 

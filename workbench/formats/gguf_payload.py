@@ -23,7 +23,7 @@ from workbench.formats.gguf_keys import file_keys
 from workbench.formats.gguf_layout import lay_out
 from workbench.formats.gguf_tensors import Stored, describe, stored_of, stored_tensors
 from workbench.formats.gguf_tokenizer import has_tokenizer
-from workbench.formats.target import BlockCheck, StoredTensor, Unit
+from workbench.formats.target import BlockCheck, Check, StoredTensor, Unit
 from workbench.formats.units import Run, units_of, write_at
 from workbench.plan import Plan
 from workbench.quantize import Encodings, measure_error
@@ -191,10 +191,15 @@ class GgufPayload:
             return rows.astype(np.float32).reshape(shape)
         return stored.restore(rows).reshape(shape)
 
-    def check(self, unit: int, checkpoint: Checkpoint) -> Iterator[BlockCheck]:
-        """Compare the blocks of a unit with their source."""
-        for block in units_of(checkpoint)[unit].blocks:
-            yield self._check_block(block, checkpoint)
+    def checker(self, checkpoint: Checkpoint) -> Check:
+        """What compares the blocks of a unit with their source, in any thread."""
+        units = units_of(checkpoint)
+
+        def check(unit: int) -> Iterator[BlockCheck]:
+            for block in units[unit].blocks:
+                yield self._check_block(block, checkpoint)
+
+        return check
 
     def _check_block(self, block: Block, checkpoint: Checkpoint) -> BlockCheck:
         name, start, stop = block.tensor.name, block.row_start, block.row_start + block.rows

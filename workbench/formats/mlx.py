@@ -7,6 +7,7 @@ size and bits, by module where they differ (https://ml-explore.github.io/mlx, ml
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -62,13 +63,28 @@ class MlxTarget(PackedTarget):
         group = max((g for g in groups if g <= group_size), default=groups[0])
         return smaller(_option(layer, width, group), keep)
 
+    def worst_error(self, option: Option, low: float, high: float) -> float:
+        """Half a step of the widest group there may be, and what bfloat16 or float16 round of scale and offset."""
+        levels, peak = (1 << option.bits) - 1, max(-low, high)
+        step = (high - low) / levels
+        if peak > 2.0**15 or step < 2.0**-13:
+            return math.inf  # what float16 might not hold
+        return step / 2.0 + 2.0**-8 * (high - low + 2.0 * peak) + levels * 2.0**-24
+
     @staticmethod
     def encode(
-        weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
+        weights: NDArray[Any],
+        option: Option,
+        tensor: str,
+        row_start: int,
+        encoding: Encoding,
+        measured: bool = True,
     ) -> OffsetEncoded:
         """Rows of a layer [rows, cols], quantized; scales in the dtype of 2- and 4-byte weights, else float32."""
         storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
-        return encode_offset(weights, option.bits, option.group_size, storage, tensor, row_start, encoding)
+        return encode_offset(
+            weights, option.bits, option.group_size, storage, tensor, row_start, encoding, measured
+        )
 
     def decoded(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
@@ -97,7 +113,7 @@ class _MlxScheme(Scheme):
     def encode(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
     ) -> Sequence[NDArray[Any]]:
-        encoded = MlxTarget.encode(weights, option, tensor, row_start, encoding)
+        encoded = MlxTarget.encode(weights, option, tensor, row_start, encoding, measured=False)
         return encoded.codes.view("<u4"), encoded.scales, encoded.offsets
 
     def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from workbench.errors import QuantizationError
 from workbench.formats.blocks import Block, divide
 from workbench.formats.parquet_reader import ParquetPayload
 from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
-from workbench.formats.target import BlockCheck, Trial, Unit, kept, smaller
+from workbench.formats.target import BlockCheck, Check, Trial, Unit, kept, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import (
     FAST,
@@ -124,21 +125,22 @@ class ParquetTarget:
         """What writes a plan's part files."""
         return ParquetWriter(checkpoint, plan, encodings)
 
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a part back and compare each block with the source.
+    @contextmanager
+    def checker(
+        self, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[Check]:
+        """What reads parts back and compares each block with the source.
 
-        Raises
-        ------
-        QuantizationError
-            If a tensor that keeps its dtype differs from the source.
-        MetadataError
-            If the part is malformed or a checksum is wrong.
+        It raises a `QuantizationError` if a tensor that keeps its dtype differs from the source, a `MetadataError` if
+        the part is malformed or a checksum is wrong.
         """
-        payload = ParquetPayload(folder, only=unit)
-        for name, index in payload.blocks:
-            yield _check_block(payload, name, index, checkpoint)
+
+        def check(unit: int) -> Iterator[BlockCheck]:
+            payload = ParquetPayload(folder, only=unit)
+            for name, index in payload.blocks:
+                yield _check_block(payload, name, index, checkpoint)
+
+        yield check
 
     def open(self, folder: Path) -> ParquetPayload:
         """Open the parts in a folder.

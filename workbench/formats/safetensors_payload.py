@@ -23,7 +23,7 @@ from workbench.errors import ConfigurationError, MetadataError, QuantizationErro
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import Piece
 from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme
-from workbench.formats.target import BlockCheck, StoredTensor
+from workbench.formats.target import BlockCheck, Check, StoredTensor
 from workbench.formats.units import units_of
 from workbench.plan import Plan
 
@@ -79,10 +79,15 @@ class SafetensorsPayload:
         """Number of units into which it is divided for checking."""
         return len(units_of(checkpoint, self._scheme.row_multiple))
 
-    def check(self, unit: int, checkpoint: Checkpoint) -> Iterator[BlockCheck]:
-        """Compare the blocks of a unit with their source."""
-        for block in units_of(checkpoint, self._scheme.row_multiple)[unit].blocks:
-            yield self._check_block(block, checkpoint)
+    def checker(self, checkpoint: Checkpoint) -> Check:
+        """What compares the blocks of a unit with their source, in any thread."""
+        units = units_of(checkpoint, self._scheme.row_multiple)
+
+        def check(unit: int) -> Iterator[BlockCheck]:
+            for block in units[unit].blocks:
+                yield self._check_block(block, checkpoint)
+
+        return check
 
     def _check_block(self, block: Block, checkpoint: Checkpoint) -> BlockCheck:
         name, stop = block.tensor.name, block.row_start + block.rows

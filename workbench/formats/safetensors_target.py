@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.formats.safetensors_payload import SafetensorsPayload
 from workbench.formats.safetensors_scheme import Scheme
 from workbench.formats.safetensors_writer import SafetensorsWriter
-from workbench.formats.target import BlockCheck, Trial
+from workbench.formats.target import Check, Trial
 from workbench.plan import Option, Plan
 from workbench.quantize import FAST, Encoding, Encodings, Error, count_codes
 
@@ -55,9 +56,14 @@ class PackedTarget(ABC):
     @staticmethod
     @abstractmethod
     def encode(
-        weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
+        weights: NDArray[Any],
+        option: Option,
+        tensor: str,
+        row_start: int,
+        encoding: Encoding,
+        measured: bool = True,
     ) -> Rows:
-        """Rows of a layer [rows, cols], quantized."""
+        """Rows of a layer [rows, cols], quantized; without their sums unless measured."""
 
     def error(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
@@ -82,12 +88,12 @@ class PackedTarget(ABC):
         """What writes a plan's safetensors files."""
         return SafetensorsWriter(self._scheme, checkpoint, plan, self._shard_bytes, encodings)
 
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a unit back and compare each block with the source."""
-        payload = SafetensorsPayload(self._scheme, folder, watched=False)
-        yield from payload.check(unit, checkpoint)
+    @contextmanager
+    def checker(
+        self, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> Iterator[Check]:
+        """What reads units back and compares each block with the source."""
+        yield SafetensorsPayload(self._scheme, folder, watched=False).checker(checkpoint)
 
     def open(self, folder: Path) -> SafetensorsPayload:
         """Open the files in a folder."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +78,10 @@ class Trial:
     """Occurrences of each code, [2**bits]."""
 
 
+Check = Callable[[int], Iterator[BlockCheck]]
+"""Reads a written unit back from disk, by its index, and compares each block with the source."""
+
+
 class Payload(Protocol):
     """A written payload, opened for reading."""
 
@@ -89,7 +94,7 @@ class Payload(Protocol):
         """The plan recorded in the payload itself."""
 
     def units(self, checkpoint: Checkpoint) -> int:
-        """Number of units, as `Target.check` counts them."""
+        """Number of units, as `Target.checker` counts them."""
 
     @property
     def nbytes(self) -> int:
@@ -175,12 +180,12 @@ class Target(Protocol):
     def writer(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> Writer:
         """What writes a plan's export; the encodings are the plan's."""
 
-    def check(
-        self, unit: int, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[BlockCheck]:
-        """Read a written unit back from disk, by its index, and compare each block with the source.
+    def checker(
+        self, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
+    ) -> AbstractContextManager[Check]:
+        """What checks units in a folder, in any thread, also while others are written there.
 
-        The encodings are those of its plan; few targets ask for them.
+        The encodings are those of the plan; few targets ask for them.
         """
 
     def open(self, folder: Path) -> Payload:

@@ -25,7 +25,7 @@ from workbench.pipeline.run import Run
 from workbench.pipeline.spatial import balance_channels
 from workbench.plan import Plan
 from workbench.quantize import Encodings
-from workbench.work import Progress, ProgressCallback, usable_cores
+from workbench.work import Progress, ProgressCallback, disk_workers
 
 WORKER_BYTES = 96 * 10**6
 """Anonymous memory that a worker needs at most for a block and its encoding."""
@@ -176,7 +176,7 @@ class DiffusionOrchestrator:
 
     @contextmanager
     def _workers(self) -> Iterator[tuple[Executor, int]]:
-        threads = self.config.num_threads or usable_cores()
+        threads = self.config.num_threads or disk_workers()
         limit = DEFAULT_LIMIT
         if self.config.max_memory_limit_mb is not None:
             limit = int(self.config.max_memory_limit_mb * 1e6)

@@ -16,7 +16,7 @@ from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.formats import BlockCheck, Target, Unit, Writer
+from workbench.formats import BlockCheck, Check, Target, Unit, Writer
 from workbench.pipeline.export import write_record
 from workbench.pipeline.notes import notes_on
 from workbench.pipeline.origin import made_by
@@ -146,13 +146,13 @@ class Run:
         for index in finished:
             self.progress.advance(2 * units[index].nbytes)
 
-        def make(unit: Unit) -> tuple[Unit, list[BlockCheck]]:
+        def make(unit: Unit, check: Check) -> tuple[Unit, list[BlockCheck]]:
             for done in writer.write(unit, self.folder):
                 self.progress.advance(done)
             checks = []
-            for check in self.target.check(unit.index, self.streamed, self.folder, self.encodings):
-                checks.append(check)
-                self.progress.advance(check.nbytes)
+            for found in check(unit.index):
+                checks.append(found)
+                self.progress.advance(found.nbytes)
             return unit, checks
 
         def keep(result: tuple[Unit, list[BlockCheck]]) -> None:
@@ -161,8 +161,9 @@ class Run:
             journal.append({"kind": "unit", "unit": unit.index, "checks": [_check_line(c) for c in checks]})
 
         self.progress.message = "writing and reading back"
-        tasks = (partial(make, unit) for unit in units if unit.index not in finished)
-        run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
+        with self.target.checker(self.streamed, self.folder, self.encodings) as check:
+            tasks = (partial(make, unit, check) for unit in units if unit.index not in finished)
+            run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
         return measured_by_tensor(finished[unit.index] for unit in units)
 
     def _report(

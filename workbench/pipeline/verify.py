@@ -13,8 +13,8 @@ from typing import Any
 
 from workbench.calibration import CalibrationRecords, records_for
 from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
-from workbench.errors import ArrowQuantError
-from workbench.formats import BlockCheck, Payload, target_named
+from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.formats import BlockCheck, Check, Payload, target_named
 from workbench.pipeline.export import Record, read_record
 from workbench.pipeline.judge import FOREIGN, Judge, Judgement
 from workbench.pipeline.referees import OURS, referee_for
@@ -25,7 +25,7 @@ from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.quantize.folded import FoldedCheckpoint
 from workbench.quantize.folded_records import fold_records
-from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
+from workbench.work import Progress, ProgressCallback, disk_workers, run_tasks
 
 TOLERANCE = 1e-4
 """Relative difference between a reported and a measured error that sums in another order explain."""
@@ -150,20 +150,24 @@ def verify(
         progress.message = "decoding and comparing"
         checks: dict[int, list[BlockCheck]] = {}
 
-        def check(unit: int) -> None:
+        def check(unit: int, read_back: Check) -> None:
             checks[unit] = []
             try:
-                for block in target.check(unit, checkpoint, folder, encodings):
+                for block in read_back(unit):
                     checks[unit].append(block)
                     progress.advance(block.nbytes)
             except ArrowQuantError as error:
                 problems.append(str(error))
 
         judgements: dict[str, Judgement] = {}
-        threads = usable_cores()
+        threads = disk_workers()
         with ThreadPoolExecutor(threads) as executor:
-            tasks = (partial(check, unit) for unit in range(payload.units(checkpoint)))
-            run_tasks(tasks, executor, threads, progress, lambda _: None)
+            try:
+                with target.checker(checkpoint, folder, encodings) as read_back:
+                    tasks = (partial(check, unit, read_back) for unit in range(payload.units(checkpoint)))
+                    run_tasks(tasks, executor, threads, progress, lambda _: None)
+            except ConfigurationError as error:  # it needs a calibration that was not given
+                problems.append(str(error))
             if referee is not None and not problems:
                 progress.message = f"decoding by {decoder}"
                 judge = Judge(referee, payload, checkpoint, progress)

@@ -11,23 +11,8 @@ from numpy.typing import NDArray
 from workbench import backend
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
-from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize.patterns import patterns_of, raise_not_finite, room
 from workbench.quantize.search import Form, search_groups
-
-BLOCK = 4096
-"""Weights that a kernel takes at once."""
-
-
-def room() -> tuple[NDArray[Any], ...]:
-    """What the affine kernels work in, to be theirs alone as long as they run; in the order they take it."""
-    single = np.empty((3, BLOCK), np.float32)
-    return (
-        np.empty(BLOCK, np.uint32),
-        np.empty(2 * BLOCK, np.int32),
-        np.empty(BLOCK, np.uint8),
-        *single,
-        np.empty(BLOCK // 8 + 1, np.uint64),
-    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from workbench import backend
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
-from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize.patterns import patterns_of, raise_not_finite, room
 from workbench.quantize.search import Form, search_groups
 
 
@@ -29,7 +29,7 @@ class OffsetEncoded:
     offsets: NDArray[Any]
     """[rows, groups] in the storage dtype: what code 0 decodes to."""
     sums: NDArray[np.float64]
-    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]."""
+    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]; [0, 3] where not measured."""
 
     @property
     def error(self) -> Error:
@@ -45,6 +45,7 @@ def encode_offset(
     tensor: str = "weights",
     row_start: int = 0,
     encoding: Encoding = FAST,
+    measured: bool = True,
 ) -> OffsetEncoded:
     """Quantize rows between the extremes of each group or, by the encoding, a better range, as a dtype stores it.
 
@@ -59,6 +60,8 @@ def encode_offset(
         What an error names.
     encoding : Encoding
         How hard to look for the range, and what errors count.
+    measured : bool
+        Without it the sums are not taken, which is quicker.
 
     Raises
     ------
@@ -79,10 +82,10 @@ def encode_offset(
         weights, bits, group_size, Form.OFFSET, storage, encoding, scales, offsets, tensor, row_start
     )
     codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
-    sums = np.zeros((rows, 3))
+    sums = np.zeros((rows if measured else 0, 3))
     kernels.offset_encode(
         patterns, is_half, rows, cols, bits, group_size,
-        scales.reshape(-1), offsets.reshape(-1), codes.reshape(-1), sums,
+        scales.reshape(-1), offsets.reshape(-1), codes.reshape(-1), sums, *room(),
     )  # fmt: skip
     return OffsetEncoded(codes, scales.astype(storage), offsets.astype(storage), sums)
 
@@ -99,7 +102,7 @@ def decode_offset(
     decoded = np.empty((len(codes), cols), np.float32)
     backend.kernels().offset_decode(
         codes.reshape(-1), len(codes), cols, bits, group_size,
-        _single(scales), _single(offsets), decoded.reshape(-1),
+        _single(scales), _single(offsets), decoded.reshape(-1), *room(),
     )  # fmt: skip
     return decoded
 
@@ -126,7 +129,7 @@ def offset_error(
     sums = np.zeros((rows, 3))
     bad = backend.kernels().offset_error(
         patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
-        _single(scales), _single(offsets), sums,
+        _single(scales), _single(offsets), sums, *room(),
     )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)

@@ -1,4 +1,4 @@
-"""Weights as the kernels take them: flat arrays of bit patterns."""
+"""What the kernels take: weights as flat arrays of bit patterns, and room to work in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import ValidationError
+
+BLOCK = 4096
+"""Weights that a kernel takes at once."""
+
+
+def room() -> tuple[NDArray[Any], ...]:
+    """What the kernels `affine` and `offset` work in, in the order they take it; theirs alone as long as they run."""
+    single = np.empty((3, BLOCK), np.float32)
+    return (
+        np.empty(BLOCK, np.uint32),
+        np.empty(2 * BLOCK, np.int32),
+        np.empty(BLOCK, np.uint8),
+        *single,
+        np.empty(BLOCK // 8 + 1, np.uint64),
+    )
 
 
 def patterns_of(weights: NDArray[Any]) -> tuple[NDArray[np.uint16 | np.uint32], bool]:

@@ -17,7 +17,7 @@ from workbench import backend
 from workbench.quantize.affine import affine_error, decode_affine
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
-from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize.patterns import patterns_of, raise_not_finite, room
 from workbench.quantize.search import Form, search_groups
 
 RUN = 4096
@@ -52,6 +52,7 @@ def encode_zero_point(
     tensor: str = "weights",
     row_start: int = 0,
     encoding: Encoding = FAST,
+    measured: bool = True,
 ) -> ZeroPointEncoded:
     """Quantize rows between the extremes of each group and zero or, by the encoding, a better range.
 
@@ -69,6 +70,8 @@ def encode_zero_point(
         What an error names.
     encoding : Encoding
         How hard to look for the range, and what errors count; groups of a whole long row are not searched.
+    measured : bool
+        Without it the sums are not taken, which is quicker.
 
     Raises
     ------
@@ -95,10 +98,10 @@ def encode_zero_point(
         scales, zero_points = single.astype(storage), origins.astype(np.uint8)
     offsets = -zero_points.astype(np.float32) * single
     codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
-    sums = np.zeros((rows, 3))
+    sums = np.zeros((rows if measured else 0, 3))
     kernels.offset_encode(
         patterns, is_half, rows, cols, bits, group,
-        _repeated(single, repeats), _repeated(offsets, repeats), codes.reshape(-1), sums,
+        _repeated(single, repeats), _repeated(offsets, repeats), codes.reshape(-1), sums, *room(),
     )  # fmt: skip
     if not np.isfinite(sums).all():
         # The kernel decodes as q·s − z·s, whose parts may overflow where (q − z)·s does not.

@@ -53,6 +53,7 @@ def offset_encode(
     offsets: Array,
     packed: Array,
     sums: Array,
+    *room: Array,
 ) -> None:
     """Quantize with given scales and offsets, and pack."""
     levels = (1 << bits) - 1
@@ -69,14 +70,23 @@ def offset_encode(
             with np.errstate(over="ignore"):  # q·s may overflow where q·s + m does not
                 np.multiply(q, s, out=d)
             d += m
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.subtract(values, delta, out=delta)
-            add_error(values, delta, sums[r])
+        if len(sums):
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.subtract(values, delta, out=delta)
+                add_error(values, delta, sums[r])
         stream[r, byte_range(c, bits)] = pack(codes.astype(np.uint8), bits)
 
 
 def offset_decode(
-    packed: Array, rows: int, cols: int, bits: int, group: int, scales: Array, offsets: Array, decoded: Array
+    packed: Array,
+    rows: int,
+    cols: int,
+    bits: int,
+    group: int,
+    scales: Array,
+    offsets: Array,
+    decoded: Array,
+    *room: Array,
 ) -> None:
     """Decode what `offset_encode` wrote: q·s + m in float32."""
     stream, weights = by_row(packed, rows), decoded.reshape(rows, cols)
@@ -96,6 +106,7 @@ def offset_error(
     scales: Array,
     offsets: Array,
     sums: Array,
+    *room: Array,
 ) -> int:
     """Add ‖δ‖², ‖w‖² and w·δ of stored codes against their source to sums, row by row."""
     weights, stream = source.reshape(rows, cols), by_row(packed, rows)

@@ -12,9 +12,9 @@ from workbench.pipeline.orchestrator import BASE_BYTES, WORKER_BYTES
 from workbench.plan import Plan
 from workbench.quantize import FAST, Encoding, Encodings
 from workbench.thermo.sampling import read_blocks
-from workbench.work import usable_cores
+from workbench.work import disk_workers, usable_cores
 
-PASSES = 4
+PASSES = 3
 """Times that the source goes through the engine: its survey, encoding, reading back, and what writing costs."""
 
 
@@ -65,12 +65,11 @@ def predict(
         pace = PASSES * seconds(FAST)
         if encodings.effort != "fast":
             pace += seconds(encodings.of(layer.name, layer.shape))
-    cores = usable_cores()
     return Prediction(
         nbytes=writer.predicted_bytes,
         is_exact=target.is_exact,
         files=dict(writer.predicted_files),
         side_files=dict(sorted(beside.items())),
-        seconds=0.2 + pace * checkpoint.nbytes / cores,
-        peak_bytes=BASE_BYTES + cores * WORKER_BYTES,
+        seconds=0.2 + pace * checkpoint.nbytes / usable_cores(),
+        peak_bytes=BASE_BYTES + disk_workers() * WORKER_BYTES,
     )
