@@ -7,7 +7,8 @@ is theirs over its), out of all group sizes. Calibration, learning and judging h
 of the final output, averaged over held-out seeds: ‖Δy‖² / ‖y‖² of the digits, twice the KL divergence per masked token
 of the language model. A few images turn into others and make most of a mean, so there is a "median" too: over the
 images of all seeds, or the seeds of the language model. A plan "with feedback" was solved again, for the same bytes,
-after the session learnt from a comparison that quantizes one layer at a time; each draw learns from runs of its own.
+after the session learnt from a comparison that quantizes one layer at a time, and given up again where it would gain
+less than 3 % of what is now predicted; each draw learns from runs of its own.
 
 The models run side by side, one thread each: about 10 minutes for both, 2 with --quick.
 """
@@ -46,6 +47,8 @@ WIDTHS = (8, 6, 4, 3, 2)
 SOLVED = {3: 4, 2: 3}
 """Bits of the uniform plans that solved ones stand beside, and the bits a weight that both then take."""
 TIME_GROUPS = (5, 10)
+WORTH = 0.03
+"""Least part of the predicted error that must be gained for a plan to be given up: less than that is not measured."""
 LEARNING = 1_000
 """First of the seeds that feedback is learnt from; they are neither those that judge nor those of the calibration."""
 
@@ -167,10 +170,14 @@ def quality(judge: Judge, learning: Subject, effort: Effort) -> tuple[list[Row],
                 runs=effort.runs, alone=True, distance=learning.distance,
             )  # fmt: skip
             compared.append(correlations(f"{name}, draw {draw + 1}", comparison))
-            session.learn(comparison)
-            session.solve(budget)
+            before = session.learn(comparison).nsr
+            gain = 1.0 - session.solve(budget).nsr / before
             moved = sum(option != solved[layer] for layer, option in session.plan.choices.items())
-            rows.append(judge.row(f"{name}, feedback {draw + 1}: {moved} moved", budget))
+            told = f"{name}, feedback {draw + 1}: {moved} moved"
+            if gain < WORTH:
+                session.undo()
+                told = f"{name}, feedback {draw + 1}: kept, {moved} would gain {gain:.1%}"
+            rows.append(judge.row(told, budget))
             session.learn(dict.fromkeys(session.learnt, 1.0))  # which forgets
             session.solve(budget)
             assert session.plan.choices == solved
