@@ -133,6 +133,8 @@ def test_a_proof_can_be_cancelled_and_what_fails_is_told(
     wb.live.attach(session, model[0], slow)
     prove(asked, runs=50)
     assert started.wait(60)
+    with pytest.raises(ConfigurationError, match="Wait for it, or cancel it"):
+        session.prove()
     asked.do("cancel")
     go_on.set()
     wait_until(lambda: "was cancelled" in asked.panel.strip.text)

@@ -42,6 +42,7 @@ class Proving(Outlook):
         super().__init__(study, reopen)
         self.prover: Prover | None = None
         self.proof: Proof | None = None
+        self._model_in_use = threading.Lock()
 
     def attach(self, prover: Prover) -> None:
         """Have plans run by a function; `workbench.live.attach` makes one of a torch model."""
@@ -63,7 +64,7 @@ class Proving(Outlook):
         Raises
         ------
         ConfigurationError
-            If no model is attached.
+            If no model is attached, or a plan is running in it.
         """
         if self.prover is None:
             raise ConfigurationError(
@@ -74,7 +75,12 @@ class Proving(Outlook):
         prover = self.prover
 
         def work(callback: ProgressCallback, cancel: threading.Event) -> Proof:
-            found = prover(runs=runs, activations=activations, alone=alone, callback=callback, cancel=cancel)
+            try:
+                found = prover(
+                    runs=runs, activations=activations, alone=alone, callback=callback, cancel=cancel
+                )
+            finally:
+                self._model_in_use.release()
             asked = {"activations": activations, "alone": alone}
             said = {key: value for key, value in asked.items() if value not in ("none", False)}
             with self._lock:
@@ -83,6 +89,10 @@ class Proving(Outlook):
             self._observers.tell()
             return found
 
+        if not self._model_in_use.acquire(blocking=False):
+            raise ConfigurationError(
+                "A plan is running in the model already. Wait for it, or cancel it.", key="prover"
+            )
         return Job("proof in the running model", work)
 
     def learn(self, measured: Proof | Mapping[str, float]) -> Totals:
