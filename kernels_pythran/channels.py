@@ -54,9 +54,10 @@ def channel_sums(
     overall[3] = -np.inf
     for begin in range(0, width, BAND):
         size = min(BAND, width - begin)
-        totals[:] = 0.0
-        extremes[:BAND] = SIGNLESS
-        extremes[BAND:] = -SIGNLESS
+        totals[:size] = 0.0
+        totals[BAND : BAND + size] = 0.0
+        extremes[:size] = SIGNLESS
+        extremes[BAND : BAND + size] = -SIGNLESS
         for top in range(begin, source.size, DEPTH * width):
             for at in range(0, size, LANES):
                 n = min(LANES, size - at)

@@ -224,8 +224,10 @@ class DiffusionQuantConfig(BaseModel):
     enable_entropy_adaptation: _Flag = False
     """Choose bits by ArrowQuant V2's rule on the normalised histogram entropy, where ``layer_bit_widths`` says
     nothing else. Excludes ``enable_mixed_precision``."""
-    num_threads: Annotated[int, Field(ge=0, description="a whole number from 0, where 0 is all cores")] = 0
-    """Worker threads; 0 = all cores."""
+    num_threads: Annotated[
+        int, Field(ge=0, description="a whole number from 0, where 0 keeps all cores busy")
+    ] = 0
+    """Worker threads; 0 = one more than there are cores, since one may wait for the disk."""
     max_memory_limit_mb: _Megabytes = None
     """Bound of the working memory in MB (10^6 bytes); None sizes blocks to 1 GB in all."""
     enable_streaming: _Flag = True

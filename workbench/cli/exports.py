@@ -189,7 +189,7 @@ def quantize(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Fail at a layer under min-accuracy instead.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads; 0 is all cores.", metavar="N")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; 0 keeps all cores busy.", metavar="N")] = None,
     resume: Annotated[
         bool,
         typer.Option(

@@ -96,7 +96,7 @@ class ParquetTarget:
 
     def worst_error(self, option: Option, low: float, high: float) -> float:
         """Half a step of the widest group there may be, and what float32 rounds."""
-        peak = max(-low, high, 0.0)
+        peak = max(-low, high)
         width = 2.0 * peak if option.scheme == "symmetric" else high - low
         return width / (2.0 * ((1 << option.bits) - 1)) + peak * 2.0**-20
 

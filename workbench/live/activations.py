@@ -128,7 +128,6 @@ class _Tensor:
 
     def __init__(self, values: Tensor) -> None:
         self._values = values
-
         self.vectors = int(values.shape[0] * values.shape[2])
 
     def moments(self, most: int) -> Moments:

@@ -207,10 +207,11 @@ def _look(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) 
         for _, weights in _rows(layer, checkpoint):
             backend.kernels().count_patterns(patterns_of(weights)[0], patterns)
             advance(weights.nbytes)
-        if is_finite(patterns, is_half):
-            frame = frame_of(patterns, is_half, CELL_BITS)
-            return _Looks(frame.low, frame.high, tally_patterns(patterns, frame).bins)
-        advance = _nothing  # it was all counted; what is left is to find the weight that is not finite
+        if not is_finite(patterns, is_half):
+            for row_start, weights in _rows(layer, checkpoint):
+                find_range(weights, layer.name, row_start)  # which names the first that is not
+        frame = frame_of(patterns, is_half, CELL_BITS)
+        return _Looks(frame.low, frame.high, tally_patterns(patterns, frame).bins)
     low, high, bins = math.inf, -math.inf, np.zeros(BINS, np.int64)
     for row_start, weights in _rows(layer, checkpoint):
         least, most = find_range(weights, layer.name, row_start)
@@ -220,10 +221,6 @@ def _look(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) 
         count_weights(weights, low, high, bins)
         advance(0)
     return _Looks(low, high, bins)
-
-
-def _nothing(amount: int) -> None:
-    pass
 
 
 def _error(
