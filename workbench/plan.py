@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from types import MappingProxyType
@@ -210,7 +211,7 @@ class Plan:
             predicted=_predicted(data.get("predicted", {}), where),
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the `recipe`: with the checkpoint it decides the payload's bytes."""
         return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()

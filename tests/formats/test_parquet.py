@@ -109,6 +109,14 @@ def test_duckdb_reads_and_sums_it(make_checkpoint: Callable[..., Path], tmp_path
     assert quantized["transformer_blocks.0.attn1.to_out.0.weight"] == (130 * 49, 130 * 2)
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_blocks_share_row_groups(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    out = export(make_checkpoint(), tmp_path / "out")
+    stated = [pq.ParquetFile(path).metadata for path in sorted(out.glob("part-*.parquet"))]
+    rows = [part.row_group(i).num_rows for part in stated for i in range(part.num_row_groups)]
+    assert len(stated) < len(rows) < sum(rows)
+
+
 def test_the_file_says_what_it_is(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     source = make_checkpoint()
     out = export(source, tmp_path / "out", modality="audio")
@@ -271,6 +279,25 @@ def test_impossible_rows_are_refused_and_nothing_is_allocated(
     rewrite(part, spoil)
     with pytest.raises(MetadataError):
         wb.load(exported)[name]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ("data", pa.binary()),
+        ("scales", pa.list_(pa.float64())),
+        ("rows", pa.int32()),
+        ("sha256", pa.binary()),
+    ],
+)
+def test_a_column_of_another_type_is_refused(exported: Path, column: str, kind: pa.DataType) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        index = table.schema.get_field_index(column)
+        return table.set_column(index, column, table[column].cast(kind))
+
+    rewrite(exported / "part-00000.parquet", spoil)
+    with pytest.raises(MetadataError, match=f"part-00000.*'{column}' is of the type"):
+        wb.load(exported)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

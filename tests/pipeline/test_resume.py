@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
+from workbench.checkpoint.side_files import SideFile
 
 KILLED = """
 import os, signal, sys
@@ -113,3 +114,31 @@ def test_a_damaged_finished_part_is_noticed(make_checkpoint: Callable[..., Path]
     with pytest.raises(wb.MetadataError, match=part.name):
         orchestrator().run(source, tmp_path / "out", resume=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_stopped_at_its_last_step_goes_on(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """The side files are there already, which is no conflict."""
+    source = make_checkpoint()
+
+    def stop(fraction: float, message: str) -> None:
+        if fraction == 1.0:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        orchestrator().run(source, tmp_path / "out", resume=True, callback=stop)
+    assert (tmp_path / ".out.partial" / "config.json").exists()
+    orchestrator().run(source, tmp_path / "out", resume=True)
+    assert wb.verify(tmp_path / "out", source).ok
+
+
+@pytest.mark.parametrize("name", ["part-00000.parquet", "journal.jsonl", "lock"])
+def test_a_side_file_takes_no_other_files_place(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = make_checkpoint()
+    (source / name).write_text("mine")
+    side = SideFile(name, source / name)
+    monkeypatch.setattr("workbench.checkpoint.checkpoint.find_side_files", lambda *_: (side,))
+    with pytest.raises(wb.ValidationError, match=f"side file {name}"):
+        orchestrator().run(source, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]

@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint, TensorInfo
+from workbench.errors import QuantizationError
 
 BLOCK_WEIGHTS = 2**21
 """Most weights a block holds, unless a single row has more."""
@@ -64,3 +70,21 @@ def divide(checkpoint: Checkpoint, most_bytes: int, multiple: int = 1) -> list[l
             runs[-1].append(block)
             size += block.nbytes
     return runs
+
+
+def require_same(
+    stored: NDArray[Any], source: NDArray[Any], folder: Path, tensor: str, row_start: int
+) -> None:
+    """Make sure that rows which keep their dtype are the source's, byte for byte.
+
+    Raises
+    ------
+    QuantizationError
+        If they are not: names the rows.
+    """
+    if not np.array_equal(stored.reshape(-1).view(np.uint8), source.reshape(-1).view(np.uint8)):
+        raise QuantizationError(
+            f"{folder}: rows {row_start} to {row_start + len(source)} of {tensor!r} differ from the source.",
+            path=folder,
+            tensor=tensor,
+        )

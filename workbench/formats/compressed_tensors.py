@@ -87,6 +87,14 @@ class CompressedTensorsTarget(PackedTarget):
         scheme = scheme if scheme in _schemes(layer, width) else "symmetric"
         return smaller(_option(layer, width, scheme, group), keep)
 
+    def worst_error(self, option: Option, low: float, high: float) -> float:
+        """Half a step of the widest range there may be, which reaches zero, and what the scale's dtype rounds."""
+        levels, peak = (1 << option.bits) - 1, max(-low, high)
+        width = 2.0 * peak if option.scheme == "symmetric" else max(high, 0.0) - min(low, 0.0)
+        if peak > 2.0**15:
+            return math.inf  # what float16 might not hold
+        return width / (2.0 * levels) + 2.0**-8 * (width + peak) + levels * 2.0**-24
+
     @staticmethod
     def encode(
         weights: NDArray[Any],
@@ -213,6 +221,8 @@ def _unpacked(
 
 def _in_words(codes: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Rows of bytes as rows of whole words."""
+    if codes.shape[1] % 4 == 0:
+        return codes.view("<i4")
     padded = np.zeros((len(codes), -(-codes.shape[1] // 4) * 4), np.uint8)
     padded[:, : codes.shape[1]] = codes
     return padded.view("<i4")

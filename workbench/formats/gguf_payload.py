@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.gguf_file import GgufFile
-from workbench.errors import ConfigurationError, MetadataError, QuantizationError
-from workbench.formats.blocks import Block
+from workbench.errors import ConfigurationError, MetadataError
+from workbench.formats.blocks import Block, require_same
 from workbench.formats.gguf_families import LLAMA_NAME_BYTES, family_of
 from workbench.formats.gguf_keys import file_keys
 from workbench.formats.gguf_layout import lay_out
@@ -213,12 +213,7 @@ class GgufPayload:
             error = measure_error(weights, rows.astype(np.float32), name, start)
             counts = np.bincount(rows.reshape(-1).view(np.uint16), minlength=1 << 16)
             return BlockCheck(name, weights.nbytes, error, counts)
-        if stored.convert(weights).tobytes() != rows.tobytes():
-            raise QuantizationError(
-                f"{self.folder}: rows {start} to {stop} of {name!r} differ from the source.",
-                path=self.folder,
-                tensor=name,
-            )
+        require_same(rows, stored.convert(weights), self.folder, name, start)
         return BlockCheck(name, weights.nbytes)
 
     def _rows(self, stored: Stored, start: int, stop: int) -> NDArray[Any]:

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import GROUP_SIZES
-from workbench.errors import QuantizationError
-from workbench.formats.blocks import Block, divide
+from workbench.formats.blocks import Block, divide, require_same
 from workbench.formats.parquet_reader import ParquetPayload
-from workbench.formats.parquet_schema import SCHEMA, file_metadata, part_name
+from workbench.formats.parquet_schema import SCHEMA, export_metadata, part_metadata, part_name
 from workbench.formats.target import BlockCheck, Check, Trial, Unit, kept, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import (
@@ -45,11 +44,20 @@ from workbench.quantize import (
 PART_BYTES = 64 * 2**20
 """Source bytes after which a part is closed."""
 
-ROW_OVERHEAD = 6_144
-"""Upper bound of what a row costs beside data, scales and names: pages, their headers, its row group's metadata."""
+ROW_GROUP_BYTES = 4 * 2**20
+"""Stored bytes after which a row group is closed: so many that what columns cost of themselves does not count, and so
+few that there is memory for them, where a row group is whole while it is written or read."""
+
+ROW_GROUP_OVERHEAD = 5_120
+"""Upper bound of what a row group costs beside its rows: its columns' first pages, their metadata."""
+
+ROW_OVERHEAD = 1_024
+"""Upper bound of what a row costs beside data, scales and names."""
 
 PART_OVERHEAD = 8_192
 """Upper bound of a part's own cost: the schema twice, the fixed metadata."""
+
+_NONE = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,10 @@ class ParquetWriter:
         ]
 
     @cached_property
+    def _metadata(self) -> dict[str, str]:
+        return export_metadata(self._plan)
+
+    @cached_property
     def _encodings(self) -> Encodings:
         return self._given or Encodings.of_plan(self._plan)
 
@@ -190,27 +202,43 @@ class ParquetWriter:
     @property
     def predicted_files(self) -> Mapping[str, int]:
         """Upper bound of the bytes of each part: ZSTD may compress, and grows what it cannot by 1/256."""
-        metadata = file_metadata(self._plan, 0, 0)
-        stated = sum(len(key) + len(value.encode()) for key, value in metadata.items())
+        stated = sum(len(key) + len(value.encode()) for key, value in self._metadata.items())
         return {
-            part_name(part.index): PART_OVERHEAD + stated + sum(map(self._most_bytes, part.blocks))
+            part_name(part.index): PART_OVERHEAD + stated + sum(map(self._most_bytes, self._row_groups(part)))
             for part in self.units
         }
 
-    def _most_bytes(self, block: Block) -> int:
+    def _most_bytes(self, group: Sequence[Block]) -> int:
+        most = ROW_GROUP_OVERHEAD
+        for block in group:
+            stored = self._stored_bytes(block)
+            # The name stands in the data and twice in the statistics of two columns' pages and chunks.
+            most += stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
+        return most
+
+    def _stored_bytes(self, block: Block) -> int:
         option = self._plan.choices.get(block.tensor.name)
         if option is None or option.is_kept:
-            stored = block.nbytes
-        else:
-            stored = _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
-        # The name stands in the data and twice in the statistics of two columns' pages and chunks.
-        return stored + stored // 256 + ROW_OVERHEAD + 8 * len(block.tensor.name.encode())
+            return block.nbytes
+        return _stored_bytes(block.rows, block.cols, option.bits, option.group_size)
+
+    def _row_groups(self, part: Part) -> Iterator[list[Block]]:
+        group: list[Block] = []
+        size = 0
+        for block in part.blocks:
+            group.append(block)
+            size += self._stored_bytes(block)
+            if size >= ROW_GROUP_BYTES:
+                yield group
+                group, size = [], 0
+        if group:
+            yield group
 
     def begin(self, folder: Path) -> None:
         """Nothing to prepare: each part is a file of its own."""
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a part file; yields source bytes done.
+        """Write a part file; yields its source bytes when it is whole, for only then can it be read.
 
         Raises
         ------
@@ -227,13 +255,14 @@ class ParquetWriter:
                 use_dictionary=False, write_statistics=["layer_name", "block_index"],
                 write_page_checksum=True,
             ) as writer:  # fmt: skip
-                writer.add_key_value_metadata(file_metadata(self._plan, unit.index, self._parts))
-                for block in self.units[unit.index].blocks:
-                    writer.write_batch(_row(block, self._checkpoint, self._plan, self._encodings))
-                    yield block.nbytes
+                writer.add_key_value_metadata(self._metadata | part_metadata(unit.index, self._parts))
+                for group in self._row_groups(self.units[unit.index]):
+                    rows = [_row(block, self._checkpoint, self._plan, self._encodings) for block in group]
+                    writer.write_table(_table(rows), row_group_size=len(rows))
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+            yield unit.nbytes
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -244,12 +273,7 @@ def _check_block(payload: ParquetPayload, name: str, index: int, checkpoint: Che
     source = checkpoint.read_rows(name, block.row_start, stop)
     option = block.option
     if option is None:
-        if block.data.tobytes() != source.tobytes():
-            raise QuantizationError(
-                f"{payload.folder}: rows {block.row_start} to {stop} of {name!r} differ from the source.",
-                path=payload.folder,
-                tensor=name,
-            )
+        require_same(block.data, source, payload.folder, name, block.row_start)
         return BlockCheck(name, source.nbytes)
     error = affine_error(
         source,
@@ -282,35 +306,51 @@ def _encode(
     )
 
 
-def _row(block: Block, checkpoint: Checkpoint, plan: Plan, encodings: Encodings) -> pa.RecordBatch:
+def _row(block: Block, checkpoint: Checkpoint, plan: Plan, encodings: Encodings) -> dict[str, Any]:
+    """A block as a row of the table, column by column."""
     tensor = block.tensor
     weights = checkpoint.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
     option = plan.choices.get(tensor.name)
-    none = np.empty(0, np.float32)
-    described: list[Any]
+    described: dict[str, Any]
     if option is None or option.is_kept:
-        data, scales, zero_points = weights.reshape(-1).view(np.uint8), none, none
-        bits, quant_type, described = 8 * DTYPES[tensor.dtype].itemsize, "none", [None, None, None]
+        data, scales, zero_points = weights.reshape(-1).view(np.uint8), _NONE, _NONE
+        bits, described = 8 * DTYPES[tensor.dtype].itemsize, {"quant_type": "none"}
     else:
         encoding = encodings.of(tensor.name, tensor.shape)
         # What is read back will be measured.
         encoded = _encode(weights, option, tensor.name, block.row_start, encoding, measured=False)
         data = encoded.codes.reshape(-1)
         scales, zero_points = encoded.scales.reshape(-1), encoded.zero_points.reshape(-1)
-        bits, quant_type, described = option.bits, f"int{option.bits}", [1, option.group_size, "lsb"]
-    modality = str(plan.made_by.get("modality", checkpoint.modality.value))
-    values: list[Any] = [
-        [tensor.name], [block.index], [block.row_start], [block.rows], [list(tensor.shape)], [tensor.dtype],
-        [block.rows * block.cols], [quant_type], [bits], *([value] for value in described),
-        _one(data, pa.large_binary()), _one(scales, pa.list_(pa.float32())),
-        _one(zero_points, pa.list_(pa.float32())), [hashlib.sha256(data.data).hexdigest()],
-        [True], [modality], [None], [None], [None],
-    ]  # fmt: skip
-    arrays = [
-        value if isinstance(value, pa.Array) else pa.array(value, field.type)
-        for value, field in zip(values, SCHEMA, strict=True)
-    ]
-    return pa.record_batch(arrays, schema=SCHEMA)
+        bits = option.bits
+        described = {
+            "quant_type": f"int{bits}", "quant_axis": 1, "group_size": option.group_size, "packing": "lsb"
+        }  # fmt: skip
+    return described | {
+        "layer_name": tensor.name,
+        "block_index": block.index,
+        "row_start": block.row_start,
+        "rows": block.rows,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "num_params": block.rows * block.cols,
+        "bit_width": bits,
+        "data": _one(data, pa.large_binary()),
+        "scales": _one(scales, pa.list_(pa.float32())),
+        "zero_points": _one(zero_points, pa.list_(pa.float32())),
+        "sha256": hashlib.sha256(data.data).hexdigest(),
+        "is_diffusion_model": True,
+        "modality": str(plan.made_by.get("modality", checkpoint.modality.value)),
+    }
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table; what holds a block's data is not copied."""
+    columns = []
+    for field in SCHEMA:
+        values = [row.get(field.name) for row in rows]
+        is_whole = isinstance(values[0], pa.Array)
+        columns.append(pa.chunked_array(values) if is_whole else pa.array(values, field.type))
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _one(values: NDArray[Any], kind: pa.DataType) -> pa.Array:

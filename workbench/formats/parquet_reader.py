@@ -29,6 +29,10 @@ _HEAD = [
     "layer_name", "block_index", "row_start", "rows", "shape", "dtype", "quant_type", "bit_width", "group_size",
     "packing",
 ]  # fmt: skip
+"""What is known of a block before it is read."""
+
+_BODY = ["data", "scales", "zero_points", "sha256"]
+"""What is read of a block."""
 
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError)
@@ -83,6 +87,7 @@ class ParquetPayload:
         self.folder = folder
         self._lock = threading.Lock()
         self._open: tuple[int, pq.ParquetFile] | None = None
+        self._read: tuple[int, int, pa.Table] | None = None
         self.plan, self._parts = self._read_metadata(only or 0)
         self._places: dict[str, dict[int, _Place]] = {}
         for part in range(self._parts) if only is None else [only]:
@@ -159,13 +164,10 @@ class ParquetPayload:
         tensor = self._stored(name)
         where = f"{self.folder / part_name(place.part)}: block {index} of {name!r}"
         try:
-            with self._lock:
-                # All columns, so that the checksums of all pages are checked.
-                table = self._file(place.part).read_row_group(place.row_group)
+            row = self._row_group(place).slice(place.row, 1)
         except _UNREADABLE as error:
             raise MetadataError(f"{where} cannot be read: {error}", path=self.folder, tensor=name) from error
-        row = table.slice(place.row, 1)
-        data = np.frombuffer(row["data"][0].as_buffer() or b"", np.uint8)
+        data = _bytes_of(row["data"].combine_chunks())
         scales, zero_points = (
             row[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for key in ("scales", "zero_points")
@@ -197,6 +199,16 @@ class ParquetPayload:
             scales.reshape(rows, groups), zero_points.reshape(rows, groups),
         )  # fmt: skip
 
+    def _row_group(self, place: _Place) -> pa.Table:
+        """The row group of a block; the last one is kept, for the next block is mostly there too."""
+        with self._lock:
+            if self._read is None or self._read[:2] != (place.part, place.row_group):
+                self._read = None  # so that there is never room for both
+                file = self._file(place.part)
+                table = file.read_row_group(place.row_group, columns=_BODY, use_threads=False)
+                self._read = place.part, place.row_group, table
+            return self._read[2]
+
     def _file(self, part: int) -> pq.ParquetFile:
         """A part's file; the last one stays open. The lock must be held while it is read."""
         if self._open is None or self._open[0] != part:
@@ -216,20 +228,30 @@ class ParquetPayload:
         if stated_parts != self._parts or plan.digest != self.plan.digest:
             raise MetadataError(f"{path}: this part belongs to another export.", path=path)
         file = self._file(part)
-        missing = sorted(set(SCHEMA.names) - set(file.schema_arrow.names))
-        if missing:
-            raise MetadataError(f"{path}: the column {missing[0]!r} is missing.", path=path)
+        for field in SCHEMA:
+            index = file.schema_arrow.get_field_index(field.name)
+            if index < 0:
+                raise MetadataError(f"{path}: the column {field.name!r} is missing.", path=path)
+            found = file.schema_arrow.field(index).type
+            if found != field.type:
+                raise MetadataError(
+                    f"{path}: the column {field.name!r} is of the type {found}, not {field.type}.", path=path
+                )
         try:
-            # At once and in this thread: of so few bytes each reading is mostly its own beginning and end.
-            heads = iter(file.read(_HEAD, use_threads=False).to_pylist())
+            # All columns, so that every page's checksum is checked, here or with its block. At once and in this thread:
+            # of so few bytes each reading is mostly its own beginning and end.
+            columns = [name for name in file.schema_arrow.names if name not in _BODY]
+            heads = iter(file.read(columns, use_threads=False).select(_HEAD).to_pylist())
         except _UNREADABLE as error:
             raise MetadataError(f"{path}: cannot be read: {error}", path=path) from error
         for row_group in range(file.num_row_groups):
             stated = file.metadata.row_group(row_group)
+            left = stated.total_byte_size
             for row, head in enumerate(islice(heads, stated.num_rows)):
-                self._add(path, head, _Place(part, row_group, row, head), stated.total_byte_size)
+                left -= self._add(path, head, _Place(part, row_group, row, head), left)
 
-    def _add(self, path: Path, head: Mapping[str, Any], place: _Place, row_group_bytes: int) -> None:
+    def _add(self, path: Path, head: Mapping[str, Any], place: _Place, bytes_left: int) -> int:
+        """Note a block, and return the bytes it needs, of those that its row group has left."""
         name = head["layer_name"]
         places = self._places.setdefault(name, {})
         if head["block_index"] in places:
@@ -238,7 +260,7 @@ class ParquetPayload:
                 path=path,
                 tensor=name,
             )
-        _check_head(head, path, row_group_bytes)
+        needed = _check_head(head, path, bytes_left)
         first = next(iter(places.values()), place).head
         for key in ("shape", "dtype", "quant_type", "bit_width", "group_size"):
             if head[key] != first[key]:
@@ -246,6 +268,7 @@ class ParquetPayload:
                     f"{path}: the blocks of tensor {name!r} disagree about its {key}.", path=path, tensor=name
                 )
         places[head["block_index"]] = place
+        return needed
 
     def _check_cover(self, name: str, places: Mapping[int, _Place]) -> None:
         """Make sure that the blocks of a tensor are all its rows, in order."""
@@ -281,8 +304,8 @@ class ParquetPayload:
         return StoredTensor(name, tuple(head["shape"]), head["dtype"], option)
 
 
-def _check_head(head: Mapping[str, Any], path: Path, row_group_bytes: int) -> None:
-    """Make sure that what a row says is possible, before anything is allocated for it."""
+def _check_head(head: Mapping[str, Any], path: Path, bytes_left: int) -> int:
+    """Make sure that what a row says is possible, before anything is allocated for it; the bytes of its data."""
     name, shape, rows = head["layer_name"], head["shape"], head["rows"]
 
     def refuse(what: str) -> MetadataError:
@@ -298,7 +321,7 @@ def _check_head(head: Mapping[str, Any], path: Path, row_group_bytes: int) -> No
         )
     cols = math.prod(shape[1:])
     if head["quant_type"] == "none":
-        needed = rows * cols * DTYPES[head["dtype"]].itemsize
+        needed: int = rows * cols * DTYPES[head["dtype"]].itemsize
     else:
         bits = head["bit_width"]
         if head["quant_type"] != f"int{bits}" or not 2 <= bits <= 8:
@@ -306,8 +329,16 @@ def _check_head(head: Mapping[str, Any], path: Path, row_group_bytes: int) -> No
         if head["packing"] != "lsb" or head["group_size"] not in GROUP_SIZES:
             raise refuse(f"its packing {head['packing']!r} in groups of {head['group_size']} is unknown")
         needed = rows * ((cols * bits + 7) // 8)
-    if needed > row_group_bytes:
-        raise refuse(f"a block of it needs {needed} bytes, and the file holds {row_group_bytes}")
+    if needed > bytes_left:
+        raise refuse(f"a block of it needs {needed} bytes, and its row group has {bytes_left} left")
+    return needed
+
+
+def _bytes_of(column: pa.LargeBinaryArray) -> NDArray[np.uint8]:
+    """The bytes of an array of one element, without copying them."""
+    _, offsets, data = column.buffers()
+    first, last = np.frombuffer(offsets, np.int64)[column.offset : column.offset + 2]
+    return np.frombuffer(data or b"", np.uint8)[first:last]
 
 
 def _open_file(path: Path) -> pq.ParquetFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -53,17 +54,20 @@ def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
-def file_metadata(plan: Plan, part: int, parts: int) -> dict[str, str]:
-    """Key/value metadata of a part file."""
+def export_metadata(plan: Plan) -> dict[str, str]:
+    """Key/value metadata of every part file of an export."""
     return {
         _PREFIX + "format": FORMAT,
         _PREFIX + "format_version": FORMAT_VERSION,
         _PREFIX + "writer": f"arrowquant-workbench {version('arrowquant-workbench')}",
         _PREFIX + "fingerprint": plan.fingerprint,
-        _PREFIX + "part": str(part),
-        _PREFIX + "parts": str(parts),
         _PREFIX + "plan": json.dumps(plan.recipe, separators=(",", ":"), ensure_ascii=False),
     }
+
+
+def part_metadata(part: int, parts: int) -> dict[str, str]:
+    """Key/value metadata of a part file besides."""
+    return {_PREFIX + "part": str(part), _PREFIX + "parts": str(parts)}
 
 
 def read_file_metadata(metadata: Mapping[bytes, bytes] | None, where: str) -> tuple[Plan, int, int]:
@@ -99,10 +103,15 @@ def read_file_metadata(metadata: Mapping[bytes, bytes] | None, where: str) -> tu
             version=stated,
         )
     try:
-        part, parts = int(get("part")), int(get("parts"))
-        document = json.loads(get("plan"))
-        if not isinstance(document, dict):
-            raise ValueError("the plan is not an object")
-        return Plan.from_dict(document, f"{where}: plan"), part, parts
+        return _plan_of(get("plan")), int(get("part")), int(get("parts"))
     except (ValueError, RecursionError, ConfigurationError) as error:
         raise MetadataError(f"{where}: its metadata is malformed: {error}", path=where) from error
+
+
+@lru_cache(maxsize=1)
+def _plan_of(text: str) -> Plan:
+    """The plan that a text states; all parts of an export have the same."""
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("the plan is not an object")
+    return Plan.from_dict(document)

@@ -19,8 +19,8 @@ from workbench.checkpoint import (
     ShardedSafeTensorsAdapter,
     TensorInfo,
 )
-from workbench.errors import ConfigurationError, MetadataError, QuantizationError
-from workbench.formats.blocks import Block
+from workbench.errors import ConfigurationError, MetadataError
+from workbench.formats.blocks import Block, require_same
 from workbench.formats.safetensors_layout import Piece
 from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme
 from workbench.formats.target import BlockCheck, Check, StoredTensor
@@ -94,12 +94,9 @@ class SafetensorsPayload:
         weights = checkpoint.read_rows(name, block.row_start, stop)
         stored = self.tensors[name]
         if stored.option is None or stored.option.is_kept:
-            if self._stored_rows(name, block.row_start, stop).tobytes() != weights.tobytes():
-                raise QuantizationError(
-                    f"{self.folder}: rows {block.row_start} to {stop} of {name!r} differ from the source.",
-                    path=self.folder,
-                    tensor=name,
-                )
+            require_same(
+                self._stored_rows(name, block.row_start, stop), weights, self.folder, name, block.row_start
+            )
             return BlockCheck(name, weights.nbytes)
         rows = self._parts_of(name, block.row_start, stop)
         return self._scheme.check(weights, rows, stored.option, block)

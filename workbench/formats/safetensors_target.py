@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,9 +70,9 @@ class PackedTarget(ABC):
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
         return self.encode(weights, option, tensor, row_start, encoding).error
 
+    @abstractmethod
     def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Nothing is promised."""
-        return math.inf
+        """See `Target.worst_error`."""
 
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST

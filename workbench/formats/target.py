@@ -134,7 +134,7 @@ class Writer(Protocol):
         """Prepare the folder; harmless where an interrupted run has done so."""
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a unit; yields source bytes done, so that the caller can report and stop."""
+        """Write a unit; yields source bytes, in order, when they can be read back."""
 
 
 class Target(Protocol):

@@ -90,12 +90,14 @@ def write_folded(
     with write_errors_explained(output, progress), PartialOutput(output, resume=False) as place:
         layout = _lay_out(folded)
         require_space(place.folder, layout.nbytes)
-        weights = place.folder / (folded.component or "")
+        component = folded.component or ""
+        weights = place.folder / component
         weights.mkdir(exist_ok=True)
         layout.create(weights)
         _write(folded, layout, weights, progress)
         text = json.dumps(spatial.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        place_side_files(folded, place.folder, {RECORD: f"{text}\n".encode()})
+        payload = {(Path(component) / name).as_posix() for name in layout.sizes}
+        place_side_files(folded, place.folder, {RECORD: f"{text}\n".encode()}, payload)
         folded.check_unchanged()
         with open_checkpoint(place.folder, folded.component) as written:
             records = fold_records(spatial.source_records, folded, written.fingerprint)

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import QuantizationError, ValidationError
 from workbench.pipeline.export import RECORD
+from workbench.pipeline.partial import JOURNAL, LOCK
 from workbench.work import Progress
 
 
-def place_side_files(checkpoint: Checkpoint, folder: Path, documents: Mapping[str, bytes]) -> None:
-    """Write documents, and copy the checkpoint's side files of other names.
+def place_side_files(
+    checkpoint: Checkpoint, folder: Path, documents: Mapping[str, bytes], payload: Collection[str]
+) -> None:
+    """Write documents, and copy the checkpoint's side files of other names; what an interrupted run did is done again.
 
     Raises
     ------
     ValidationError
-        If a side file has the name of another file of the folder.
+        If a side file has the name of a file of the payload, or of one that every folder has.
     """
     for name, content in documents.items():
         (folder / name).write_bytes(content)
     for side in checkpoint.side_files:
         if side.relative in documents:
             continue
-        destination = folder / side.relative
-        if destination.exists() or side.relative == RECORD:
+        if side.relative in payload or side.relative in (RECORD, JOURNAL, LOCK):
             raise ValidationError(
                 f"The side file {side.relative} of the checkpoint has the name of a file of the export. "
                 "Rename it or move it out of the checkpoint's folder.",
                 path=side.source,
             )
+        destination = folder / side.relative
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(side.source, destination)
 

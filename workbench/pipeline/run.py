@@ -22,10 +22,10 @@ from workbench.pipeline.notes import notes_on
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import Journal
+from workbench.pipeline.remembered import remembered
 from workbench.pipeline.report import Report, layer_report, summarise
 from workbench.pipeline.spatial import SpatialQuantizer
 from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
-from workbench.pipeline.whole import read_whole_tensors
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings, Error
 from workbench.work import Progress, run_tasks
@@ -53,7 +53,7 @@ class Run:
         self.time_aware = time_aware
         self.encodings = encodings
         self.checkpoint = checkpoint
-        self.streamed = checkpoint if config.enable_streaming else read_whole_tensors(checkpoint)
+        self.streamed = remembered(checkpoint, whole=not config.enable_streaming)
         self.target = target
         self.folder = folder
         self.executor = executor
@@ -72,7 +72,7 @@ class Run:
         predicted = writer.predicted_bytes
         require_space(self.folder, predicted)
         checks = self._write(journal, writer)
-        place_side_files(self.checkpoint, self.folder, writer.documents)
+        place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
         self.checkpoint.check_unchanged()
         report = self._report(plan, surveys, checks, predicted, started, (*notes, *writer.notes))
         tables = None if self.time_aware is None else self.time_aware.to_dict()
@@ -147,12 +147,18 @@ class Run:
             self.progress.advance(2 * units[index].nbytes)
 
         def make(unit: Unit, check: Check) -> tuple[Unit, list[BlockCheck]]:
+            checks: list[BlockCheck] = []
+            unchecked = check(unit.index)
+            written = 0
             for done in writer.write(unit, self.folder):
                 self.progress.advance(done)
-            checks = []
-            for found in check(unit.index):
-                checks.append(found)
-                self.progress.advance(found.nbytes)
+                written += done
+                # At once, while a block and its source are in the cache.
+                while written > 0:
+                    checks.append(next(unchecked))
+                    self.progress.advance(checks[-1].nbytes)
+                    written -= checks[-1].nbytes
+            checks += unchecked  # blocks without weights
             return unit, checks
 
         def keep(result: tuple[Unit, list[BlockCheck]]) -> None:
