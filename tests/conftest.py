@@ -76,8 +76,8 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks, row groups and parts so small that the sample checkpoint has many."""
     monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
-    monkeypatch.setattr("workbench.formats.parquet.ROW_GROUP_BYTES", 4_000)
-    monkeypatch.setattr("workbench.formats.parquet.PART_BYTES", 16_384)
+    monkeypatch.setattr("workbench.formats.parquet_writer.ROW_GROUP_BYTES", 4_000)
+    monkeypatch.setattr("workbench.formats.parquet_writer.PART_BYTES", 16_384)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from workbench.checkpoint.side_files import SideFile
 
 KILLED = """
 import os, signal, sys
-import workbench.formats.blocks as blocks, workbench.formats.parquet as parquet, workbench.work as work
+import workbench.formats.blocks as blocks, workbench.formats.parquet_writer as parquet, workbench.work as work
 import workbench as wb
 blocks.BLOCK_WEIGHTS, parquet.PART_BYTES, work.REFRESH_SECONDS = 2_048, 16_384, 0.0
 source, output, after = sys.argv[1], sys.argv[2], sys.argv[3]

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.config import GROUP_SIZES
 from workbench.errors import MetadataError
-from workbench.formats.parquet_schema import SCHEMA, part_name, read_file_metadata
+from workbench.formats.parquet_file import UNREADABLE, bytes_of, check_columns, check_head, open_file
+from workbench.formats.parquet_schema import part_name, read_file_metadata
 from workbench.formats.target import StoredTensor
 from workbench.plan import Option, Plan
 from workbench.quantize import decode_affine
@@ -33,10 +33,6 @@ _HEAD = [
 
 _BODY = ["data", "scales", "zero_points", "sha256"]
 """What is read of a block."""
-
-
-_UNREADABLE = (pa.ArrowException, OSError, ValueError)
-"""What pyarrow raises for a damaged file; ValueError where text is not UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +161,9 @@ class ParquetPayload:
         where = f"{self.folder / part_name(place.part)}: block {index} of {name!r}"
         try:
             row = self._row_group(place).slice(place.row, 1)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MetadataError(f"{where} cannot be read: {error}", path=self.folder, tensor=name) from error
-        data = _bytes_of(row["data"].combine_chunks())
+        data = bytes_of(row["data"].combine_chunks())
         scales, zero_points = (
             row[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for key in ("scales", "zero_points")
@@ -212,7 +208,7 @@ class ParquetPayload:
     def _file(self, part: int) -> pq.ParquetFile:
         """A part's file; the last one stays open. The lock must be held while it is read."""
         if self._open is None or self._open[0] != part:
-            self._open = part, _open_file(self.folder / part_name(part))
+            self._open = part, open_file(self.folder / part_name(part))
         return self._open[1]
 
     def _read_metadata(self, part: int) -> tuple[Plan, int]:
@@ -228,21 +224,13 @@ class ParquetPayload:
         if stated_parts != self._parts or plan.digest != self.plan.digest:
             raise MetadataError(f"{path}: this part belongs to another export.", path=path)
         file = self._file(part)
-        for field in SCHEMA:
-            index = file.schema_arrow.get_field_index(field.name)
-            if index < 0:
-                raise MetadataError(f"{path}: the column {field.name!r} is missing.", path=path)
-            found = file.schema_arrow.field(index).type
-            if found != field.type:
-                raise MetadataError(
-                    f"{path}: the column {field.name!r} is of the type {found}, not {field.type}.", path=path
-                )
+        check_columns(path, file.schema_arrow)
         try:
             # All columns, so that every page's checksum is checked, here or with its block. At once and in this thread:
             # of so few bytes each reading is mostly its own beginning and end.
             columns = [name for name in file.schema_arrow.names if name not in _BODY]
             heads = iter(file.read(columns, use_threads=False).select(_HEAD).to_pylist())
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MetadataError(f"{path}: cannot be read: {error}", path=path) from error
         for row_group in range(file.num_row_groups):
             stated = file.metadata.row_group(row_group)
@@ -260,7 +248,7 @@ class ParquetPayload:
                 path=path,
                 tensor=name,
             )
-        needed = _check_head(head, path, bytes_left)
+        needed = check_head(head, path, bytes_left)
         first = next(iter(places.values()), place).head
         for key in ("shape", "dtype", "quant_type", "bit_width", "group_size"):
             if head[key] != first[key]:
@@ -302,49 +290,3 @@ class ParquetPayload:
                     tensor=name,
                 )
         return StoredTensor(name, tuple(head["shape"]), head["dtype"], option)
-
-
-def _check_head(head: Mapping[str, Any], path: Path, bytes_left: int) -> int:
-    """Make sure that what a row says is possible, before anything is allocated for it; the bytes of its data."""
-    name, shape, rows = head["layer_name"], head["shape"], head["rows"]
-
-    def refuse(what: str) -> MetadataError:
-        return MetadataError(f"{path}: tensor {name!r}: {what}.", path=path, tensor=name)
-
-    if head["dtype"] not in DTYPES:
-        raise refuse(f"its dtype {head['dtype']!r} is unknown")
-    if any(size is None or size < 0 for size in shape):
-        raise refuse(f"its shape {shape} is impossible")
-    if not 0 <= rows <= (shape[0] if shape else 1) or not head["row_start"] >= 0:
-        raise refuse(
-            f"rows {head['row_start']} to {head['row_start'] + rows} are not within its shape {shape}"
-        )
-    cols = math.prod(shape[1:])
-    if head["quant_type"] == "none":
-        needed: int = rows * cols * DTYPES[head["dtype"]].itemsize
-    else:
-        bits = head["bit_width"]
-        if head["quant_type"] != f"int{bits}" or not 2 <= bits <= 8:
-            raise refuse(f"its quantization {head['quant_type']!r} with {bits} bits is unknown")
-        if head["packing"] != "lsb" or head["group_size"] not in GROUP_SIZES:
-            raise refuse(f"its packing {head['packing']!r} in groups of {head['group_size']} is unknown")
-        needed = rows * ((cols * bits + 7) // 8)
-    if needed > bytes_left:
-        raise refuse(f"a block of it needs {needed} bytes, and its row group has {bytes_left} left")
-    return needed
-
-
-def _bytes_of(column: pa.LargeBinaryArray) -> NDArray[np.uint8]:
-    """The bytes of an array of one element, without copying them."""
-    _, offsets, data = column.buffers()
-    first, last = np.frombuffer(offsets, np.int64)[column.offset : column.offset + 2]
-    return np.frombuffer(data or b"", np.uint8)[first:last]
-
-
-def _open_file(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
-    except FileNotFoundError as error:
-        raise MetadataError(f"{path} is missing: the export is not whole.", path=path) from error
-    except _UNREADABLE as error:
-        raise MetadataError(f"{path} is not a Parquet file: {error}", path=path) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -52,6 +53,12 @@ _PREFIX = "arrowquant."
 def part_name(index: int) -> str:
     """File name of a part."""
     return f"part-{index:05d}.parquet"
+
+
+def stored_bytes(rows: int, cols: int, bits: int, group_size: int) -> int:
+    """Bytes of a quantized block before it is compressed."""
+    scales_and_zero_points = 8 * math.ceil(cols / group_size)
+    return rows * ((cols * bits + 7) // 8 + scales_and_zero_points)
 
 
 def export_metadata(plan: Plan) -> dict[str, str]:
