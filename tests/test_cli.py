@@ -202,7 +202,7 @@ def test_the_solver_and_the_entropy_rule_come_from_file_environment_and_profile(
     )
     monkeypatch.setenv("ARROW_QUANT_TARGET_MODEL_SIZE_MB", "0.1")
     error = made_by(2, "--config", str(config))
-    assert "target_model_size_mb is 0.1; allowed: at least 0.2" in error["message"]
+    assert "target_model_size_mb is 0.1; allowed: at least 0.12" in error["message"]
     monkeypatch.setenv("ARROW_QUANT_ENABLE_ENTROPY_ADAPTATION", "true")
     assert "ARROW_QUANT_ENABLE_ENTROPY_ADAPTATION" in made_by(2, "--config", str(config))["message"]
     assert made_by(0, "--profile", "cloud")["method"] == "entropy rule"

@@ -338,6 +338,22 @@ except wb.QuantizationError as error:
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("settings", [{}, {"enable_mixed_precision": True, "target_model_size_mb": 1}])
+def test_what_a_format_cannot_hold_is_refused_before_anything_is_measured(
+    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    source = make_checkpoint({"model.layers.0.mlp.up_proj.weight": np.ones((64, 64), np.float32)})
+    (source / "config.json").write_text(json.dumps({"architectures": ["DreamModel"], "model_type": "Dream"}))
+
+    def read_rows(*_: Any) -> Any:
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr("workbench.checkpoint.Checkpoint.read_rows", read_rows)
+    with pytest.raises(wb.ValidationError, match="how many layers and heads"):
+        run(source, tmp_path / "out", {"target": "gguf", **settings})
+    assert leftovers(tmp_path) == []
+
+
 def test_a_payload_larger_than_the_disk_is_refused_beforehand(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

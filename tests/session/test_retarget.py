@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import workbench as wb
@@ -76,6 +78,22 @@ def test_a_format_that_there_is_not_changes_nothing(session: Session) -> None:
     with pytest.raises(wb.ConfigurationError, match="gguf2"):
         session.retarget("gguf2")
     assert (session.plan, session.version, session.script) == before
+
+
+def test_a_format_that_cannot_hold_the_checkpoint_changes_nothing(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A language model without the keys of llama.cpp: told at once, and the session stays what it is."""
+    source = make_checkpoint({"model.layers.0.mlp.up_proj.weight": np.ones((64, 64), np.float32)})
+    (source / "config.json").write_text(json.dumps({"architectures": ["DreamModel"], "model_type": "Dream"}))
+    with pytest.raises(wb.ValidationError, match="how many layers and heads"):
+        wb.open(source, target="gguf", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    with wb.open(source, target="mlx", cache=tmp_path / "cache") as session:
+        before = session.plan, session.version, session.script
+        with pytest.raises(wb.ValidationError, match="how many layers and heads"):
+            session.retarget("gguf")
+        assert (session.plan, session.version, session.script) == before
 
 
 def test_it_can_be_cancelled(cache: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def _plan_of_rules(
 ) -> Plan:
     from workbench.config import DiffusionQuantConfig, default_effort
     from workbench.config_sources import read_text
-    from workbench.formats import target_named
+    from workbench.formats import kept_as, target_named
     from workbench.formats.rules import naming_of, read_rules
     from workbench.pipeline.survey import at_width
     from workbench.plan import Plan
@@ -90,7 +90,7 @@ def _plan_of_rules(
     target = target_named(target_name, settings)
     layers = [layer for layer in checkpoint.layers if layer.params]
     rest = {
-        layer.name: next(option for option in target.options(layer) if option.is_kept)
+        layer.name: kept_as(layer, target)
         if otherwise is None
         else at_width(layer, otherwise, DiffusionQuantConfig(), target)
         for layer in layers

@@ -18,6 +18,8 @@ from workbench.formats.target import (
     TargetSettings,
     Unit,
     Writer,
+    kept_as,
+    require_storable,
 )
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "Unit",
     "Writer",
     "dequantized",
+    "kept_as",
+    "require_storable",
     "settings_of",
     "target_named",
     "target_names",

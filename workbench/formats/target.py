@@ -197,6 +197,23 @@ def kept(layer: Layer, bytes_per_weight: int) -> Option:
     return Option(8 * bytes_per_weight, KEEP, 0, layer.params * bytes_per_weight)
 
 
+def kept_as(layer: Layer, target: Target) -> Option:
+    """The option of a target that leaves a layer in its source dtype."""
+    return next(option for option in target.options(layer) if option.is_kept)
+
+
+def require_storable(checkpoint: Checkpoint, target: Target) -> None:
+    """Make sure that a format can hold a checkpoint at all; to be asked before anything is measured.
+
+    Raises
+    ------
+    ArrowQuantError
+        What the target's writer has against a plan that keeps every layer.
+    """
+    choices = {layer.name: kept_as(layer, target) for layer in checkpoint.layers if layer.params}
+    target.writer(checkpoint, Plan(target.name, choices, checkpoint.fingerprint))
+
+
 def smaller(option: Option, otherwise: Option) -> Option:
     """The option, unless it does not take fewer bytes than the other."""
     return option if option.nbytes < otherwise.nbytes else otherwise

@@ -15,7 +15,7 @@ from workbench.calibration import TimeAwareQuantizer, records_for
 from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint
 from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.formats import dequantized, settings_of, target_named
+from workbench.formats import dequantized, require_storable, settings_of, target_named
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
 from workbench.pipeline.notes import note_on_solved, notes_on_plan
 from workbench.pipeline.output_folder import write_errors_explained
@@ -139,6 +139,7 @@ class DiffusionOrchestrator:
             if plan is None:
                 checkpoint, named_so = named(checkpoint, self.config.names, target.name)
                 notes = (*notes, *named_so)
+            require_storable(checkpoint, target)
             pricing = pricing_of(self.config, checkpoint, spatial.records if spatial else None)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware

@@ -14,7 +14,7 @@ from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError
-from workbench.formats import Target
+from workbench.formats import Target, kept_as
 from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
 from workbench.quantize import Encoding, Error, count_weights, entropy_bits, find_range
@@ -54,7 +54,7 @@ def wished_option(
 def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option | None:
     """The option of a layer that the configuration speaks of, as sensitive or by its width; None of any other."""
     if is_sensitive(layer, config):
-        return _kept(layer, target)
+        return kept_as(layer, target)
     bits = config.bits_named(layer.name)
     return None if bits is None else at_width(layer, bits, config, target)
 
@@ -153,12 +153,8 @@ def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: 
     return [
         wish,
         *(option for option in wider if wish.bits < option.bits and not option.is_kept),
-        _kept(layer, target),
+        kept_as(layer, target),
     ]
-
-
-def _kept(layer: Layer, target: Target) -> Option:
-    return next(option for option in target.options(layer) if option.is_kept)
 
 
 def _rows(layer: Layer, checkpoint: Checkpoint) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -8,7 +8,7 @@ import threading
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import named, open_checkpoint
 from workbench.config import TARGETS, default_effort
-from workbench.formats import DEFAULTS, Target, TargetSettings, target_named
+from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.quantize import Encodings
 from workbench.session.session import Session
 from workbench.session.study import Study
@@ -106,6 +106,7 @@ def open_session(
         records = None if pricing is None else pricing.time_aware.records
         # Before anything is measured, so that a wrong effort is told at once.
         encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
+        require_storable(checkpoint, found)
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
@@ -123,10 +124,12 @@ def open_session(
                 checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
             )
 
-        return Session(
-            study(found, callback, cancel),
-            lambda name, callback, cancel: study(target_named(name, settings), callback, cancel),
-        )
+        def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+            other = target_named(name, settings)
+            require_storable(checkpoint, other)
+            return study(other, callback, cancel)
+
+        return Session(study(found, callback, cancel), reopen)
     except BaseException:
         checkpoint.close()
         raise
