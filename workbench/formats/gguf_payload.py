@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from workbench.formats.gguf_layout import lay_out
 from workbench.formats.gguf_tensors import Stored, describe, stored_of, stored_tensors
 from workbench.formats.gguf_tokenizer import has_tokenizer
 from workbench.formats.target import BlockCheck, Check, StoredTensor, Unit
-from workbench.formats.units import Run, units_of, write_at
+from workbench.formats.units import PlacedRows, Run, units_of
 from workbench.plan import Plan
 from workbench.quantize import Encodings, measure_error
 from workbench.quantize.ggml import decode_ggml, encode_ggml, ggml_error
@@ -93,7 +92,7 @@ class GgufWriter:
         self._layout.create(folder / FILE)
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a unit's rows into their places; yields source bytes done.
+        """Write a unit's rows into their places; yields source bytes when they can be read back.
 
         Raises
         ------
@@ -103,19 +102,15 @@ class GgufWriter:
             If a weight to quantize is NaN or Inf.
         """
         assert isinstance(unit, Run)
-        file = os.open(folder / FILE, os.O_WRONLY)
-        try:
+        with PlacedRows() as files:
             for block in unit.blocks:
                 stored = self._stored[block.tensor.name]
                 rows = self._rows(block, stored)
                 offset = self._layout.places[stored.name]
                 for start, stop, place in stored.runs(block.row_start, block.row_start + block.rows):
                     part = rows[start - block.row_start : stop - block.row_start]
-                    write_at(file, part, offset + place * stored.row_bytes)
+                    files.write(folder / FILE, part, offset + place * stored.row_bytes)
                 yield block.nbytes
-            os.fsync(file)
-        finally:
-            os.close(file)
 
     def _rows(self, block: Block, stored: Stored) -> NDArray[Any]:
         name, start = block.tensor.name, block.row_start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from workbench.formats.blocks import Block
 from workbench.formats.safetensors_layout import lay_out
 from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme, stored_pieces
 from workbench.formats.target import Unit
-from workbench.formats.units import Run, units_of, write_at
+from workbench.formats.units import PlacedRows, Run, units_of
 from workbench.plan import Plan
 from workbench.quantize import Encodings
 
@@ -79,7 +78,7 @@ class SafetensorsWriter:
         self._layout.create(folder)
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a unit's rows into their places; yields source bytes done.
+        """Write a unit's rows into their places; yields source bytes when they can be read back.
 
         Raises
         ------
@@ -89,22 +88,16 @@ class SafetensorsWriter:
             If a weight to quantize is NaN or Inf.
         """
         assert isinstance(unit, Run)
-        files: dict[int, int] = {}
-        try:
+        with PlacedRows() as files:
             for block in unit.blocks:
                 pieces = [piece for piece in self._pieces[block.tensor.name] if piece.content is None]
                 for piece, rows in zip(pieces, self._rows(block), strict=True):
                     shard, offset = self._layout.places[piece.name]
-                    if shard not in files:
-                        files[shard] = os.open(folder / self._layout.shards[shard].name, os.O_WRONLY)
                     first, _ = piece.rows_of(block.row_start, block.row_start)
-                    write_at(files[shard], rows, offset + first * piece.row_bytes)
+                    files.write(
+                        folder / self._layout.shards[shard].name, rows, offset + first * piece.row_bytes
+                    )
                 yield block.nbytes
-            for file in files.values():
-                os.fsync(file)
-        finally:
-            for file in files.values():
-                os.close(file)
 
     def _rows(self, block: Block) -> Sequence[NDArray[Any]]:
         name = block.tensor.name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +40,40 @@ def write_at(file: int, rows: NDArray[Any], offset: int) -> None:
     while len(rest):
         count = os.pwrite(file, rest, offset)
         offset, rest = offset + count, rest[count:]
+
+
+class PlacedRows:
+    """Rows written into their places in files that exist.
+
+    A context manager: left without an error, what was written is on the disk, and its memory let go, which the source
+    needs more.
+    """
+
+    def __enter__(self) -> Self:
+        self._files: dict[Path, int] = {}
+        self._places: list[tuple[int, int, int]] = []
+        return self
+
+    def write(self, path: Path, rows: NDArray[Any], offset: int) -> None:
+        """Write all bytes of an array to a place of a file."""
+        if path not in self._files:
+            self._files[path] = os.open(path, os.O_WRONLY)
+        write_at(self._files[path], rows, offset)
+        self._places.append((self._files[path], offset, rows.nbytes))
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                for file in self._files.values():
+                    os.fsync(file)
+                for place in self._places:
+                    let_go(*place)
+        finally:
+            for file in self._files.values():
+                os.close(file)
+
+
+def let_go(file: int, offset: int = 0, size: int = 0) -> None:
+    """Let the memory go that holds a part of an open file, or all of it; what is on the disk stays there."""
+    if hasattr(os, "posix_fadvise"):  # macOS has not
+        os.posix_fadvise(file, offset, size, os.POSIX_FADV_DONTNEED)

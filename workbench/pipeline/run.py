@@ -168,7 +168,8 @@ class Run:
 
         self.progress.message = "writing and reading back"
         with self.target.checker(self.streamed, self.folder, self.encodings) as check:
-            tasks = (partial(make, unit, check) for unit in units if unit.index not in finished)
+            # From the end, which was looked at last: of a source larger than the memory, it is still there.
+            tasks = (partial(make, unit, check) for unit in reversed(units) if unit.index not in finished)
             run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
         return measured_by_tensor(finished[unit.index] for unit in units)
 
