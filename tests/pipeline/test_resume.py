@@ -17,7 +17,8 @@ KILLED = """
 import os, signal, sys
 import workbench.formats.blocks as blocks, workbench.formats.parquet_writer as parquet, workbench.work as work
 import workbench as wb
-blocks.BLOCK_WEIGHTS, parquet.PART_BYTES, work.REFRESH_SECONDS = 2_048, 16_384, 0.0
+blocks.BLOCK_WEIGHTS, parquet.ROW_GROUP_BYTES, parquet.PART_BYTES = 2_048, 4_000, 16_384
+work.REFRESH_SECONDS = 0.0
 source, output, after = sys.argv[1], sys.argv[2], sys.argv[3]
 
 def kill(fraction, message):
@@ -109,7 +110,7 @@ def test_another_run_cannot_be_resumed(make_checkpoint: Callable[..., Path], tmp
 def test_a_damaged_finished_part_is_noticed(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     source = make_checkpoint()
     partial = kill_after("unit", source, tmp_path / "out")
-    part = sorted(partial.glob("part-*.parquet"))[0]
+    part = sorted(partial.glob("part-*.parquet"))[-1]  # the last is written first
     part.write_bytes(part.read_bytes()[:-10])
     with pytest.raises(wb.MetadataError, match=part.name):
         orchestrator().run(source, tmp_path / "out", resume=True)

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import workbench as wb
 from workbench.checkpoint import TensorInfo, open_checkpoint
 from workbench.formats import target_named
 from workbench.formats.parquet import ParquetTarget
+from workbench.pipeline.run import Run
 from workbench.pipeline.survey import entropy_of, survey_layer
 from workbench.plan import Layer, Option
 from workbench.quantize import FAST, encode_affine
@@ -43,38 +45,49 @@ def test_the_entropy_is_that_of_the_same_weights_in_float32(make_checkpoint: Mak
     assert found[0] == found[1] == pytest.approx(-(share * np.log2(share)).sum() / 8, abs=2e-3)
 
 
+def deceptive(seed: int = 0) -> np.ndarray[Any, Any]:
+    """A large layer whose first rows two bits hold, and the others not: at 4 bits all is well."""
+    values = weights(0.8, seed, 2048).astype(np.float32)
+    values[:128] = np.sign(values[:128])
+    return values.astype(ml_dtypes.bfloat16)
+
+
 def surveyed(source: Path, min_accuracy: float) -> Any:
     target = target_named("parquet")
+    config = wb.DiffusionQuantConfig(min_accuracy=min_accuracy)
     with open_checkpoint(source) as checkpoint:
         layer = checkpoint.layers[0]
         wishes = [target.quantized(layer, bits, "asymmetric", 64) for bits in (4, 8)]
-        return survey_layer(layer, checkpoint, target, wishes, FAST, min_accuracy, False, lambda _: None)
+        return survey_layer(layer, checkpoint, target, wishes, lambda: 0.5, FAST, config, lambda _: None)
 
 
-def test_a_layer_whose_accuracy_is_certain_is_not_encoded(
+def test_a_large_layer_whose_accuracy_is_clear_is_not_encoded_whole(
     make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded: list[str] = []
+    encoded: list[int] = []
     original = ParquetTarget.error
-    monkeypatch.setattr(ParquetTarget, "error", lambda *args: encoded.append(args[3]) or original(*args))
-    even, spread = (
-        make_checkpoint({NAME: weights(0.0)}, "even"),
-        make_checkpoint({NAME: weights(1.5)}, "spread"),
-    )
-    assert surveyed(even, 0.85).option.bits == 4
-    assert encoded == []
-    assert surveyed(spread, 0.85).option.bits == 4, "outliers hide from the extremes how good it is"
-    assert encoded == [NAME]
-    missed = surveyed(spread, 0.9999)
-    assert missed.option.bits == 8
-    assert len(missed.fallback) == 1
+    monkeypatch.setattr(ParquetTarget, "error", lambda *args: encoded.append(len(args[1])) or original(*args))
+    small, large = (make_checkpoint({NAME: weights(0.0, rows=rows)}, str(rows)) for rows in (64, 2048))
+    found = surveyed(large, 0.85)
+    assert (found.option.bits, found.is_sampled, encoded) == (4, True, [128])
+    encoded.clear()
+    found = surveyed(large, 0.995)  # it has .9954
+    assert (found.option.bits, found.is_sampled, encoded) == (4, False, [128, 2048]), "too near to be sure"
+    encoded.clear()
+    found = surveyed(large, 0.9999)
+    assert (found.option.bits, found.is_sampled, encoded) == (8, False, [128, 2048])
+    assert [miss.split()[0] for miss in found.fallback] == ["int4"]
+    encoded.clear()
+    found = surveyed(small, 0.85)
+    assert (found.option.bits, found.is_sampled, encoded) == (4, False, [64])
 
 
 @given(st.floats(0, 2), st.integers(0, 1000), st.sampled_from([2, 3, 4, 6, 8]), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
-def test_certain_is_certain(tail: float, seed: int, bits: int, min_accuracy: float) -> None:
-    """What is let through without being encoded has the cosine."""
-    values = weights(tail, seed, 16)
+def test_a_layer_alike_throughout_is_settled_as_if_measured_whole(
+    tail: float, seed: int, bits: int, min_accuracy: float
+) -> None:
+    values = weights(tail, seed, 1024)
     layer = Layer(NAME, "attention.q", "linear", 0, values.shape, "BF16")
     target = target_named("parquet")
     option = target.quantized(layer, bits, "asymmetric", 64)
@@ -83,8 +96,90 @@ def test_certain_is_certain(tail: float, seed: int, bits: int, min_accuracy: flo
         read_rows=lambda name, start, stop: values[start:stop],
     )
     found = survey_layer(
-        layer, checkpoint, target, [option, Option(16, "none", 0, values.nbytes)], FAST, min_accuracy, False,
-        lambda _: None,
+        layer, checkpoint, target, [option, Option(16, "none", 0, values.nbytes)], lambda: 0.5, FAST,
+        wb.DiffusionQuantConfig(min_accuracy=min_accuracy), lambda _: None,
     )  # fmt: skip
     cosine = encode_affine(values, bits, 64, False).error.cosine
     assert (found.option == option) == (cosine >= min_accuracy)
+
+
+# ---- what a sample promised and the layer does not keep ---------------------------------------------------------
+
+TARGETS = ["parquet", "mlx", "compressed-tensors"]
+
+
+def misled(make_checkpoint: Make) -> Path:
+    return make_checkpoint(
+        {
+            NAME: deceptive(),
+            "blocks.0.fc.weight": weights(0.0, 1, 2048),
+            "blocks.1.fc.weight": weights(0.0, 2),
+        }
+    )
+
+
+def two_bits(target: str, **more: Any) -> wb.DiffusionOrchestrator:
+    return wb.DiffusionOrchestrator(
+        wb.DiffusionQuantConfig(target=target, bit_width=2, min_accuracy=0.85, shard_size_mb=0.2, **more)
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_falls_back_when_it_is_read_back(make_checkpoint: Make, tmp_path: Path, target: str) -> None:
+    source, out = misled(make_checkpoint), tmp_path / "out"
+    report = two_bits(target).run(source, out)
+    found = {layer.name: layer for layer in report.layers}[NAME]
+    assert (found.bits, [miss.split()[0] for miss in found.fallback]) == (4, ["int2"])
+    assert report.met
+    assert wb.verify(out, source).ok
+    # As if the layer had been given its 4 bits beforehand: no file of the first attempt is left.
+    told = two_bits(target, layer_bit_widths={NAME: 4})
+    told.run(source, tmp_path / "told")
+    written, wanted = (
+        {path.name: path.stat().st_size for path in folder.iterdir() if path.suffix != ".json"}
+        for folder in (out, tmp_path / "told")
+    )
+    assert set(written) == set(wanted)
+
+
+def test_with_fail_fast_it_is_an_error(make_checkpoint: Make, tmp_path: Path) -> None:
+    with pytest.raises(wb.QuantizationError, match=f"{NAME}.* has a cosine of 0.7.* at 2 bits"):
+        two_bits("parquet", fail_fast=True).run(misled(make_checkpoint), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_is_executed_as_it_is(make_checkpoint: Make, tmp_path: Path) -> None:
+    source = misled(make_checkpoint)
+    with wb.open(source, cache=tmp_path / "cache") as session:
+        session.set_bits("*", 2)
+        config = wb.DiffusionQuantConfig(min_accuracy=0.85)
+        report = session.export(tmp_path / "out", config=config).result(120)
+    assert {layer.bits for layer in report.layers} == {2}
+    assert not report.met
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_interrupted_second_attempt_is_resumed(
+    make_checkpoint: Make, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = misled(make_checkpoint), tmp_path / "out"
+    two_bits(target).run(source, tmp_path / "whole")
+    begun: list[Any] = []
+    original = Run._write
+
+    def write(run: Run, *args: Any) -> Any:
+        begun.append(args)
+        if len(begun) == 2:
+            raise RuntimeError("enough")
+        return original(run, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_write", write)
+        with pytest.raises(RuntimeError, match="enough"):
+            two_bits(target).run(source, out, resume=True)
+    two_bits(target).run(source, out, resume=True)
+    one, other = (
+        {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "workbench.json"}
+        for folder in (tmp_path / "whole", out)
+    )
+    assert one == other

@@ -87,14 +87,6 @@ class CompressedTensorsTarget(PackedTarget):
         scheme = scheme if scheme in _schemes(layer, width) else "symmetric"
         return smaller(_option(layer, width, scheme, group), keep)
 
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Half a step of the widest range there may be, which reaches zero, and what the scale's dtype rounds."""
-        levels, peak = (1 << option.bits) - 1, max(-low, high)
-        width = 2.0 * peak if option.scheme == "symmetric" else max(high, 0.0) - min(low, 0.0)
-        if peak > 2.0**15:
-            return math.inf  # what float16 might not hold
-        return width / (2.0 * levels) + 2.0**-8 * (width + peak) + levels * 2.0**-24
-
     @staticmethod
     def encode(
         weights: NDArray[Any],

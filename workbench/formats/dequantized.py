@@ -8,7 +8,6 @@ whose scales are float32. Nothing gets smaller: every option takes the bytes of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -87,10 +86,6 @@ class DequantizedTarget:
         return measure_error(
             weights, self.decoded(weights, option, tensor, row_start, encoding), tensor, row_start
         )
-
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Nothing is promised."""
-        return math.inf
 
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,10 +75,6 @@ class GgufTarget:
             return measure_error(weights, to_half(weights).astype(np.float32), tensor, row_start)
         return encode_ggml(weights, option.scheme, tensor, row_start, encoding).error
 
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Nothing is promised."""
-        return math.inf
-
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> Trial:
@@ -95,7 +90,7 @@ class GgufTarget:
         """What rows of a layer [rows, cols] come back as."""
         if option.scheme == HALF:
             return to_half(weights).astype(np.float32)
-        encoded = encode_ggml(weights, option.scheme, tensor, row_start, encoding)
+        encoded = encode_ggml(weights, option.scheme, tensor, row_start, encoding, measured=False)
         return decode_ggml(encoded.data, option.scheme, weights.shape[1])
 
     def writer(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> GgufWriter:

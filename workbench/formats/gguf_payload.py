@@ -118,7 +118,8 @@ class GgufWriter:
         option = self._plan.choices.get(name)
         if stored.is_blocks:
             encoding = self._encodings.of(name, block.tensor.shape)
-            return encode_ggml(weights, stored.kind, name, start, encoding).data
+            # What is read back will be measured.
+            return encode_ggml(weights, stored.kind, name, start, encoding, measured=False).data
         if option is not None and not option.is_kept:
             half_trial(weights, name, start)  # finds what is not finite
             return to_half(weights)

@@ -7,7 +7,6 @@ size and bits, by module where they differ (https://ml-explore.github.io/mlx, ml
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -62,14 +61,6 @@ class MlxTarget(PackedTarget):
         width = next(width for width in BITS if width >= bits)
         group = max((g for g in groups if g <= group_size), default=groups[0])
         return smaller(_option(layer, width, group), keep)
-
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Half a step of the widest group there may be, and what bfloat16 or float16 round of scale and offset."""
-        levels, peak = (1 << option.bits) - 1, max(-low, high)
-        step = (high - low) / levels
-        if peak > 2.0**15 or step < 2.0**-13:
-            return math.inf  # what float16 might not hold
-        return step / 2.0 + 2.0**-8 * (high - low + 2.0 * peak) + levels * 2.0**-24
 
     @staticmethod
     def encode(

@@ -70,12 +70,6 @@ class ParquetTarget:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
         return _encode(weights, option, tensor, row_start, encoding).error
 
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Half a step of the widest group there may be, and what float32 rounds."""
-        peak = max(-low, high)
-        width = 2.0 * peak if option.scheme == "symmetric" else high - low
-        return width / (2.0 * ((1 << option.bits) - 1)) + peak * 2.0**-20
-
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> Trial:

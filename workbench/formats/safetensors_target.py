@@ -70,10 +70,6 @@ class PackedTarget(ABC):
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
         return self.encode(weights, option, tensor, row_start, encoding).error
 
-    @abstractmethod
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """See `Target.worst_error`."""
-
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> Trial:

@@ -160,10 +160,6 @@ class Target(Protocol):
     ) -> Error:
         """What rows of a layer [rows, cols] lose when they are stored as an option."""
 
-    def worst_error(self, option: Option, low: float, high: float) -> float:
-        """Most that a weight of a layer between these extremes is off when it is encoded as an option without a search;
-        infinite where nothing is promised."""
-
     def measure(
         self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
     ) -> Trial:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,9 +55,7 @@ class PartialOutput:
             ) from None
         if existed and not self._resume:
             # What a killed run left, whose owner did not ask to go on with it.
-            for child in self.folder.iterdir():
-                if child.name != LOCK:
-                    _remove(child)
+            remove_all(self.folder, keep=(LOCK,))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
@@ -133,8 +131,12 @@ def refuse_existing(output: Path) -> None:
         )
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def remove_all(folder: Path, keep: Collection[str]) -> None:
+    """Remove what is in a folder, but for some names."""
+    for child in folder.iterdir():
+        if child.name in keep:
+            continue
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
@@ -18,14 +18,15 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import BlockCheck, Check, Target, Unit, Writer
 from workbench.pipeline.export import write_record
+from workbench.pipeline.measured import Measured, measured_by_tensor, note_on_rounding
 from workbench.pipeline.notes import notes_on
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.output_folder import place_side_files, require_space
-from workbench.pipeline.partial import Journal
+from workbench.pipeline.partial import JOURNAL, LOCK, Journal, remove_all
 from workbench.pipeline.remembered import remembered
 from workbench.pipeline.report import Report, layer_report, summarise
 from workbench.pipeline.spatial import SpatialQuantizer
-from workbench.pipeline.survey import Survey, entropy_of, fallbacks, survey_layer, wished_option
+from workbench.pipeline.survey import Survey, entropy_of, fallbacks, miss_of, survey_layer, wished_option
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings, Error
 from workbench.work import Progress, run_tasks
@@ -66,18 +67,30 @@ class Run:
     ) -> Report:
         journal.begin(self._header(plan))
         surveys = self._survey(journal, plan)
-        if plan is None:
-            plan = self._plan(surveys)
-        writer = self.target.writer(self.streamed, plan, self.encodings)
-        predicted = writer.predicted_bytes
-        require_space(self.folder, predicted)
-        checks = self._write(journal, writer)
+        while True:
+            chosen = plan or self._plan(surveys)
+            writer = self.target.writer(self.streamed, chosen, self.encodings)
+            predicted = writer.predicted_bytes
+            require_space(self.folder, predicted)
+            checks = self._write(journal, writer)
+            wrong = (
+                [] if plan else [layer for layer in self.layers if self._misled(surveys[layer.name], checks)]
+            )
+            if not wrong:
+                break
+            again = [
+                self._settle_again(layer, surveys[layer.name], checks[layer.name].error) for layer in wrong
+            ]
+            journal.append({"kind": "again"})
+            for survey in again:
+                surveys[survey.layer] = survey
+                journal.append(_survey_line(survey))
         place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
         self.checkpoint.check_unchanged()
-        report = self._report(plan, surveys, checks, predicted, started, (*notes, *writer.notes))
+        report = self._report(chosen, surveys, checks, predicted, started, (*notes, *writer.notes))
         tables = None if self.time_aware is None else self.time_aware.to_dict()
         write_record(
-            self.folder, plan, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
+            self.folder, chosen, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
         )
         return report
 
@@ -103,16 +116,9 @@ class Run:
             self.progress.advance(sizes[name])
 
         def look(layer: Layer) -> Survey:
-            if plan is None:
-                entropy = partial(entropy_of, layer, self.streamed, self.progress.advance)
-                wish = wished_option(layer, self.config, self.target, entropy)
-                wishes = fallbacks(layer, wish, self.config, self.target)
-            else:
-                wishes = [plan.choices[layer.name]]
-            return survey_layer(
-                layer, self.streamed, self.target, wishes, self.encodings.of(layer.name, layer.shape),
-                self.config.min_accuracy, self.config.fail_fast, self.progress.advance,
-            )  # fmt: skip
+            entropy = cache(partial(entropy_of, layer, self.streamed, self.progress.advance))
+            wishes = [plan.choices[layer.name]] if plan else self._wishes(layer, entropy)
+            return self._settle(layer, wishes, entropy)
 
         def keep(survey: Survey) -> None:
             surveys[survey.layer] = survey
@@ -122,6 +128,32 @@ class Run:
         tasks = (partial(look, layer) for layer in self.layers if layer.name not in surveys)
         run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
         return surveys
+
+    def _wishes(self, layer: Layer, entropy: Callable[[], float]) -> list[Option]:
+        wish = wished_option(layer, self.config, self.target, entropy)
+        return fallbacks(layer, wish, self.config, self.target)
+
+    def _settle(self, layer: Layer, wishes: Sequence[Option], entropy: Callable[[], float]) -> Survey:
+        encoding = self.encodings.of(layer.name, layer.shape)
+        return survey_layer(
+            layer, self.streamed, self.target, wishes, entropy, encoding, self.config, self.progress.advance
+        )
+
+    def _misled(self, survey: Survey, checks: Mapping[str, Measured]) -> bool:
+        """Whether a layer's sample promised more than was read back."""
+        return survey.is_sampled and checks[survey.layer].error.cosine < self.config.min_accuracy
+
+    def _settle_again(self, layer: Layer, survey: Survey, error: Error) -> Survey:
+        """Settle for a layer's next option, after the one that was read back with an error."""
+        miss = miss_of(layer.name, survey.option, error, self.config)
+
+        def entropy() -> float:
+            assert survey.entropy is not None, "only finite layers are sampled"
+            return survey.entropy
+
+        wishes = self._wishes(layer, entropy)
+        found = self._settle(layer, wishes[wishes.index(survey.option) + 1 :], entropy)
+        return replace(found, fallback=(*survey.fallback, miss, *found.fallback))
 
     def _plan(self, surveys: Mapping[str, Survey]) -> Plan:
         method = "entropy rule" if self.config.enable_entropy_adaptation else "configuration"
@@ -136,13 +168,16 @@ class Run:
 
     def _write(self, journal: Journal, writer: Writer) -> dict[str, Measured]:
         """Write the units and read each back, in parallel; those in the journal are there already."""
-        writer.begin(self.folder)
         units = writer.units
-        finished: dict[int, list[BlockCheck]] = {
-            line["unit"]: [_check_from(check) for check in line["checks"]]
-            for line in journal.lines
-            if line.get("kind") == "unit"
-        }
+        finished: dict[int, list[BlockCheck]] = {}
+        for line in journal.lines:
+            if line.get("kind") == "again":
+                finished.clear()
+            elif line.get("kind") == "unit":
+                finished[line["unit"]] = [_check_from(check) for check in line["checks"]]
+        if not finished:
+            remove_all(self.folder, keep=(JOURNAL, LOCK))  # what another plan had written
+        writer.begin(self.folder)
         for index in finished:
             self.progress.advance(2 * units[index].nbytes)
 
@@ -212,46 +247,6 @@ class Run:
         )
 
 
-class Measured:
-    """What the blocks of one tensor add up to."""
-
-    def __init__(self) -> None:
-        self.error = Error()
-        self.rounding = 0.0
-        self.counts: NDArray[np.int64] | None = None
-
-    def add(self, check: BlockCheck) -> None:
-        self.error += check.error
-        self.rounding += check.rounding
-        if check.code_counts is not None:
-            self.counts = check.code_counts if self.counts is None else self.counts + check.code_counts
-
-
-def note_on_rounding(layers: Mapping[str, Measured]) -> tuple[str, ...]:
-    """A sentence on decoded weights that were rounded to the source's dtype, where that changed any."""
-    rounded = {
-        name: found.rounding / found.error.signal
-        for name, found in layers.items()
-        if found.rounding > 0.0 and found.error.signal > 0.0
-    }
-    if not rounded:
-        return ()
-    worst = max(rounded, key=lambda name: rounded[name])
-    return (
-        f"Decoded weights are rounded to the source's dtype, which moves {len(rounded)} layers: by an NSR of "
-        f"{sum(rounded.values()) / len(layers):.2g} in the mean, {rounded[worst]:.2g} at most ({worst}).",
-    )
-
-
-def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]:
-    """Errors and code counts of tensors, summed over blocks in the order stored."""
-    measured: dict[str, Measured] = {}
-    for checks in units:
-        for check in checks:
-            measured.setdefault(check.tensor, Measured()).add(check)
-    return measured
-
-
 def _survey_line(survey: Survey) -> dict[str, Any]:
     option = survey.option
     return {
@@ -260,11 +255,13 @@ def _survey_line(survey: Survey) -> dict[str, Any]:
         "entropy": survey.entropy,
         "option": [option.bits, option.scheme, option.group_size, option.nbytes],
         "fallback": list(survey.fallback),
+        "is_sampled": survey.is_sampled,
     }
 
 
 def _survey_from(line: Mapping[str, Any]) -> Survey:
-    return Survey(line["layer"], line["entropy"], Option(*line["option"]), tuple(line["fallback"]))
+    option, fallback = Option(*line["option"]), tuple(line["fallback"])
+    return Survey(line["layer"], line["entropy"], option, fallback, line.get("is_sampled", False))
 
 
 def _check_line(check: BlockCheck) -> list[Any]:

@@ -25,6 +25,15 @@ from workbench.thermo.statistics import BINS, CELL_BITS, PATTERNS, frame_of, is_
 SENSITIVE_ROLES = frozenset({"embedding", "norm", "head", "time_embed", "modulation"})
 """Roles that count as sensitive besides the layers that the user names."""
 
+LARGE = 2**18
+"""Weights from which on a layer's accuracy is judged by a sample, if that is clear."""
+
+SAMPLED = 16
+"""One row in so many is in the sample."""
+
+CLEARLY = 0.75
+"""How near the sample's noise may come to the most allowed: nearer, and the whole layer is measured."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -38,6 +47,8 @@ class Survey:
     """How it will be stored."""
     fallback: tuple[str, ...] = ()
     """The widths that were not accurate enough, each with its cosine, such as ``"int2 (0.81)"``."""
+    is_sampled: bool = False
+    """Whether its accuracy was judged by a sample, and is known when the layer is read back."""
 
 
 def wished_option(
@@ -72,14 +83,34 @@ def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
 
 
 def entropy_of(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> float:
-    """Normalised histogram entropy of a layer, without counting as work done.
+    """Normalised histogram entropy Ĥ of all weights of a layer.
+
+    They are read once where they have 16 bits, else for their extremes first.
 
     Raises
     ------
     ValidationError
         If it has a NaN or Inf.
     """
-    return _look(layer, checkpoint, lambda _: advance(0)).entropy
+    if DTYPES[layer.dtype].itemsize == 2:
+        is_half, patterns = layer.dtype == "F16", np.zeros(PATTERNS, np.int64)
+        for _, weights in _rows(layer, checkpoint):
+            backend.kernels().count_patterns(patterns_of(weights)[0], patterns)
+            advance(weights.nbytes)
+        if not is_finite(patterns, is_half):
+            for row_start, weights in _rows(layer, checkpoint):
+                find_range(weights, layer.name, row_start)  # which names the first that is not
+        bins = tally_patterns(patterns, frame_of(patterns, is_half, CELL_BITS)).bins
+        return entropy_bits(bins) / math.log2(BINS)
+    low, high, bins = math.inf, -math.inf, np.zeros(BINS, np.int64)
+    for row_start, weights in _rows(layer, checkpoint):
+        least, most = find_range(weights, layer.name, row_start)
+        low, high = min(low, least), max(high, most)
+        advance(weights.nbytes)
+    for _, weights in _rows(layer, checkpoint):
+        count_weights(weights, low, high, bins)
+        advance(0)
+    return entropy_bits(bins) / math.log2(BINS)
 
 
 def survey_layer(
@@ -87,12 +118,12 @@ def survey_layer(
     checkpoint: Checkpoint,
     target: Target,
     wishes: Sequence[Option],
+    entropy: Callable[[], float],
     encoding: Encoding,
-    min_accuracy: float,
-    fail_fast: bool,
+    config: DiffusionQuantConfig,
     advance: Callable[[int], None],
 ) -> Survey:
-    """Measure a layer and settle its option.
+    """Settle a layer's option.
 
     Parameters
     ----------
@@ -102,47 +133,61 @@ def survey_layer(
     wishes : sequence of Option
         The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
         one.
+    entropy : callable
+        Measures Ĥ, see `entropy_of`.
     encoding : Encoding
         How its weights become codes.
-    min_accuracy : float
-        Least cosine.
-    fail_fast : bool
-        Raise at a miss instead of falling back.
+    config : DiffusionQuantConfig
+        Says the least cosine, and whether to raise at a miss instead of falling back.
     advance : callable
-        Hears of bytes of source done.
+        Hears that work goes on, and may stop it.
 
     Raises
     ------
     ValidationError
         If a layer that is to be quantized has a NaN or Inf.
     QuantizationError
-        If the source changed, or at a miss with `fail_fast`.
+        If the source changed, or at a miss with ``fail_fast``.
     """
-    misses: list[str] = []
     try:
-        looks = _look(layer, checkpoint, advance)
+        found = entropy()
     except ValidationError:
         if not wishes[0].is_kept:
             raise
         return Survey(layer.name, None, wishes[0])
+    misses: list[str] = []
     for option in wishes[:-1]:
-        if encoding.effort == "fast" and looks.least_cosine(option, target) >= min_accuracy:
-            return Survey(layer.name, looks.entropy, option, tuple(misses))
-        error = _error(layer, checkpoint, option, target, encoding, advance)
-        if error.cosine >= min_accuracy:
-            return Survey(layer.name, looks.entropy, option, tuple(misses))
-        if fail_fast:
-            raise QuantizationError(
-                f"Layer {layer.name!r} has a cosine of {error.cosine:.6f} at {option.bits} bits, under "
-                f"min_accuracy {min_accuracy}. Give it more bits (layer_bit_widths), lower min_accuracy, or turn "
-                "fail_fast off to let it fall back.",
-                tensor=layer.name,
-                cosine=error.cosine,
-                min_accuracy=min_accuracy,
-                bits=option.bits,
-            )
-        misses.append(f"int{option.bits} ({error.cosine:.4f})")
-    return Survey(layer.name, looks.entropy, wishes[-1], tuple(misses))
+        if _is_clear(layer, checkpoint, option, target, encoding, config.min_accuracy, advance):
+            return Survey(layer.name, found, option, tuple(misses), is_sampled=True)
+        error = Error()
+        for row_start, weights in _rows(layer, checkpoint):
+            error += target.error(weights, option, layer.name, row_start, encoding)
+            advance(0)
+        if error.cosine >= config.min_accuracy:
+            return Survey(layer.name, found, option, tuple(misses))
+        misses.append(miss_of(layer.name, option, error, config))
+    return Survey(layer.name, found, wishes[-1], tuple(misses))
+
+
+def miss_of(name: str, option: Option, error: Error, config: DiffusionQuantConfig) -> str:
+    """The option with its cosine, which is under the least allowed.
+
+    Raises
+    ------
+    QuantizationError
+        With ``fail_fast``.
+    """
+    if config.fail_fast:
+        raise QuantizationError(
+            f"Layer {name!r} has a cosine of {error.cosine:.6f} at {option.bits} bits, under "
+            f"min_accuracy {config.min_accuracy}. Give it more bits (layer_bit_widths), lower min_accuracy, or turn "
+            "fail_fast off to let it fall back.",
+            tensor=name,
+            cosine=error.cosine,
+            min_accuracy=config.min_accuracy,
+            bits=option.bits,
+        )
+    return f"int{option.bits} ({error.cosine:.4f})"
 
 
 def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Target) -> list[Option]:
@@ -166,69 +211,23 @@ def _rows(layer: Layer, checkpoint: Checkpoint) -> Iterator[tuple[int, NDArray[A
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Looks:
-    """What a layer looks like."""
-
-    low: float
-    """Least weight."""
-    high: float
-    """Greatest weight."""
-    bins: NDArray[np.int64]
-    """Weights in each of equal bins between them."""
-
-    @property
-    def entropy(self) -> float:
-        """Normalised histogram entropy Ĥ."""
-        return entropy_bits(self.bins) / math.log2(BINS)
-
-    def least_cosine(self, option: Option, target: Target) -> float:
-        """What the layer's cosine as an option is at least, if nothing is searched for.
-
-        With ‖δ‖² ≤ r·‖w‖² and r < 1 the angle between w and w − δ is greatest where δ is at right angles to w − δ: its
-        cosine is √(1 − r). Of ‖w‖² it is known how near to 0 the weights of a bin can be.
-        """
-        worst = target.worst_error(option, self.low, self.high)
-        edges = np.linspace(self.low, self.high, BINS + 1)
-        nearest = np.maximum(0.0, np.maximum(edges[:-1], -edges[1:]))
-        energy = float(self.bins @ np.square(nearest)) * (1.0 - 1e-6)
-        noise = worst**2 * float(self.bins.sum())
-        return math.sqrt(1.0 - noise / energy) if noise < energy else 0.0
-
-
-def _look(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> _Looks:
-    """Look at all weights of a layer: once where they have 16 bits, else for their extremes first."""
-    if DTYPES[layer.dtype].itemsize == 2:
-        is_half, patterns = layer.dtype == "F16", np.zeros(PATTERNS, np.int64)
-        for _, weights in _rows(layer, checkpoint):
-            backend.kernels().count_patterns(patterns_of(weights)[0], patterns)
-            advance(weights.nbytes)
-        if not is_finite(patterns, is_half):
-            for row_start, weights in _rows(layer, checkpoint):
-                find_range(weights, layer.name, row_start)  # which names the first that is not
-        frame = frame_of(patterns, is_half, CELL_BITS)
-        return _Looks(frame.low, frame.high, tally_patterns(patterns, frame).bins)
-    low, high, bins = math.inf, -math.inf, np.zeros(BINS, np.int64)
-    for row_start, weights in _rows(layer, checkpoint):
-        least, most = find_range(weights, layer.name, row_start)
-        low, high = min(low, least), max(high, most)
-        advance(weights.nbytes)
-    for _, weights in _rows(layer, checkpoint):
-        count_weights(weights, low, high, bins)
-        advance(0)
-    return _Looks(low, high, bins)
-
-
-def _error(
+def _is_clear(
     layer: Layer,
     checkpoint: Checkpoint,
     option: Option,
     target: Target,
     encoding: Encoding,
+    min_accuracy: float,
     advance: Callable[[int], None],
-) -> Error:
-    total = Error()
-    for row_start, weights in _rows(layer, checkpoint):
-        total += target.error(weights, option, layer.name, row_start, encoding)
+) -> bool:
+    """Whether the first rows of each block of a large layer leave no doubt that it has the least cosine."""
+    if layer.params < LARGE:
+        return False
+    error = Error()
+    for block in blocks_of(checkpoint.tensors[layer.name]):
+        stop = block.row_start + -(-block.rows // SAMPLED)
+        weights = checkpoint.read_rows(layer.name, block.row_start, stop)
+        error += target.error(weights, option, layer.name, block.row_start, encoding)
         advance(0)
-    return total
+    # Squared sines, to which the noise is proportional where it is small.
+    return 1.0 - error.cosine**2 <= CLEARLY * (1.0 - min_accuracy**2)

@@ -17,9 +17,9 @@ from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.formats import BlockCheck, Check, Payload, target_named
 from workbench.pipeline.export import Record, read_record
 from workbench.pipeline.judge import FOREIGN, Judge, Judgement
+from workbench.pipeline.measured import Measured, measured_by_tensor
 from workbench.pipeline.referees import OURS, referee_for
 from workbench.pipeline.report import plain
-from workbench.pipeline.run import Measured, measured_by_tensor
 from workbench.pipeline.spatial import restore
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings

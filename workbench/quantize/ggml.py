@@ -95,9 +95,9 @@ class GgmlEncoded:
     data: NDArray[np.uint8]
     """[rows, bytes of a row]: the blocks as they are stored."""
     sums: NDArray[np.float64]
-    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]."""
+    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]; [0, 3] where not measured."""
     code_counts: NDArray[np.int64]
-    """Occurrences of each code, [2**bits]."""
+    """Occurrences of each code, [2**bits]; zeros where not measured."""
 
     @property
     def error(self) -> Error:
@@ -111,6 +111,7 @@ def encode_ggml(
     tensor: str = "weights",
     row_start: int = 0,
     encoding: Encoding = FAST,
+    measured: bool = True,
 ) -> GgmlEncoded:
     """Quantize rows into blocks.
 
@@ -125,6 +126,8 @@ def encode_ggml(
     encoding : Encoding
         ``fast`` takes a single good guess, ``normal`` searches, ``best`` widely. Of the weights of channels only the
         ratios matter, and those beyond 10⁻⁴ of the mean count as that.
+    measured : bool
+        Without it errors and codes are not summed up, which is quicker.
 
     Raises
     ------
@@ -135,8 +138,8 @@ def encode_ggml(
     rows, cols = weights.shape
     levels, rounds = chosen.search[encoding.effort]
     data = np.empty((rows, chosen.row_bytes(cols)), np.uint8)
-    stored = np.empty(weights.size, np.uint8)
-    sums = np.zeros((rows, 3))
+    stored = np.empty(weights.size if measured else 0, np.uint8)
+    sums = np.zeros((rows if measured else 0, 3))
     patterns, is_half = patterns_of(weights)
     room = Room()
     bad = backend.kernels().ggml_encode(
