@@ -33,6 +33,8 @@ def test_the_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     pipeline = found["pipeline"]["0.2 GB"]
     assert pipeline["exports"]["parquet"]["bpw"] == pytest.approx(4.5, abs=0.05)
     assert pipeline["exports"]["mlx"]["bpw"] == pytest.approx(4.25, abs=0.05)
+    assert pipeline["exports"]["gguf"]["bpw"] == pytest.approx(4.5, abs=0.05)
+    assert 4.25 < pipeline["exports"]["compressed-tensors"]["bpw"] < 16  # embeddings are kept
     assert pipeline["cp_s"] > 0 < pipeline["profile_s"]
     assert found["scan"]["gbs"] > 0 < found["start"]["import workbench"]
     assert "plotly" in figure.read_text()
