@@ -104,7 +104,8 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_table_of_settings_is_that_of_the_profiles() -> None:
     profiles = {name: wb.DiffusionQuantConfig.from_profile(name) for name in ("edge", "local", "cloud")}
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|", README, re.MULTILINE)
+    section = README.split("\n## Configuration\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|", section, re.MULTILINE)
     assert len(rows) == 12
     for key, *shown in rows:
         values = [getattr(config, key) for config in profiles.values()]
