@@ -177,7 +177,8 @@ class DiffusionQuantConfig(BaseModel):
     ] = 0.85
     """Least cosine between a layer's weights and what is decoded. 0.65 on edge, 0.95 on cloud."""
     fail_fast: _Flag = False
-    """Raise at the first layer under ``min_accuracy`` instead of falling back to more bits."""
+    """Raise where a layer is under ``min_accuracy`` instead of falling back to more bits; a large layer whose sample
+    was not is found out when it is read back."""
     modality: Annotated[
         Literal["text", "code", "image", "audio"] | None,
         BeforeValidator(_none_by_name),

@@ -75,6 +75,11 @@ class Progress:
         with self._lock:
             self._done += amount
 
+    def extend(self, amount: int) -> None:
+        """There is more to do than was thought; the fraction done is less then."""
+        with self._lock:
+            self.total += amount
+
     def follow(self, amount: int) -> ProgressCallback:
         """A callback for other work that this thread waits for; all of it counts as so much of this."""
         done = 0

@@ -188,14 +188,17 @@ def test_every_option_is_priced_exactly(make_checkpoint: Callable[..., Path], tm
 
 
 def rewrite(
-    path: Path, change: Callable[[pa.Table], pa.Table], metadata: dict[str, str] | None = None
+    path: Path,
+    change: Callable[[pa.Table], pa.Table],
+    metadata: dict[str, str] | None = None,
+    row_group_size: int = 1,
 ) -> None:
     """Write a part again, changed, as another program might."""
     table = pq.read_table(path)
     stated = {k.decode(): v.decode() for k, v in pq.ParquetFile(path).metadata.metadata.items()}
     stated.pop("ARROW:schema", None)
     table = change(table).replace_schema_metadata({**stated, **(metadata or {})})
-    pq.write_table(table, path, row_group_size=1)
+    pq.write_table(table, path, row_group_size=row_group_size)
 
 
 @pytest.fixture

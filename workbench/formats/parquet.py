@@ -18,10 +18,9 @@ from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import GROUP_SIZES
 from workbench.formats.blocks import require_same
 from workbench.formats.parquet_reader import ParquetPayload
-from workbench.formats.parquet_schema import part_name, stored_bytes
+from workbench.formats.parquet_schema import stored_bytes
 from workbench.formats.parquet_writer import ParquetWriter
 from workbench.formats.target import BlockCheck, Check, Trial, kept, smaller
-from workbench.formats.units import let_go
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import (
     FAST,
@@ -109,8 +108,6 @@ class ParquetTarget:
             payload = ParquetPayload(folder, only=unit)
             for name, index in payload.blocks:
                 yield _check_block(payload, name, index, checkpoint)
-            with (folder / part_name(unit)).open("rb") as file:
-                let_go(file.fileno())
 
         yield check
 

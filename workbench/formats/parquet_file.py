@@ -17,6 +17,9 @@ from workbench.config import GROUP_SIZES
 from workbench.errors import MetadataError
 from workbench.formats.parquet_schema import SCHEMA
 
+MODEST_BYTES = 64 * 2**20
+"""What a row group may hold though the file says it is less, as where equal blocks are stored once."""
+
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises for a damaged file; ValueError where text is not UTF-8."""
 
@@ -36,6 +39,9 @@ def check_columns(path: Path, schema: pa.Schema) -> None:
 
 def check_head(head: Mapping[str, Any], path: Path, bytes_left: int) -> int:
     """Make sure that what a row says is possible, before anything is allocated for it; the bytes of its data."""
+    for key, value in head.items():
+        if value is None and not SCHEMA.field(key).nullable:
+            raise MetadataError(f"{path}: a row has no {key!r}.", path=path)
     name, shape, rows = head["layer_name"], head["shape"], head["rows"]
 
     def refuse(what: str) -> MetadataError:
@@ -60,15 +66,23 @@ def check_head(head: Mapping[str, Any], path: Path, bytes_left: int) -> int:
             raise refuse(f"its packing {head['packing']!r} in groups of {head['group_size']} is unknown")
         needed = rows * ((cols * bits + 7) // 8)
     if needed > bytes_left:
-        raise refuse(f"a block of it needs {needed} bytes, and its row group has {bytes_left} left")
+        raise refuse(
+            f"a block of it needs {needed} bytes, and its row group has no room for more than {bytes_left}"
+        )
     return needed
 
 
 def bytes_of(column: pa.LargeBinaryArray) -> NDArray[np.uint8]:
-    """The bytes of an array of one element, without copying them."""
+    """The bytes of an array of one element, without copying them; none where it is null."""
     _, offsets, data = column.buffers()
     first, last = np.frombuffer(offsets, np.int64)[column.offset : column.offset + 2]
     return np.frombuffer(data or b"", np.uint8)[first:last]
+
+
+def numbers_of(column: pa.ListArray) -> NDArray[np.float32]:
+    """The numbers of an array of one list, without copying them; NaN where one is null."""
+    numbers: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def open_file(path: Path) -> pq.ParquetFile:

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.errors import MetadataError
-from workbench.formats.parquet_file import UNREADABLE, bytes_of, check_columns, check_head, open_file
+from workbench.formats.parquet_file import (
+    MODEST_BYTES,
+    UNREADABLE,
+    bytes_of,
+    check_columns,
+    check_head,
+    numbers_of,
+    open_file,
+)
 from workbench.formats.parquet_schema import part_name, read_file_metadata
 from workbench.formats.target import StoredTensor
 from workbench.plan import Option, Plan
@@ -164,10 +172,7 @@ class ParquetPayload:
         except UNREADABLE as error:
             raise MetadataError(f"{where} cannot be read: {error}", path=self.folder, tensor=name) from error
         data = bytes_of(row["data"].combine_chunks())
-        scales, zero_points = (
-            row[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            for key in ("scales", "zero_points")
-        )
+        scales, zero_points = (numbers_of(row[key].combine_chunks()) for key in ("scales", "zero_points"))
         if hashlib.sha256(data.data).hexdigest() != row["sha256"][0].as_py():
             raise MetadataError(
                 f"{where} has a wrong checksum: the file is damaged. Export again, or restore it.",
@@ -234,7 +239,7 @@ class ParquetPayload:
             raise MetadataError(f"{path}: cannot be read: {error}", path=path) from error
         for row_group in range(file.num_row_groups):
             stated = file.metadata.row_group(row_group)
-            left = stated.total_byte_size
+            left = max(stated.total_byte_size, MODEST_BYTES)
             for row, head in enumerate(islice(heads, stated.num_rows)):
                 left -= self._add(path, head, _Place(part, row_group, row, head), left)
 
@@ -270,9 +275,10 @@ class ParquetPayload:
                     tensor=name,
                 )
             row += places[index].head["rows"]
-        if row != (shape[0] if shape else 1):
+        rows = shape[0] if shape else 1
+        if row != rows:
             raise MetadataError(
-                f"{self.folder}: tensor {name!r} has {shape[0]} rows, its blocks {row}: one is missing.",
+                f"{self.folder}: tensor {name!r} has {rows} rows, its blocks {row}: one is missing.",
                 path=self.folder,
                 tensor=name,
             )

@@ -20,6 +20,7 @@ from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.formats.blocks import Block, divide
 from workbench.formats.parquet_schema import SCHEMA, export_metadata, part_metadata, part_name, stored_bytes
 from workbench.formats.target import Unit
+from workbench.formats.units import let_go
 from workbench.plan import Plan
 from workbench.quantize import Encodings, encode_affine
 
@@ -127,7 +128,7 @@ class ParquetWriter:
         """Nothing to prepare: each part is a file of its own."""
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a part file; yields its source bytes when it is whole, for only then can it be read.
+        """Write a part file; yields 0 now and then, and its source bytes when it is whole and can be read.
 
         Raises
         ------
@@ -148,10 +149,12 @@ class ParquetWriter:
                 for group in self._row_groups(self.units[unit.index]):
                     rows = [_row(block, self._checkpoint, self._plan, self._encodings) for block in group]
                     writer.write_table(_table(rows), row_group_size=len(rows))
+                    yield 0
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
-            yield unit.nbytes
+                temporary.replace(path)
+                yield unit.nbytes
+                let_go(file.fileno())
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -79,7 +79,11 @@ class Trial:
 
 
 Check = Callable[[int], Iterator[BlockCheck]]
-"""Reads a written unit back from disk, by its index, and compares each block with the source."""
+"""Reads a unit back from its file, by its index, and compares each block with the source.
+
+It does so as its iterator is asked, in the order in which `Writer.write` writes the blocks, and needs no more of the
+unit than has been yielded there; the bytes of all blocks add up to the unit's.
+"""
 
 
 class Payload(Protocol):
@@ -134,7 +138,7 @@ class Writer(Protocol):
         """Prepare the folder; harmless where an interrupted run has done so."""
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
-        """Write a unit; yields source bytes, in order, when they can be read back."""
+        """Write a unit; yields source bytes when they can be read back, and 0 where the caller may stop it between."""
 
 
 class Target(Protocol):

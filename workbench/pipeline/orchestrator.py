@@ -122,6 +122,8 @@ class DiffusionOrchestrator:
                 if self.config.target == "safetensors":
                     plan = dequantized(plan, checkpoint.layers)
             target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
+            to_write = checkpoint if plan else named(opened, self.config.names, target.name)[0]
+            require_storable(to_write, target)
             if plan is None and self.config.enable_spatial and self.config.calibration is not None:
                 spatial = balance_channels(
                     self.config,
@@ -139,7 +141,6 @@ class DiffusionOrchestrator:
             if plan is None:
                 checkpoint, named_so = named(checkpoint, self.config.names, target.name)
                 notes = (*notes, *named_so)
-            require_storable(checkpoint, target)
             pricing = pricing_of(self.config, checkpoint, spatial.records if spatial else None)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware

@@ -25,7 +25,9 @@ class _Remembered:
             shape = self._checkpoint.tensors[name].shape
             first, last = 0, shape[0] if shape else 1
         if getattr(self._last, "place", None) != (name, first, last):
-            self._last.rows = None  # so that there is never room for both
+            self._last.rows = self._last.place = (
+                None  # there is never room for both, nor for what cannot be read
+            )
             self._last.rows = self._checkpoint.read_rows(name, first, last)
             self._last.rows.flags.writeable = False
             self._last.place = name, first, last

@@ -73,18 +73,12 @@ class Run:
             predicted = writer.predicted_bytes
             require_space(self.folder, predicted)
             checks = self._write(journal, writer)
-            wrong = (
-                [] if plan else [layer for layer in self.layers if self._misled(surveys[layer.name], checks)]
-            )
-            if not wrong:
-                break
-            again = [
-                self._settle_again(layer, surveys[layer.name], checks[layer.name].error) for layer in wrong
+            misled = [
+                layer for layer in self.layers if not plan and self._misled(surveys[layer.name], checks)
             ]
-            journal.append({"kind": "again"})
-            for survey in again:
-                surveys[survey.layer] = survey
-                journal.append(_survey_line(survey))
+            if not misled:
+                break
+            self._settle_again(misled, surveys, checks, journal)
         place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
         self.checkpoint.check_unchanged()
         report = self._report(chosen, surveys, checks, predicted, started, (*notes, *writer.notes))
@@ -143,17 +137,36 @@ class Run:
         """Whether a layer's sample promised more than was read back."""
         return survey.is_sampled and checks[survey.layer].error.cosine < self.config.min_accuracy
 
-    def _settle_again(self, layer: Layer, survey: Survey, error: Error) -> Survey:
-        """Settle for a layer's next option, after the one that was read back with an error."""
-        miss = miss_of(layer.name, survey.option, error, self.config)
+    def _settle_again(
+        self,
+        layers: Sequence[Layer],
+        surveys: dict[str, Survey],
+        checks: Mapping[str, Measured],
+        journal: Journal,
+    ) -> None:
+        """Settle for the next option of layers, after the one that was read back worse than their samples."""
 
-        def entropy() -> float:
-            assert survey.entropy is not None, "only finite layers are sampled"
-            return survey.entropy
+        def settle(layer: Layer) -> Survey:
+            survey = surveys[layer.name]
+            miss = miss_of(layer.name, survey.option, checks[layer.name].error, self.config)
 
-        wishes = self._wishes(layer, entropy)
-        found = self._settle(layer, wishes[wishes.index(survey.option) + 1 :], entropy)
-        return replace(found, fallback=(*survey.fallback, miss, *found.fallback))
+            def entropy() -> float:
+                assert survey.entropy is not None, "only finite layers are sampled"
+                return survey.entropy
+
+            wishes = self._wishes(layer, entropy)
+            found = self._settle(layer, wishes[wishes.index(survey.option) + 1 :], entropy)
+            return replace(found, fallback=(*survey.fallback, miss, *found.fallback))
+
+        self.progress.extend(2 * self.checkpoint.nbytes)
+        self.progress.message = "looking again at layers worse than their samples"
+        settled: list[Survey] = []
+        tasks = (partial(settle, layer) for layer in layers)
+        run_tasks(tasks, self.executor, self.in_flight, self.progress, settled.append)
+        journal.append({"kind": "again"})
+        for survey in settled:
+            surveys[survey.layer] = survey
+            journal.append(_survey_line(survey))
 
     def _plan(self, surveys: Mapping[str, Survey]) -> Plan:
         method = "entropy rule" if self.config.enable_entropy_adaptation else "configuration"
