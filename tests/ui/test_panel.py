@@ -172,6 +172,30 @@ def test_another_target_brings_its_own_options(
     table.close()
 
 
+@pytest.mark.parametrize("view", [LayerTable, Panel])
+def test_what_is_said_before_another_target_is_told_is_of_that_target(
+    view: type[LayerTable], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another thread answers the browser just then."""
+    states, said, renewed = [], [], []
+
+    def first(_: object) -> None:
+        states.append(table.state())
+        table._tell(ack="a")
+
+    session.observe(first)
+    table = view(session)
+    monkeypatch.setattr(table, "send", lambda message, buffers=None: said.append(message))
+    monkeypatch.setattr(table, "send_state", lambda key=None: renewed.append(key))
+    session.retarget("parquet")
+    arrays = unpack(states[0]["header"]["layout"], states[0]["blob"])
+    assert arrays["nbytes"].tolist() == session.thermodynamics["nbytes"].to_pylist()
+    assert renewed.count("data") == 1
+    assert [message["ack"] for message in said if message.get("ack")] == ["a"]
+    assert all(message["version"] == session.version for message in said if message["type"] == "plan")
+    table.close()
+
+
 def test_the_target_is_changed_by_a_job(asked: Asked, session: Session) -> None:
     asked.do("retarget", target="parquet")
     wait_until(lambda: "now for parquet" in asked.panel.strip.text)

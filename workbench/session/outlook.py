@@ -101,15 +101,15 @@ class Outlook:
     def plan(self) -> Plan:
         """The present plan."""
         with self._lock:
-            tuning = self._history.present
-        return self._study.plan(tuning, self._totals(tuning))
+            study, tuning = self._study, self._history.present
+        return study.plan(tuning, self._totals(tuning, study))
 
     @property
     def totals(self) -> Totals:
         """What the present plan adds up to."""
         with self._lock:
-            tuning = self._history.present
-        return self._totals(tuning)
+            study, tuning = self._study, self._history.present
+        return self._totals(tuning, study)
 
     @property
     def locked(self) -> tuple[str, ...]:
@@ -129,13 +129,14 @@ class Outlook:
             now = self._history.present, self._version, self._history.can_undo, self._history.can_redo
             if self._snapshot is not None and self._snapshot.version == self._version:
                 return self._snapshot
+            study = self._study
         tuning, version, can_undo, can_redo = now
-        totals = self._totals(tuning)
+        totals = self._totals(tuning, study)
         locked = np.zeros(len(tuning.choice), np.bool_)
         locked[list(tuning.locks)] = True
-        rows = self._study.starts + np.array(tuning.choice, np.int64)
-        present = present_table(self._study, tuning, totals.temperature)
-        found = Snapshot(version, rows, locked, totals, present, can_undo, can_redo)
+        rows = study.starts + np.array(tuning.choice, np.int64)
+        present = present_table(study, tuning, totals.temperature)
+        found = Snapshot(version, study.prices, rows, locked, totals, present, can_undo, can_redo)
         with self._lock:
             if version == self._version:
                 self._snapshot = found
@@ -281,8 +282,9 @@ class Outlook:
             )
         return self._study.pricing
 
-    def _totals(self, tuning: Tuning) -> Totals:
+    def _totals(self, tuning: Tuning, study: Study | None = None) -> Totals:
+        """What a tuning adds up to; of a study that may be another by now, if one is given."""
         known = self._known
         if known is None or known[0] is not tuning:
-            known = self._known = tuning, self._study.totals(tuning)
+            known = self._known = tuning, (study or self._study).totals(tuning)
         return known[1]

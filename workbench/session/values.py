@@ -51,8 +51,10 @@ class Snapshot:
 
     version: int
     """Version of the session."""
+    options: pa.Table
+    """`Session.options` at that version; another table since another target came or something was learnt."""
     rows: NDArray[np.int64]
-    """Row of each layer's option in `Session.options`, [layers]."""
+    """Row of each layer's option in `options`, [layers]."""
     locked: NDArray[np.bool_]
     """Whether a solver leaves the layer as it is, [layers]."""
     totals: Totals

@@ -24,6 +24,7 @@ class Columns:
 
     def __init__(self, session: Session) -> None:
         layers, options = session.layers, session.options
+        self.options = options
         self.names: list[str] = layers["name"].to_pylist()
         self.shapes = ["×".join(map(str, shape)) for shape in layers["shape"].to_pylist()]
         self.roles, role = _coded(layers["role"])

@@ -70,7 +70,6 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def __init__(self, session: Session, **traits: Any) -> None:
         self.session = session
         self._guard = threading.RLock()
-        self._costs = session.costs
         self._columns = Columns(session)
         self._extra: tuple[ExtraColumn, ...] = ()
         self._sent = session.snapshot
@@ -151,8 +150,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def state(self) -> dict[str, Any]:
         """The value of `data`: a header of plain values, and all arrays in one buffer."""
         with self._guard:
-            now = self.session.snapshot
-            columns = self._columns
+            now, columns = self._matching()
             everything = np.arange(len(columns.names))
             header, arrays = self._at(now, 0)
             layout, blob = pack({**columns.fixed, **columns.present(now, everything), **arrays})
@@ -189,18 +187,22 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def _tell(self, *, whole: bool = False, even_if_known: bool = True, **said: Any) -> None:
         """Send the present plan: what changed since it was sent last, or all of it."""
         with self._guard:
-            now, before = self.session.snapshot, self._sent
+            now, columns = self._matching()
+            if columns is not self._columns:  # another target came in another thread, which will say so
+                self._renew()
+                now, columns = self._sent, self._columns
+            before = self._sent
             if now.version <= before.version and not even_if_known:
                 return
-            layers = np.arange(len(self._columns.names)) if whole else changed(before, now)
+            layers = np.arange(len(columns.names)) if whole else changed(before, now)
             base = 0 if whole else before.version
             header, arrays = self._at(now, base)
-            layout, blob = pack({**self._columns.present(now, layers), **arrays})
+            layout, blob = pack({**columns.present(now, layers), **arrays})
             self._sent = now
             self.send({"type": "plan", "base": base, "layout": layout, **header, **said}, [blob])
 
     def _on_change(self, _: Change) -> None:
-        if self.session.costs is not self._costs:
+        if self.session.options is not self._columns.options:
             self._renew()
         # One's own edit is told with its answer, in one message.
         elif not getattr(self._editing, "now", False):
@@ -209,9 +211,15 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def _renew(self) -> None:
         """Another target has other options, and what was learnt other costs: the browser gets everything anew."""
         with self._guard:
-            self._costs = self.session.costs
-            self._columns, self._sent = Columns(self.session), self.session.snapshot
+            self._sent, self._columns = self._matching()
             self.send_state("data")
+
+    def _matching(self) -> tuple[Snapshot, Columns]:
+        """The session's present, and the columns of its options: new ones where another target has come meanwhile."""
+        now, columns = self.session.snapshot, self._columns
+        while now.options is not columns.options:
+            columns, now = Columns(self.session), self.session.snapshot
+        return now, columns
 
     # ---- from the browser -------------------------------------------------------------------------------------
 
