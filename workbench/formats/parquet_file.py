@@ -86,6 +86,13 @@ def numbers_of(column: pa.ListArray) -> NDArray[np.float32]:
 
 
 def open_file(path: Path) -> pq.ParquetFile:
+    """Open a part file.
+
+    Raises
+    ------
+    MetadataError
+        If it is missing or no Parquet file.
+    """
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError as error:
