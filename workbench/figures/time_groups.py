@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from workbench.calibration import TimeAwareQuantizer, second_moments
 from workbench.figures.figure import Figure
 from workbench.figures.tables import escape, shortened
+from workbench.layer_names import natural_order
 from workbench.session import Session
 
 MOST_ROWS = 1600
@@ -153,6 +154,8 @@ def _heat_map(
     template: str,
     **heat: object,
 ) -> go.Figure:
+    order = natural_order(names)
+    names, values = [names[row] for row in order], values[order]
     figure = Figure()
     figure.add_heatmap(
         x=group_labels(time_aware),
