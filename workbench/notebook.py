@@ -29,4 +29,7 @@ def _show_comparison(comparison: Any, include: object = None, exclude: object = 
     from workbench.figures import predicted_against_measured
 
     figure = predicted_against_measured(comparison).update_layout(height=420)
-    return {**comparison._repr_mimebundle_(), "application/vnd.plotly.v1+json": json.loads(figure.to_json())}
+    return {
+        **comparison._repr_mimebundle_(),
+        "application/vnd.plotly.v1+json": json.loads(figure.to_display_json()),
+    }

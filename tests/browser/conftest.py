@@ -84,6 +84,7 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
     }
     chosen = np.arange(count) * len(bits) + present
     arrays = {
+        "order": np.arange(count, dtype="u4"),
         "params": params,
         "role": kind.astype("u1"),
         "entropy": rng.uniform(0.5, 0.95, count).astype("f4"),

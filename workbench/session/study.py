@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import get_args
 
@@ -17,6 +16,7 @@ from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.formats.rules import naming_of, read_rules
+from workbench.layer_names import matching, unmatched
 from workbench.plan import TOTALS, Layer, Plan
 from workbench.quantize import Encodings
 from workbench.session.history import Tuning
@@ -87,6 +87,8 @@ class Study:
         self.encodings = self.priced.encodings
         self.layers: tuple[Layer, ...] = self.priced.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
+        self._names = [layer.name for layer in self.layers]
+        self._roles = [layer.role for layer in self.layers]
         self.options = self.priced.options
         self.costs: CostTable = self.priced.costs
         # Prices stand layer by layer in the order of the options.
@@ -127,16 +129,16 @@ class Study:
     def rows(self, patterns: Patterns) -> list[int]:
         rows: set[int] = set()
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            if pattern in self.index:
-                found = {self.index[pattern]}
-            elif pattern.startswith("role:"):
-                wanted = pattern.removeprefix("role:")
-                found = {row for row, layer in enumerate(self.layers) if fnmatchcase(layer.role, wanted)}
-            else:
-                found = {row for row, layer in enumerate(self.layers) if fnmatchcase(layer.name, pattern)}
+            found = (
+                [self.index[pattern]]
+                if pattern in self.index
+                else matching(pattern, self._names, self._roles)
+            )
             if not found:
-                raise ConfigurationError(f"{pattern!r} matches no layer.", key="pattern", value=pattern)
-            rows |= found
+                raise ConfigurationError(
+                    unmatched(pattern, self._names, self._roles), key="pattern", value=pattern
+                )
+            rows.update(found)
         return sorted(rows)
 
     def place(self, row: int, bits: int) -> int:

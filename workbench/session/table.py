@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workbench.layer_names import natural_order
 from workbench.session.history import Tuning
 from workbench.session.study import Study
 from workbench.session.values import Totals
@@ -18,13 +19,13 @@ _HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw",
 
 
 def _rows(study: Study, tuning: Tuning) -> list[Sequence[str]]:
-    chosen = study.starts[:SHOWN] + np.array(tuning.choice[:SHOWN], np.int64)
+    order = natural_order([layer.name for layer in study.layers])[:SHOWN]
+    chosen = study.starts[order] + np.array(tuning.choice, np.int64)[order]
     damage = study.prices["nsr"].take(chosen).to_pylist()
     rows: list[Sequence[str]] = []
-    for row, layer in enumerate(study.profile.slice(0, SHOWN).to_pylist()):
+    for row, layer, nsr in zip(order, study.profile.take(order).to_pylist(), damage, strict=True):
         name = layer["name"]
         option = study.options[row][tuning.choice[row]]
-        nsr = damage[row]
         entropy = layer["entropy"]
         rows.append(
             (

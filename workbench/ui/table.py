@@ -11,8 +11,10 @@ import numpy as np
 import traitlets
 
 from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.expression_text import is_condition
 from workbench.expressions import mask
 from workbench.session import Change, Session, Snapshot
+from workbench.session.columns import HEADINGS
 from workbench.ui import shown
 from workbench.ui.edits import Edit
 from workbench.ui.extra_columns import ExtraColumn, added, reckoned
@@ -57,7 +59,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     current = traitlets.Int(-1).tag(sync=True, echo_update=False)
     """The layer under the cursor, by index; −1 for none; both ways."""
     filter = traitlets.Unicode().tag(sync=True, echo_update=False)
-    """Words to find in name and role, or after ``=`` a condition over the columns; both ways."""
+    """Words to find in name and role, or a condition over the columns, see `Session.where`; both ways.
+
+    A condition begins with ``=``, or has a comparison, a glob or ``role:``."""
     sort = traitlets.Unicode().tag(sync=True, echo_update=False)
     """Key of the column to sort by, after ``-`` if falling, such as ``"-nsr"``; empty for the checkpoint's order."""
     widths = traitlets.Dict().tag(sync=True, echo_update=False)
@@ -269,12 +273,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self._tell(ack=ack, error=error)
 
     def _on_filter(self, change: Any) -> None:
-        if change["new"].startswith("="):
+        if is_condition(change["new"]):
             self._send_mask(change["new"])
 
     def _send_mask(self, text: str) -> None:
         try:
-            found = mask(text.removeprefix("="), self.session.columns)
+            known = self.session.columns
+            own = {header["title"]: values for header, values in reckoned(self._extra, known)}
+            found = mask(text.strip().removeprefix("="), {**own, **known}, HEADINGS)
         except ConfigurationError as error:
             self.send({"type": "filter", "text": text, "error": str(error)})
         else:
