@@ -17,7 +17,7 @@ from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, require_storable, settings_of, target_named
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
-from workbench.pipeline.notes import note_on_solved, notes_on_plan
+from workbench.pipeline.notes import note_on_solved, note_on_unrecorded, notes_on_plan
 from workbench.pipeline.output_folder import write_errors_explained
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
@@ -148,6 +148,7 @@ class DiffusionOrchestrator:
             if time_aware is not None:
                 time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
             records = None if time_aware is None else time_aware.records
+            notes = (*notes, *note_on_unrecorded(records, checkpoint.layers))
             encodings = (
                 Encodings(self.config.effort or default_effort(target.name), records)
                 if plan is None
