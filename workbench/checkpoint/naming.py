@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.original_names import original_parts
 from workbench.checkpoint.renamed import RenamedAdapter
+from workbench.config import NAMES
 from workbench.errors import ConfigurationError, ValidationError
 
 
@@ -45,8 +46,13 @@ def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Check
     Raises
     ------
     ConfigurationError
-        If the original names are asked for and cannot be had.
+        If there is no such choice of names, or the original names are asked for and cannot be had.
     """
+    if names is not None and names not in NAMES:
+        allowed = " or ".join(NAMES)
+        raise ConfigurationError(
+            f"There are no names {names!r}; allowed: {allowed}.", key="names", value=names, allowed=NAMES
+        )
     if names == "checkpoint" or (names is None and target != "gguf"):
         return checkpoint, ()
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import named, open_checkpoint
+from workbench.checkpoint import Checkpoint, named, open_checkpoint
 from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
+from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
 from workbench.session.session import Session
 from workbench.session.study import Study
@@ -17,6 +20,73 @@ from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint that is ready to be measured: what can be refused without measuring has been checked."""
+
+    checkpoint: Checkpoint
+    """The open checkpoint, under the names that were asked for; whoever prepared it closes it."""
+    target: Target
+    """The export format."""
+    settings: TargetSettings
+    """What was asked of the export format, for others of the session."""
+    pricing: Pricing | None
+    """How the calibration prices errors, if there is one."""
+    encodings: Mapping[str, Encodings]
+    """How weights become codes, by the name of an export format."""
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    target: str | None = None,
+    *,
+    component: str | None = None,
+    calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
+    num_time_groups: int = 10,
+    grouping: str = "optimal",
+    importance: str | None = None,
+    all_widths: bool = False,
+    shard_size: int | str = DEFAULTS.shard_bytes,
+    effort: str | None = None,
+    names: str | None = None,
+) -> Prepared:
+    """Open a checkpoint and check all that a session needs, without measuring anything.
+
+    Parameters
+    ----------
+    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names
+        As for `open_session`.
+    target : str, optional
+        The export format; by default the one that loads the checkpoint's family best, see
+        `workbench.formats.loading.best_target`.
+
+    Raises
+    ------
+    ArrowQuantError
+        Whatever is wrong with the checkpoint, the target, the calibration, the effort or the names.
+    """
+    settings = TargetSettings(parse_size(shard_size), all_widths)
+    if target is not None:
+        target_named(target)
+    checkpoint = open_checkpoint(os.fspath(path), component)
+    try:
+        found = target_named(target or best_target(checkpoint), settings)
+        checkpoint, _ = named(checkpoint, names, found.name)
+        pricing = None
+        if calibration is not None:
+            pricing = Pricing.read(
+                calibration, checkpoint,
+                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+            )  # fmt: skip
+        records = None if pricing is None else pricing.time_aware.records
+        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
+        require_storable(checkpoint, found)
+    except BaseException:
+        checkpoint.close()
+        raise
+    return Prepared(checkpoint, found, settings, pricing, encodings)
 
 
 def open_session(
@@ -92,21 +162,13 @@ def open_session(
     ArrowQuantError
         Whatever is wrong with the checkpoint or the target.
     """
-    settings = TargetSettings(parse_size(shard_size), all_widths)
-    found = target_named(target, settings)
-    checkpoint = open_checkpoint(os.fspath(path), component)
+    ready = prepare(
+        path, target, component=component, calibration=calibration, num_time_groups=num_time_groups,
+        grouping=grouping, importance=importance, all_widths=all_widths, shard_size=shard_size, effort=effort,
+        names=names,
+    )  # fmt: skip
+    checkpoint, pricing, encodings = ready.checkpoint, ready.pricing, ready.encodings
     try:
-        checkpoint, _ = named(checkpoint, names, target)
-        pricing = None
-        if calibration is not None:
-            pricing = Pricing.read(
-                calibration, checkpoint,
-                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
-            )  # fmt: skip
-        records = None if pricing is None else pricing.time_aware.records
-        # Before anything is measured, so that a wrong effort is told at once.
-        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
-        require_storable(checkpoint, found)
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
@@ -125,11 +187,11 @@ def open_session(
             )
 
         def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
-            other = target_named(name, settings)
+            other = target_named(name, ready.settings)
             require_storable(checkpoint, other)
             return study(other, callback, cancel)
 
-        return Session(study(found, callback, cancel), reopen)
+        return Session(study(ready.target, callback, cancel), reopen)
     except BaseException:
         checkpoint.close()
         raise
