@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 import numpy as np
@@ -16,6 +17,7 @@ from workbench.session import Change, Session, Snapshot
 from workbench.ui import shown
 from workbench.ui.edits import Edit
 from workbench.ui.extra_columns import ExtraColumn, added, reckoned
+from workbench.ui.inbox import Inbox
 from workbench.ui.module import joined, style
 from workbench.ui.packing import pack
 from workbench.ui.rows import Arrays, Columns, changed
@@ -45,6 +47,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     else by ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the
     browser: ``plan`` (version, base, error or note, and the arrays of `Columns.present` for the layers that changed
     since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
+    What must be answered also has a ``view`` and a ``turn``, see `Inbox`; what was answered before and is asked again
+    gets ``here`` (version).
     """
 
     _esm = joined("table.js")
@@ -74,9 +78,11 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self._extra: tuple[ExtraColumn, ...] = ()
         self._sent = session.snapshot
         self._editing = threading.local()
+        self._inbox = Inbox(self._respond, self._respond_again)
         # Before the comm opens: what changes from now on is told after the state that it opens with.
         self._unobserve = session.observe(self._on_change)
-        super().__init__(**traits)
+        # Known before the comm opens, for what it opens with names it.
+        super().__init__(model_id=uuid4().hex, **traits)
         self.on_msg(self._on_message)
         self.observe(self._on_filter, "filter")
 
@@ -160,6 +166,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                 "roles": columns.roles,
                 "schemes": columns.schemes,
                 "source_bytes": self.session.checkpoint.nbytes,
+                "model_id": self._model_id,
                 "layout": layout,
             }
         return {"header": header, "blob": blob}
@@ -224,13 +231,19 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     # ---- from the browser -------------------------------------------------------------------------------------
 
     def _on_message(self, _: object, message: Any, __: object) -> None:
-        ack = message.get("id") if isinstance(message, dict) else None
+        self._inbox.put(message if isinstance(message, dict) else {"type": message})
+
+    def _respond(self, message: Mapping[str, Any]) -> None:
+        ack = message.get("id")
         try:
             self._answer(message, ack)
         except (ArrowQuantError, OSError) as error:
             self._fail(str(error), ack)
         except Exception as error:  # noqa: BLE001 - nobody would see it: a callback has no cell
             self._fail(f"This is a bug in the table: {error!r}. The plan is as it was before the edit.", ack)
+
+    def _respond_again(self, message: Mapping[str, Any]) -> None:
+        self.send({"type": "here", "ack": message.get("id"), "version": self.session.version})
 
     def _answer(self, message: Any, ack: str | None) -> None:
         match message:
