@@ -21,6 +21,7 @@ from workbench.ui.inbox import Inbox
 from workbench.ui.module import joined, style
 from workbench.ui.packing import pack
 from workbench.ui.rows import Arrays, Columns, changed
+from workbench.ui.stored import StoredCopy
 
 
 def _to_state(_: object, table: LayerTable) -> dict[str, Any]:
@@ -71,6 +72,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     height = traitlets.Int(440, min=100).tag(sync=True)
     """Pixels of the rows and their header, at most."""
 
+    is_kept = True
+    """Whether a copy of the plan is displayed beside it, which the notebook keeps."""
+
     def __init__(self, session: Session, **traits: Any) -> None:
         self.session = session
         self._guard = threading.RLock()
@@ -81,14 +85,28 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self._inbox = Inbox(self._respond, self._respond_again)
         # Before the comm opens: what changes from now on is told after the state that it opens with.
         self._unobserve = session.observe(self._on_change)
+        identity = uuid4().hex
+        self.stored = StoredCopy(session, identity, self._opening, lambda error: self.show_error(str(error)))
         # Known before the comm opens, for what it opens with names it.
-        super().__init__(model_id=uuid4().hex, **traits)
+        super().__init__(model_id=identity, **traits)
         self.on_msg(self._on_message)
         self.observe(self._on_filter, "filter")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         shown.note(self)
         return super()._repr_mimebundle_(**options)
+
+    def _ipython_display_(self) -> None:
+        """Display the widget, and in another output the copy of the plan that a notebook keeps."""
+        from IPython.display import display
+
+        bundle, metadata = self._repr_mimebundle_()
+        if not self.is_kept:
+            display(bundle, metadata=metadata, raw=True)
+            return
+        # Where the widget does not run, the copy below it says all.
+        display({**bundle, "text/html": "", "text/plain": ""}, metadata=metadata, raw=True)
+        self.stored.show()
 
     # ---- for the rest of the panel ----------------------------------------------------------------------------
 
@@ -146,9 +164,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda data, addressed: addressed
 
+    def keep(self) -> None:
+        """Have the copy that the notebook keeps follow the session now."""
+        self.stored.update()
+
     def close(self) -> None:
         """Stop following the session; the table in the page goes."""
         self._unobserve()
+        self.stored.end()
         super().close()
 
     # ---- to the browser ---------------------------------------------------------------------------------------
@@ -208,7 +231,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             self._sent = now
             self.send({"type": "plan", "base": base, "layout": layout, **header, **said}, [blob])
 
+    @property
+    def _opening(self) -> str:
+        """The line of Python that opens the session."""
+        session = self.session
+        return f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})"
+
     def _on_change(self, _: Change) -> None:
+        self.stored.ask()
         if self.session.options is not self._columns.options:
             self._renew()
         # One's own edit is told with its answer, in one message.
@@ -251,6 +281,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                 edit = Edit.of(message, len(self._columns.names))
                 self._make(lambda: edit.make(self.session, self._columns.names), ack)
             case {"type": "hello"}:
+                self.stored.ask(anew=True)  # a page that comes back may keep an older copy
                 if message.get("version", self._sent.version) == self.session.version:
                     self.send({"type": "here", "ack": ack})
                 else:

@@ -1,5 +1,7 @@
 // The way to the kernel: requests, asked again until they are answered, and noticing that the session is gone.
 
+import { keepStored } from "./stored.js";
+
 export const PATIENCE = 1500; // ms until what was not answered is asked again, then twice as long each time
 const LONGEST = 24000; // ms between two times at most
 const AT_ONCE = 50; // requests that are asked again at one time
@@ -10,7 +12,7 @@ const SLOW = "The kernel has not answered yet. The edits shown are kept and aske
   + "a cell that runs may hold it up.";
 
 export class Connection {
-  constructor(model, { id, onMessage, onState }) {
+  constructor(model, { id, root, onMessage, onState }) {
     this.model = model;
     this.id = id;
     this.onState = onState;
@@ -32,6 +34,7 @@ export class Connection {
     model.on("comm_live_update", this.check);
     this.kernel = model.widget_manager?.kernel;
     this.kernel?.statusChanged?.connect?.(this.gone);
+    this.unkeep = keepStored(root, model, id);
   }
 
   // Sends a message; one that is asked for is answered, under the id that is returned. Null if nothing could be sent.
@@ -123,5 +126,6 @@ export class Connection {
     this.model.off("msg:custom", this.hear);
     this.model.off("comm_live_update", this.check);
     this.kernel?.statusChanged?.disconnect?.(this.gone);
+    this.unkeep();
   }
 }

@@ -51,7 +51,7 @@ export class Table {
     });
     host.append(this.root);
     this.connection = new Connection(model, {
-      id: model.get("data").header.model_id,
+      id: model.get("data").header.model_id, root: this.root,
       onMessage: (message, buffers) => this.hear(message, buffers),
       onState: (text, kind) => {
         void (text ? this.strip.say(text, kind) : this.strip.end("slow"));
