@@ -6,7 +6,7 @@ import os
 import threading
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import named, open_checkpoint
+from workbench.checkpoint import exported, named, open_checkpoint
 from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.quantize import Encodings
@@ -106,12 +106,13 @@ def open_session(
         records = None if pricing is None else pricing.time_aware.records
         # Before anything is measured, so that a wrong effort is told at once.
         encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
-        require_storable(checkpoint, found)
+        require_storable(exported(checkpoint, target), found)
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+            held = exported(checkpoint, target.name)
             options = price(
-                checkpoint,
+                held,
                 target,
                 exact=exact,
                 pricing=pricing,
@@ -120,13 +121,11 @@ def open_session(
                 cancel=cancel,
                 cache=cache,
             )
-            return Study(
-                checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
-            )
+            return Study(held, target, layers, options, scheme, group_size, pricing, encodings[target.name])
 
         def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
             other = target_named(name, settings)
-            require_storable(checkpoint, other)
+            require_storable(exported(checkpoint, name), other)
             return study(other, callback, cancel)
 
         return Session(study(found, callback, cancel), reopen)
