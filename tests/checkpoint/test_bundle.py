@@ -147,13 +147,13 @@ def test_other_targets_keep_the_rest_to_the_byte(all_in_one: Path, tmp_path: Pat
 
 def test_a_session_goes_over_to_gguf_and_back(all_in_one: Path, tmp_path: Path) -> None:
     with open_session(all_in_one, "mlx", cache=tmp_path / "cache") as session:
-        whole = session.totals.ratio
+        whole = session.checkpoint.nbytes
         session.retarget("gguf")
         assert any("Left out of the file" in note for note in session.notes)
         assert session.predict().nbytes == sum(session.predict().files.values())
-        assert session.checkpoint.nbytes < 10**6 < session.notes.__len__() * 10**6
+        assert session.checkpoint.nbytes < whole / 2, "ratio and time are those of the denoiser"
         session.retarget("mlx")
-        assert session.totals.ratio == whole
+        assert session.checkpoint.nbytes == whole
         assert any("holds several models" in note for note in session.notes)
 
 
