@@ -82,10 +82,14 @@ def analyze(
     with session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
+        notes = session.notes
     if as_json:
-        terminal.print_json({"model": path, "target": target, "layers": layers, "options": options})
+        terminal.print_json(
+            {"model": path, "target": target, "notes": notes, "layers": layers, "options": options}
+        )
         return
     terminal.print_table(_analysis(layers, options))
+    print(*notes, sep="\n")
 
 
 def plan(
@@ -198,6 +202,7 @@ def plan(
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target
     totals: Totals | None = None
+    notes: list[str] = []
     if from_plan or from_rules:
         goals = {
             "size": size, "bpw": bpw, "temperature": temperature, "max-nsr": max_nsr, "min-cosine": min_cosine,
@@ -207,7 +212,7 @@ def plan(
         if given or (from_plan and from_rules):
             more = given[0] if given else "from-rules"
             raise typer.BadParameter(f"a plan that is there is not solved for; leave out --{more}.")
-        found, ahead = take_plan(
+        found, ahead, notes = take_plan(
             model, component, from_plan, from_rules, rules_format, otherwise, rules_names, target, effort, names,
             settings, to_rules, dry_run,
         )  # fmt: skip
@@ -240,12 +245,13 @@ def plan(
                 ties=[patterns.split(",") for patterns in tie or []],
             )
             found, ahead = session.plan, session.predict() if dry_run else None
+            notes = session.notes
             if to_rules is not None and rules_format is not None:
                 session.save_rules(to_rules, rules_format, rules_names)
     if output is not None:
         found.save(output)
     if as_json:
-        terminal.print_json(_facts(found, totals, ahead, output, to_rules))
+        terminal.print_json(_facts(found, totals, ahead, output, to_rules) | {"notes": notes})
         return
     print(f"{output or model}: {len(found.choices)} layers for {found.target}")
     if totals is not None:
@@ -263,6 +269,7 @@ def plan(
         print(f"{to_rules}: rules for {rules_format}")
     if ahead is not None:
         terminal.print_prediction(ahead)
+    print(*notes, sep="\n")
     if output is not None:
         weighed = f" --calibration {calibration}" if found.weighted_by else ""
         print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")

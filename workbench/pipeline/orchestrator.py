@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.calibration import TimeAwareQuantizer, records_for
-from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
 from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, require_storable, settings_of, target_named
@@ -122,6 +122,7 @@ class DiffusionOrchestrator:
                 if self.config.target == "safetensors":
                     plan = dequantized(plan, checkpoint.layers)
             target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
+            opened, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
             to_write = checkpoint if plan else named(opened, self.config.names, target.name)[0]
             require_storable(to_write, target)
             if plan is None and self.config.enable_spatial and self.config.calibration is not None:

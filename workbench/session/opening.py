@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint, named, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint
 from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.formats.loading import best_target
@@ -82,7 +82,7 @@ def prepare(
             )  # fmt: skip
         records = None if pricing is None else pricing.time_aware.records
         encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
-        require_storable(checkpoint, found)
+        require_storable(exported(checkpoint, found.name), found)
     except BaseException:
         checkpoint.close()
         raise
@@ -172,8 +172,9 @@ def open_session(
         layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+            held = exported(checkpoint, target.name)
             options = price(
-                checkpoint,
+                held,
                 target,
                 exact=exact,
                 pricing=pricing,
@@ -182,13 +183,11 @@ def open_session(
                 cancel=cancel,
                 cache=cache,
             )
-            return Study(
-                checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
-            )
+            return Study(held, target, layers, options, scheme, group_size, pricing, encodings[target.name])
 
         def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
             other = target_named(name, ready.settings)
-            require_storable(checkpoint, other)
+            require_storable(exported(checkpoint, name), other)
             return study(other, callback, cancel)
 
         return Session(study(ready.target, callback, cancel), reopen)

@@ -68,6 +68,11 @@ class Outlook:
         return self._study.target
 
     @property
+    def notes(self) -> list[str]:
+        """What should be known of the checkpoint, and a sentence on its tensors that are no layers."""
+        return [*self.checkpoint.notes, self.checkpoint.besides_layers]
+
+    @property
     def layers(self) -> pa.Table:
         """A row a layer, see `workbench.thermo.profile.profile`."""
         return self._study.profile

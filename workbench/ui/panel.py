@@ -78,6 +78,8 @@ class Panel(LayerTable):
         self._end_drawing = session.observe(lambda _: self._later.ask())
         self.observe(lambda _: self._later.ask(), "current")
         self._later.ask(START)
+        if session.checkpoint.notes:
+            self.strip.note(*session.checkpoint.notes)
 
     def close(self) -> None:
         """Stop following the session; what is displayed goes."""
