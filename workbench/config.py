@@ -138,8 +138,11 @@ class DiffusionQuantConfig(BaseModel):
 
     deployment_profile: Annotated[Profile, Field(description="edge, local or cloud")] = "local"
     """Selects the defaults of other fields: ``edge`` is smallest, ``cloud`` most faithful."""
-    target: Annotated[Target, Field(description=", ".join(TARGETS))] = "parquet"
-    """Export format."""
+    target: Annotated[
+        Target | None, BeforeValidator(_none_by_name), Field(description=", ".join((*TARGETS, "none")))
+    ] = "parquet"
+    """Export format. None is the one that the usual runtime of the model's family loads, see
+    `workbench.formats.loading.best_target`; the command line has it so where nothing is said."""
     bit_width: _Bits = 4
     """Bits per weight, where ``layer_bit_widths`` says nothing else. 2 on edge, 8 on cloud."""
     num_time_groups: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")] = 10

@@ -38,6 +38,15 @@ Json = Annotated[
 TARGETS = "parquet, gguf, mlx, compressed-tensors or safetensors"
 """The export formats, for help texts."""
 
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Export format: {TARGETS}. By default what the usual runtime of MODEL's family loads, and parquet, an "
+        "archive, where none is known.",
+        metavar="NAME",
+    ),
+]
+
 AllWidths = Annotated[
     bool,
     typer.Option(

@@ -14,7 +14,6 @@ import typer
 
 from workbench import terminal
 from workbench.cli.arguments import (
-    TARGETS,
     AllWidths,
     Component,
     Effort,
@@ -22,6 +21,7 @@ from workbench.cli.arguments import (
     Model,
     Names,
     ShardSize,
+    Target,
     parse_bytes,
     parse_widths,
 )
@@ -135,7 +135,7 @@ def quantize(
             metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")] = None,
+    target: Target = None,
     from_gguf: Annotated[
         Path | None,
         typer.Option(
@@ -263,10 +263,17 @@ def _settings(
         if excluded or config is not None:
             names = ", ".join(sorted(excluded | ({"config"} if config else set())))
             raise typer.BadParameter(f"a plan is executed as it is; leave out {names}.", param_hint="--plan")
-        return DiffusionQuantConfig(**given), Plan.load(plan)
-    if config is not None:
-        return DiffusionQuantConfig.from_yaml(config, **given), None
-    return DiffusionQuantConfig(**given), None
+        settings, found = DiffusionQuantConfig(**given), Plan.load(plan)
+    else:
+        found = None
+        settings = (
+            DiffusionQuantConfig(**given)
+            if config is None
+            else DiffusionQuantConfig.from_yaml(config, **given)
+        )
+    if "target" not in settings.model_fields_set:  # neither argument, environment nor file says it
+        settings = settings.model_copy(update={"target": None})
+    return settings, found
 
 
 def _quantize(

@@ -20,6 +20,7 @@ from workbench.cli.arguments import (
     Model,
     Names,
     ShardSize,
+    Target,
     parse_widths,
     settings_from,
 )
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from workbench.session.prediction import Prediction
     from workbench.session.values import Totals
 
-Target = Annotated[str, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")]
 RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
 Calibration = Annotated[
     str | None,
@@ -56,7 +56,7 @@ def add_to(app: typer.Typer) -> None:
 
 def analyze(
     model: Model,
-    target: Target = "parquet",
+    target: Target = None,
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
@@ -83,7 +83,9 @@ def analyze(
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
     if as_json:
-        terminal.print_json({"model": path, "target": target, "layers": layers, "options": options})
+        terminal.print_json(
+            {"model": path, "target": session.target.name, "layers": layers, "options": options}
+        )
         return
     terminal.print_table(_analysis(layers, options))
 
@@ -164,7 +166,11 @@ def plan(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(help=f"Export format: {TARGETS}. Parquet, or that of the rules.", metavar="NAME"),
+        typer.Option(
+            help=f"Export format: {TARGETS}. By default that of the rules, or what the usual runtime of MODEL's family "
+            "loads, and parquet, an archive, where none is known.",
+            metavar="NAME",
+        ),
     ] = None,
     all_widths: AllWidths = False,
     shard_size: ShardSize = None,
@@ -216,7 +222,7 @@ def plan(
         locks = parse_widths(lock or [], "--lock")
         session = _session(
             model,
-            target or "parquet",
+            target,
             component,
             exact,
             calibration,
@@ -300,7 +306,7 @@ def _layers_by_bits(found: Plan) -> dict[int, int]:
 
 def _session(
     model: str,
-    target: str,
+    target: str | None,
     component: str | None,
     exact: bool,
     calibration: str | None,

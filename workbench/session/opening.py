@@ -9,6 +9,7 @@ from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import named, open_checkpoint
 from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
+from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
 from workbench.session.session import Session
 from workbench.session.study import Study
@@ -21,7 +22,7 @@ from workbench.work import ProgressCallback
 
 def open_session(
     path: str | os.PathLike[str],
-    target: str = "parquet",
+    target: str | None = None,
     *,
     component: str | None = None,
     exact: bool = False,
@@ -45,8 +46,9 @@ def open_session(
     ----------
     path : path-like
         A checkpoint, or a model of the zoo such as ``"zoo:digits-dit"``.
-    target : str
-        The export format.
+    target : str, optional
+        The export format; by default the one that the usual runtime of the model's family loads, see
+        `workbench.formats.loading.best_target`.
     component : str, optional
         The component of a diffusers folder; its denoiser by default.
     exact : bool
@@ -93,10 +95,12 @@ def open_session(
         Whatever is wrong with the checkpoint or the target.
     """
     settings = TargetSettings(parse_size(shard_size), all_widths)
-    found = target_named(target, settings)
+    if target is not None:
+        target_named(target, settings)  # before anything is opened, so that a wrong name is told at once
     checkpoint = open_checkpoint(os.fspath(path), component)
     try:
-        checkpoint, _ = named(checkpoint, names, target)
+        found = target_named(target or best_target(checkpoint), settings)
+        checkpoint, _ = named(checkpoint, names, found.name)
         pricing = None
         if calibration is not None:
             pricing = Pricing.read(
