@@ -60,3 +60,66 @@ def test_the_names_of_arrowquant_v2_keep_their_default(flux: str, tmp_path: Path
     config = wb.DiffusionQuantConfig(target=None)
     assert wb.DiffusionOrchestrator(config).run(flux, tmp_path / "chosen").target == "gguf"
     assert wb.load(tmp_path / "chosen").config["target"] == "gguf"
+
+
+def test_what_loads_it_is_said_before_work_and_how_at_the_end(
+    flux: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(["quantize", flux, str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "target gguf, the default for this model" in printed.err
+    assert "ComfyUI-GGUF" in printed.err
+    assert printed.out.rstrip().splitlines()[-1].startswith(f"cp {out}/model.gguf ComfyUI/models/")
+    assert run(["plan", flux, "--bpw", "5", "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert any("ComfyUI-GGUF" in sentence for sentence in document["readers"])
+    assert "Unet Loader (GGUF)" in document["loading"]
+    assert run(["plan", flux, "--bpw", "5", "--dry-run", "--target", "parquet"]) == 0
+    printed = capsys.readouterr()
+    assert "archive" in printed.err
+    assert 'wb.load("OUT")' in printed.out
+
+    def stop(*_: object, **__: object) -> None:
+        raise wb.CancelledError("The work has begun.")
+
+    monkeypatch.setattr("workbench.pipeline.DiffusionOrchestrator.run", stop)
+    assert run(["quantize", flux, str(tmp_path / "again")]) == 130
+    printed = capsys.readouterr()
+    assert printed.err.index("ComfyUI-GGUF") < printed.err.index("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "nearest"),
+    [
+        ("quantize", "--override", "*img_atn*=2", "*img_attn*"),
+        ("quantize", "--keep", "*img_atn*", "*img_attn*"),
+        ("plan", "--lock", "role:attention.otu=8", "role:attention.out"),
+        ("plan", "--floor", "nothing=3", None),
+        ("plan", "--ceiling", "*.porj.*=3", "*.proj.*"),
+        ("plan", "--tie", "*0*proj*,*1*prj*", "*1*proj*"),
+        ("plan", "--keep", "double_blocks.0.img_attn.proj.wait", "double_blocks.0.img_attn.proj.weight"),
+        ("analyze", "--keep", "role:nothing", None),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_an_error_before_work(
+    flux: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch,
+    command: str, option: str, value: str, nearest: str | None,
+) -> None:  # fmt: skip
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("Work has begun.")
+
+    monkeypatch.setattr("workbench.pipeline.DiffusionOrchestrator.run", work)
+    monkeypatch.setattr("workbench.session.open_session", work)
+    given = {"quantize": [str(tmp_path / "out")], "plan": ["--bpw", "5", "--dry-run"], "analyze": []}[command]
+    assert run([command, flux, *given, option, value]) == 2
+    message = capsys.readouterr().err
+    assert option in message
+    assert "matches no layer" in message
+    assert ("Did you mean" in message) == (nearest is not None)
+    assert nearest is None or repr(nearest) in message
+
+
+def test_an_override_of_a_role_says_where_roles_go(flux: str, tmp_path: Path, capsys: Capture) -> None:
+    assert run(["quantize", flux, str(tmp_path / "out"), "--override", "role:attention.*=2"]) == 2
+    assert "--lock takes roles" in capsys.readouterr().err

@@ -77,6 +77,7 @@ DEFAULTS: dict[str, Any] = {
     "modality": None,
     "calibration": None,
     "enable_time_aware": True,
+    "keep": (),
     "skip_sensitive_layers": False,
     "sensitive_layer_names": (),
     "sensitive_layer_patterns": (),
@@ -116,6 +117,7 @@ ALLOWED: dict[str, list[Any]] = {
     "modality": [None, "text", "code", "image", "audio"],
     "calibration": [None, "records.parquet"],
     "calibration_samples": [1, 10**6],
+    "keep": [[], ["a.weight", "b.*", "role:head"]],
     "sensitive_layer_names": [[], ["a.weight", "b.weight"]],
     "sensitive_layer_patterns": [[], [r"^head\.", "emb|norm"]],
     "layer_bit_widths": [{}, {"a.weight": 2, "blocks.*": 8}],
@@ -139,6 +141,7 @@ REFUSED: dict[str, list[Any]] = {
     "modality": ["", "video", "None", 1, False],
     "calibration": ["", 5, False],
     "calibration_samples": [0, -1, 128.0, "128", True, None],
+    "keep": [5, None, {"a": 1}],
     "sensitive_layer_names": ["a.weight", 5, None, {"a": 1}],
     "sensitive_layer_patterns": ["a.*", 5, None],
     "layer_bit_widths": [4, None, ["a"], "a"],
@@ -635,3 +638,11 @@ def test_the_import_stays_light() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert run.stdout == "set()\n"
+
+
+def test_one_layer_to_keep_needs_no_list() -> None:
+    config = DiffusionQuantConfig(keep="a.*")
+    assert config.keep == ("a.*",)
+    assert config.keeps("a.weight", "other")
+    assert not config.keeps("b.weight", "other")
+    assert DiffusionQuantConfig(keep=["role:head"]).keeps("b.weight", "head")

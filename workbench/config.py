@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.config_sources import Given, environment_values, yaml_values
+from workbench.config_sources import Given, did_you_mean, environment_values, yaml_values
 from workbench.text_file import replace_text
 
 Profile = Literal["edge", "local", "cloud"]
@@ -87,6 +87,10 @@ _HEADER = f"""\
 
 def _none_by_name(value: Any) -> Any:
     return None if value == "none" else value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 def _path_text(value: Any) -> Any:
@@ -201,6 +205,14 @@ class DiffusionQuantConfig(BaseModel):
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
     """Equalise channels where an exact fold exists and helps, by the calibration. Off on edge; see `inactive`."""
+    keep: Annotated[
+        Sequence[_Name],
+        BeforeValidator(_listed),
+        AfterValidator(tuple),
+        Field(description="a name, or a list of names, globs or roles such as role:head"),
+    ] = ()
+    """Layers to keep in their source dtype: names, globs, or globs on roles after ``role:``; a tuple. Their weights
+    may be NaN or Inf."""
     skip_sensitive_layers: _Flag = False
     """Keep sensitive layers in source precision."""
     sensitive_layer_names: Annotated[
@@ -291,6 +303,15 @@ class DiffusionQuantConfig(BaseModel):
             return self.layer_bit_widths[name]
         return next((bits for glob, bits in self.layer_bit_widths.items() if fnmatchcase(name, glob)), None)
 
+    def keeps(self, name: str, role: str) -> bool:
+        """Whether a layer is to stay in its source dtype by ``keep``."""
+        return any(
+            fnmatchcase(role, pattern.removeprefix("role:"))
+            if pattern.startswith("role:")
+            else name == pattern or fnmatchcase(name, pattern)
+            for pattern in self.keep
+        )
+
     def names_sensitive(self, name: str) -> bool:
         """Whether the user counts a layer as sensitive, by its name or by a pattern found in it."""
         return name in self.sensitive_layer_names or any(
@@ -337,7 +358,8 @@ def _parse(given: Given) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         cause = f"{first['ctx']['error']}; " if first["type"] == "value_error" else ""
-        problem = f"{cause}allowed: {allowed}"
+        near = did_you_mean(value, re.split(", | or ", allowed)) if first["type"] == "literal_error" else ""
+        problem = f"{cause}allowed: {allowed}{'; ' if near else ''}{near}"
         raise given.error(problem, first["input"], allowed=allowed, entry=first["loc"][:1]) from error
 
 

@@ -35,6 +35,15 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
 ]
 
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Layers that a name, a glob or role:GLOB matches stay in their source dtype; they may hold NaN or Inf. "
+        "Repeatable.",
+        metavar="PATTERN",
+    ),
+]
+
 TARGETS = "parquet, gguf, mlx, compressed-tensors or safetensors"
 """The export formats, for help texts."""
 

@@ -14,7 +14,7 @@ from workbench.cli.arguments import Component, Json, Model
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command()(equalize)
+    app.command(short_help="Balance the channels of MODEL by exact folds.")(equalize)
 
 
 def equalize(

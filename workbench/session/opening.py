@@ -11,6 +11,7 @@ from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
+from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.session import Session
 from workbench.session.study import Study
 from workbench.session.values import parse_size
@@ -36,6 +37,7 @@ def open_session(
     shard_size: int | str = DEFAULTS.shard_bytes,
     effort: str | None = None,
     names: str | None = None,
+    keep: Patterns = (),
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -77,6 +79,9 @@ def open_session(
         Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
         its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
         session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
+    keep : str or iterable of str, optional
+        Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
+        Inf, which cannot be quantized.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -111,13 +116,16 @@ def open_session(
         # Before anything is measured, so that a wrong effort is told at once.
         encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
         require_storable(checkpoint, found)
-        layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
+        with_weights = [layer for layer in checkpoint.layers if layer.params]
+        kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
+        layers = profile(checkpoint, keep=kept, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
             options = price(
                 checkpoint,
                 target,
                 exact=exact,
+                keep=kept,
                 pricing=pricing,
                 encodings=encodings[target.name],
                 callback=callback,
