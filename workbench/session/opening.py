@@ -13,6 +13,7 @@ from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
+from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.session import Session
 from workbench.session.study import Study
 from workbench.session.values import parse_size
@@ -36,6 +37,8 @@ class Prepared:
     """How the calibration prices errors, if there is one."""
     encodings: Mapping[str, Encodings]
     """How weights become codes, by the name of an export format."""
+    keep: frozenset[str]
+    """Names of the layers that stay in the source's dtype, whatever they hold."""
 
 
 def prepare(
@@ -51,12 +54,13 @@ def prepare(
     shard_size: int | str = DEFAULTS.shard_bytes,
     effort: str | None = None,
     names: str | None = None,
+    keep: Patterns = (),
 ) -> Prepared:
     """Open a checkpoint and check all that a session needs, without measuring anything.
 
     Parameters
     ----------
-    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names
+    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names, keep
         As for `open_session`.
     target : str, optional
         The export format; by default the one that loads the checkpoint's family best, see
@@ -83,15 +87,17 @@ def prepare(
         records = None if pricing is None else pricing.time_aware.records
         encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
         require_storable(exported(checkpoint, found.name), found)
+        with_weights = [layer for layer in checkpoint.layers if layer.params]
+        kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
     except BaseException:
         checkpoint.close()
         raise
-    return Prepared(checkpoint, found, settings, pricing, encodings)
+    return Prepared(checkpoint, found, settings, pricing, encodings, kept)
 
 
 def open_session(
     path: str | os.PathLike[str],
-    target: str = "parquet",
+    target: str | None = None,
     *,
     component: str | None = None,
     exact: bool = False,
@@ -105,6 +111,7 @@ def open_session(
     shard_size: int | str = DEFAULTS.shard_bytes,
     effort: str | None = None,
     names: str | None = None,
+    keep: Patterns = (),
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -115,8 +122,9 @@ def open_session(
     ----------
     path : path-like
         A checkpoint, or a model of the zoo such as ``"zoo:digits-dit"``.
-    target : str
-        The export format.
+    target : str, optional
+        The export format; by default the one that the usual runtime of the model's family loads, see
+        `workbench.formats.loading.best_target`.
     component : str, optional
         The component of a diffusers folder; its denoiser by default.
     exact : bool
@@ -145,6 +153,9 @@ def open_session(
         Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
         its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
         session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
+    keep : str or iterable of str, optional
+        Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
+        Inf, which cannot be quantized.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -165,11 +176,11 @@ def open_session(
     ready = prepare(
         path, target, component=component, calibration=calibration, num_time_groups=num_time_groups,
         grouping=grouping, importance=importance, all_widths=all_widths, shard_size=shard_size, effort=effort,
-        names=names,
+        names=names, keep=keep,
     )  # fmt: skip
-    checkpoint, pricing, encodings = ready.checkpoint, ready.pricing, ready.encodings
+    checkpoint, pricing, encodings, kept = ready.checkpoint, ready.pricing, ready.encodings, ready.keep
     try:
-        layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
+        layers = profile(checkpoint, keep=kept, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
             held = exported(checkpoint, target.name)
@@ -177,6 +188,7 @@ def open_session(
                 held,
                 target,
                 exact=exact,
+                keep=kept,
                 pricing=pricing,
                 encodings=encodings[target.name],
                 callback=callback,

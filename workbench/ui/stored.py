@@ -100,5 +100,8 @@ class StoredCopy:
 def _edits(lines: list[str]) -> str:
     text = "\n".join(lines)
     if len(text) > MOST:
-        return f"<p>Its {len(lines) - 1:,} edits are too long to be kept here; a plan that is saved has their result.</p>"
+        return (
+            f"<p>Its {len(lines) - 1:,} edits are too long to be kept here; a plan that is saved has their "
+            "result.</p>"
+        )
     return f"<details><summary>Python that makes this plan</summary><pre>{html.escape(text)}</pre></details>"
