@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
+from contextlib import suppress
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import named, open_checkpoint
+from workbench.checkpoint import Checkpoint, named, open_checkpoint, originally_named
 from workbench.config import TARGETS, default_effort
-from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
+from workbench.errors import ValidationError
+from workbench.formats import DEFAULTS, TargetSettings, require_storable, target_named
 from workbench.quantize import Encodings
+from workbench.session.script import Name, call
 from workbench.session.session import Session
 from workbench.session.study import Study
-from workbench.session.values import parse_size
+from workbench.session.values import Naming, parse_size
 from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
@@ -93,43 +97,60 @@ def open_session(
         Whatever is wrong with the checkpoint or the target.
     """
     settings = TargetSettings(parse_size(shard_size), all_widths)
-    found = target_named(target, settings)
-    checkpoint = open_checkpoint(os.fspath(path), component)
+    target_named(target, settings)  # a wrong one is told before anything is read
+    opened = open_checkpoint(os.fspath(path), component)
     try:
-        checkpoint, _ = named(checkpoint, names, target)
-        pricing = None
-        if calibration is not None:
-            pricing = Pricing.read(
-                calibration, checkpoint,
-                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
-            )  # fmt: skip
-        records = None if pricing is None else pricing.time_aware.records
-        # Before anything is measured, so that a wrong effort is told at once.
-        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
-        require_storable(checkpoint, found)
-        layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
+        possible: tuple[str, ...] = ("checkpoint",)
+        with suppress(ValidationError):
+            possible += () if originally_named(opened) is None else ("original",)
 
-        def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+        # What goes by the names of the files, and what by those of the original checkpoint.
+        measured: dict[bool, tuple[Checkpoint, Pricing | None]] = {}
+
+        def study(
+            target: str, names: str | None, callback: ProgressCallback | None, cancel: threading.Event | None
+        ) -> Study:
+            found = target_named(target, settings)
+            checkpoint, notes = named(opened, names, target)
+            known = measured.get(checkpoint.parts is None)
+            checkpoint, pricing = known or (checkpoint, None)
+            if calibration is not None and pricing is None:
+                pricing = Pricing.read(
+                    calibration, checkpoint,
+                    num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+                )  # fmt: skip
+            records = None if pricing is None else pricing.time_aware.records
+            # Before anything is measured, so that a wrong effort is told at once.
+            encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}[target]
+            require_storable(checkpoint, found)
+            layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
+            measured[checkpoint.parts is None] = checkpoint, pricing
             options = price(
-                checkpoint,
-                target,
-                exact=exact,
-                pricing=pricing,
-                encodings=encodings[target.name],
-                callback=callback,
-                cancel=cancel,
-                cache=cache,
-            )
+                checkpoint, found, exact=exact, pricing=pricing, encodings=encodings,
+                callback=callback, cancel=cancel, cache=cache,
+            )  # fmt: skip
+            naming = Naming(names, possible, notes)
             return Study(
-                checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
+                checkpoint, found, layers, options, scheme, group_size, pricing, encodings, naming=naming
             )
 
-        def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
-            other = target_named(name, settings)
-            require_storable(checkpoint, other)
-            return study(other, callback, cancel)
-
-        return Session(study(found, callback, cancel), reopen)
+        session = Session(study(target, names, callback, cancel), study)
     except BaseException:
-        checkpoint.close()
+        opened.close()
         raise
+    given = {
+        "component": component, "exact": exact, "group_size": group_size, "scheme": scheme,
+        "calibration": Name("records") if isinstance(calibration, CalibrationRecords) else calibration,
+        "num_time_groups": num_time_groups, "grouping": grouping, "importance": importance, "all_widths": all_widths,
+        "shard_size": shard_size, "effort": effort, "names": names,
+    }  # fmt: skip
+    usual = {name: one.default for name, one in inspect.signature(open_session).parameters.items()}
+    unusual = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in given.items()
+        if value is not usual[name] and value != usual[name]
+    }
+    zoo = isinstance(path, str) and path.startswith("zoo:")
+    where = path if zoo else str(opened.path)
+    session.opening = call("open", where, on="wb", target=target, **unusual)
+    return session

@@ -122,7 +122,7 @@ class Panel(LayerTable):
             "model": session.checkpoint.path.name,
             "targets": list(target_names()),
             "policies": list(POLICIES),
-            "opening": f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})",
+            "opening": f"s = {session.opening}",
             "strip": {"text": self.strip.text, "kind": self.strip.kind},
             "job": self.jobs.shown,
             "has_time": session.time_aware is not None,
