@@ -17,7 +17,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.gguf_file import GgufFile
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.formats.blocks import Block, require_same
-from workbench.formats.gguf_families import LLAMA_NAME_BYTES, family_of
+from workbench.formats.gguf_families import COMFYUI_NAME_BYTES, LLAMA_NAME_BYTES, family_of
 from workbench.formats.gguf_keys import file_keys
 from workbench.formats.gguf_layout import lay_out
 from workbench.formats.gguf_tensors import Stored, describe, stored_of, stored_tensors
@@ -257,12 +257,16 @@ class GgufPayload:
 
 
 def _remarks(pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: bool) -> Iterator[str]:
-    longest = max((piece.name for piece in pieces), key=len, default="")
-    if len(longest.encode()) > LLAMA_NAME_BYTES:
-        yield (
-            f"The name {longest!r} is longer than {LLAMA_NAME_BYTES} bytes: tools that are built on llama.cpp cannot "
-            "load the file."
+    longest = max((piece.name for piece in pieces), key=lambda name: len(name.encode()), default="")
+    count = len(longest.encode())
+    if count > LLAMA_NAME_BYTES:
+        what = (
+            "tools that are built on llama.cpp cannot load the file"
+            if count <= COMFYUI_NAME_BYTES
+            else f"neither tools that are built on llama.cpp nor ComfyUI-GGUF, which reads {COMFYUI_NAME_BYTES}, can "
+            "load the file"
         )
+        yield f"The name {longest!r} has {count} bytes, more than {LLAMA_NAME_BYTES}: {what}."
     if is_language_model and not has_tokenizer(keys):
         yield (
             "There is no tokenizer.json beside the weights, so that llama.cpp can load the file but not read text: add "

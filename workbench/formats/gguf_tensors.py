@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.errors import MetadataError, ValidationError
-from workbench.formats.gguf_families import Family, is_high_precision
+from workbench.formats.gguf_families import MAX_DIMS, Family, is_high_precision
 from workbench.formats.gguf_layout import GgufPiece
 from workbench.plan import KEEP, Layer, Option, Plan
 from workbench.quantize.ggml import FORMATS
@@ -22,9 +22,6 @@ from workbench.quantize.half import HALF
 
 SMALL: Final = 1024
 """Tensors of at most so many weights are stored in float32: a runtime gains nothing by less."""
-
-MAX_DIMS: Final = 4
-"""Dimensions that a GGUF tensor may have for ggml."""
 
 _KEPT: Mapping[str, str] = MappingProxyType(
     {
