@@ -238,8 +238,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     @property
     def _opening(self) -> str:
         """The line of Python that opens the session."""
-        session = self.session
-        return f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})"
+        return f"s = {self.session.opening}"
 
     def _on_change(self, _: Change) -> None:
         self.stored.ask()
