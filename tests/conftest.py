@@ -16,6 +16,47 @@ from safetensors.numpy import save_file
 
 MakeCheckpoint = Callable[..., Path]
 
+ROOT = Path(__file__).parents[1]
+SLOW = (
+    "notebooks",
+    "tests/benchmarks",
+    "tests/browser",
+    "tests/checkpoint/test_hostile.py",
+    "tests/checkpoint/test_layers.py",
+    "tests/checkpoint/test_original_names.py",
+    "tests/figures/test_time_figures.py",
+    "tests/formats/test_compressed_tensors.py",
+    "tests/formats/test_gguf_diffusers.py",
+    "tests/kernels/test_search.py",
+    "tests/live",
+    "tests/pipeline/test_spatial.py",
+    "tests/session/test_calibrated.py",
+    "tests/test_backend.py",
+    "tests/test_cli.py",
+    "tests/test_readme.py",
+    "tests/thermo/test_effort.py",
+    "tests/thermo/test_optimality.py",
+    "tests/thermo/test_realistic.py",
+    "tests/ui/test_proof_tab.py",
+    "tests/zoo",
+)
+"""Files and folders whose tests are not marked ``fast``: those that took ten seconds or more, or start a server."""
+
+FAST_ALL_THE_SAME = (
+    "notebooks/00_quickstart.ipynb",
+    "tests/browser/test_table.py::test_keys_give_bits_before_the_kernel_answers",
+)
+"""A notebook, and a test in a real browser, that are marked ``fast`` nevertheless."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of ``pytest -m fast``."""
+    for item in items:
+        place = f"{item.path.relative_to(ROOT).as_posix()}::{item.name}"
+        is_slow = any(place.startswith((f"{name}/", f"{name}::")) for name in SLOW)
+        if not is_slow or place.startswith(FAST_ALL_THE_SAME):
+            item.add_marker("fast")
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(

@@ -21,9 +21,10 @@ from workbench.session.detail import LayerDetail, look_closely
 from workbench.session.history import History, Tuning
 from workbench.session.observers import Observers
 from workbench.session.over_time import damage_by_group
+from workbench.session.patterns import Patterns
 from workbench.session.prediction import Prediction, predict
 from workbench.session.present import present_table
-from workbench.session.study import Patterns, Study
+from workbench.session.study import Study
 from workbench.session.table import html_table, text_table
 from workbench.session.values import Snapshot, Totals, parse_size
 from workbench.thermo import CostTable, Front, Pricing, compare, trace
@@ -66,6 +67,11 @@ class Outlook:
     def target(self) -> Target:
         """The export format."""
         return self._study.target
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known of the checkpoint, and a sentence on its tensors that are no layers."""
+        return [*self.checkpoint.notes, self.checkpoint.besides_layers]
 
     @property
     def layers(self) -> pa.Table:
