@@ -11,6 +11,7 @@ import traitlets
 
 from workbench.formats import target_names
 from workbench.session import Session, Snapshot
+from workbench.thermo.policies import ABOUT
 from workbench.ui.actions import POLICIES, Actions
 from workbench.ui.jobs import Jobs
 from workbench.ui.later import Later
@@ -125,6 +126,7 @@ class Panel(LayerTable):
             "model": session.checkpoint.path.name,
             "targets": list(target_names()),
             "policies": list(POLICIES),
+            "about_policies": {name: ABOUT[name] for name in POLICIES},
             "opening": self._opening,
             "strip": {"text": self.strip.text, "kind": self.strip.kind},
             "job": self.jobs.shown,
