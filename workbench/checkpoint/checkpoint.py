@@ -22,6 +22,7 @@ from workbench.checkpoint.original_names import Part
 from workbench.checkpoint.renamed import RenamedAdapter
 from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
 from workbench.checkpoint.side_files import SideFile, find_side_files
+from workbench.checkpoint.tied_head import TiedHead, find_tied_head, note_on_tied_head
 from workbench.errors import ShapeMismatchError, ValidationError
 from workbench.plan import Layer, Role
 
@@ -59,12 +60,18 @@ class Checkpoint:
     """The file with its keys, where the checkpoint is a GGUF file."""
     parts: Mapping[str, tuple[Part, ...]] | None
     """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
+    tied_head: TiedHead | None
+    """A stored head that config.json ties to the embedding, and that is not among `tensors`."""
 
     def __init__(self, path: Path, weights: Weights, source: Adapter) -> None:
         self.path = path
         self.layout = weights.layout
         self.component = weights.component
+        self.tied_head = find_tied_head(source.tensors, weights.config)
         self.tensors = source.tensors
+        if self.tied_head is not None:
+            rest = {name: info for name, info in source.tensors.items() if name != self.tied_head.head}
+            self.tensors = MappingProxyType(rest)
         self.metadata = source.metadata
         self.gguf = source.file if isinstance(source, GgufAdapter) else None
         self.parts = source.parts if isinstance(source, RenamedAdapter) else None
@@ -72,9 +79,9 @@ class Checkpoint:
         self.architecture = _architecture(weights.config)
         self._weights = weights
         self._source = source
-        roles = roles_of(source.tensors.values())
+        roles = roles_of(self.tensors.values())
         self.roles = MappingProxyType(roles)
-        self.layers = find_layers(source.tensors, roles, self._peek)
+        self.layers = find_layers(self.tensors, roles, self._peek)
         self.modality = detect_modality(
             pipeline=weights.pipeline,
             config=weights.config,
@@ -97,6 +104,12 @@ class Checkpoint:
         """The small files that travel along into an export, see `find_side_files`."""
         root = self._weights.root
         return () if root is None else find_side_files(root, self._weights.folders)
+
+    @cached_property
+    def tie_note(self) -> str | None:
+        """A sentence on the head that config.json ties to the embedding, where it is stored and so left out."""
+        tied = self.tied_head
+        return None if tied is None else note_on_tied_head(tied, self._row_of)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -256,6 +269,13 @@ class Checkpoint:
             raise ValidationError(
                 f"{self.path}: there is no tensor {name!r}.", path=self.path, tensor=name
             ) from None
+
+    def _row_of(self, name: str, row: int) -> NDArray[Any]:
+        """A row of a tensor of the files."""
+        info = self._source.tensors[name]
+        values = np.empty(info.shape[1:], DTYPES[info.dtype])
+        self._source.read_into(name, row * values.nbytes, values.view(np.uint8).reshape(-1))
+        return values
 
     def _peek(self, info: TensorInfo) -> NDArray[np.float32]:
         values = np.empty(min(math.prod(info.shape), PEEK_VALUES), DTYPES[info.dtype])

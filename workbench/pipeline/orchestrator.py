@@ -148,7 +148,11 @@ class DiffusionOrchestrator:
             if time_aware is not None:
                 time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
             records = None if time_aware is None else time_aware.records
-            notes = (*notes, *note_on_unrecorded(records, checkpoint.layers))
+            notes = (
+                *notes,
+                *filter(None, [checkpoint.tie_note]),
+                *note_on_unrecorded(records, checkpoint.layers),
+            )
             encodings = (
                 Encodings(self.config.effort or default_effort(target.name), records)
                 if plan is None
