@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import gguf
 
-from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.original_names import ARCHITECTURES
+from workbench.checkpoint import Checkpoint, originally_named
 from workbench.errors import ValidationError
 
 PREFIX = "model.diffusion_model."
@@ -161,13 +160,20 @@ def family_of(checkpoint: Checkpoint) -> Family:
     if by_class is not None:
         other = (
             "use the original names (names=original)"
-            if checkpoint.architecture in ARCHITECTURES
+            if _can_have_original_names(checkpoint)
             else "export the original single-file checkpoint"
         )
         remark = f"The tensors have diffusers' names; for ComfyUI-GGUF {other}."
         return Family(by_class, names, ("diffusers",), remark)
     architecture = re.sub(r"[^a-z0-9_-]+", "_", (checkpoint.architecture or "unknown").lower())
     return Family(architecture, names)
+
+
+def _can_have_original_names(checkpoint: Checkpoint) -> bool:
+    try:
+        return originally_named(checkpoint) is not None
+    except ValidationError:  # a tensor has no place in the original checkpoint
+        return False
 
 
 def _loaders_of(checkpoint: Checkpoint, architecture: str) -> tuple[str, ...]:
@@ -186,7 +192,8 @@ def _loaders_of(checkpoint: Checkpoint, architecture: str) -> tuple[str, ...]:
 
 
 def _without_prefix(checkpoint: Checkpoint) -> dict[str, str]:
-    return _distinct(checkpoint, {name: name.removeprefix(PREFIX) for name in checkpoint.tensors})
+    prefix = checkpoint.denoiser_prefix or PREFIX
+    return _distinct(checkpoint, {name: name.removeprefix(prefix) for name in checkpoint.tensors})
 
 
 def _language_model(checkpoint: Checkpoint, architecture: gguf.MODEL_ARCH) -> Family:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.gguf_file import GgufFile
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.formats.blocks import Block, require_same
@@ -31,8 +31,23 @@ from workbench.quantize.ggml import decode_ggml, encode_ggml, ggml_error
 from workbench.quantize.half import half_trial, to_half
 
 FILE = "model.gguf"
+"""What the file of an export is called, unless the pipeline has several denoisers, see `file_name`."""
 PLAN_KEY = "arrowquant.plan"
 SOURCE_KEY = "arrowquant.source"
+
+
+def file_name(checkpoint: Checkpoint) -> str:
+    """What the GGUF file of a checkpoint is called.
+
+    The denoisers of one pipeline end up in one folder of the runtime, so each is called by its component.
+    """
+    return f"{checkpoint.component}.gguf" if len(checkpoint.denoisers) > 1 else FILE
+
+
+def file_in(folder: Path) -> Path:
+    """The GGUF file of an export; it need not exist."""
+    found = list(folder.glob("*.gguf"))
+    return found[0] if len(found) == 1 else folder / FILE
 
 
 class GgufWriter:
@@ -57,6 +72,7 @@ class GgufWriter:
         self._checkpoint = checkpoint
         self._plan = plan
         self._given = encodings
+        self._file = file_name(checkpoint)
         family = family_of(checkpoint)
         self._stored = stored_tensors(checkpoint, plan, family)
         pieces = [stored.piece for stored in self._stored.values()]
@@ -91,11 +107,11 @@ class GgufWriter:
     @property
     def predicted_files(self) -> Mapping[str, int]:
         """The same, by the file's name."""
-        return {FILE: self.predicted_bytes}
+        return {self._file: self.predicted_bytes}
 
     def begin(self, folder: Path) -> None:
         """Create the file at its final size, with its header."""
-        self._layout.create(folder / FILE)
+        self._layout.create(folder / self._file)
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
         """Write a unit's rows into their places; yields source bytes when they can be read back.
@@ -115,7 +131,7 @@ class GgufWriter:
                 offset = self._layout.places[stored.name]
                 for start, stop, place in stored.runs(block.row_start, block.row_start + block.rows):
                     part = rows[start - block.row_start : stop - block.row_start]
-                    files.write(folder / FILE, part, offset + place * stored.row_bytes)
+                    files.write(folder / self._file, part, offset + place * stored.row_bytes)
                 yield block.nbytes
 
     def _rows(self, block: Block, stored: Stored) -> NDArray[Any]:
@@ -149,7 +165,7 @@ class GgufPayload:
 
     def __init__(self, folder: Path, *, watched: bool = True) -> None:
         self.folder = folder
-        self._file = GgufFile(folder / FILE, watched=watched)
+        self._file = GgufFile(file_in(folder), watched=watched)
         try:
             self.plan, self._stored = self._read_metadata()
             self._match()
@@ -176,7 +192,7 @@ class GgufPayload:
 
     def units(self, checkpoint: Checkpoint) -> int:
         """Number of units into which it is divided for checking."""
-        return len(units_of(checkpoint))
+        return len(units_of(denoiser_of(checkpoint)))
 
     def read(self, name: str) -> NDArray[Any]:
         """The tensor: decoded to float32 where it was quantized, else in its own dtype."""

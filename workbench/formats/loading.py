@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import gguf
 
-from workbench.checkpoint import Checkpoint, named
+from workbench.checkpoint import Checkpoint, exported, named
 from workbench.errors import ArrowQuantError, MetadataError
 from workbench.formats import target_named
 from workbench.formats.gguf import GgufTarget
 from workbench.formats.gguf_families import family_of
-from workbench.formats.gguf_payload import FILE as GGUF_FILE
+from workbench.formats.gguf_payload import file_name
 from workbench.formats.target import Target
 from workbench.plan import Plan
 
@@ -179,8 +179,9 @@ def _lines(checkpoint: Checkpoint, target_name: str, folder: Path) -> tuple[Lang
 
 
 def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[str]]:
+    checkpoint = exported(checkpoint, "gguf")
     family = family_of(checkpoint)
-    file = folder / GGUF_FILE
+    file = folder / file_name(checkpoint)
     loaders = _gguf_loaders(checkpoint)
     if "llama.cpp" in loaders:
         if family.language_model is None:
@@ -255,7 +256,7 @@ def _workbench_lines(folder: Path) -> list[str]:
 def _gguf_loads(checkpoint: Checkpoint) -> bool:
     """Whether a program is known that loads a GGUF file of the checkpoint, and it can be written."""
     try:
-        written, _ = named(checkpoint, None, "gguf")
+        written, _ = named(exported(checkpoint, "gguf"), None, "gguf")
         return bool(_gguf_loaders(written))
     except ArrowQuantError:
         return False

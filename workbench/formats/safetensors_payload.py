@@ -51,6 +51,11 @@ class SafetensorsPayload:
         self._index = path if path.suffix == ".json" else None
         opening = ShardedSafeTensorsAdapter if self._index else SafeTensorsAdapter
         self._files = opening(path, watched=watched)
+        for file, count in self._files.trailing.items():
+            raise MetadataError(
+                f"{file}: {count:,} bytes follow the last tensor, which the export did not have. Export again.",
+                path=file,
+            )
         self.plan, sources = self._read_metadata()
         self._parts: dict[str, list[Piece]] = {}
         self.tensors = MappingProxyType(self._match(sources))

@@ -25,11 +25,12 @@ def notes_on(
     A run may be time-aware without the configuration's own calibration: by that of a session, and then of a plan.
     """
     names = [layer.name for layer in checkpoint.layers]
+    about = [*checkpoint.notes, checkpoint.besides_layers]
     inactive = dict(config.inactive)
     if is_time_aware:
         for key in ("enable_time_aware", "enable_spatial"):
             inactive.pop(key, None)
-    notes = [f"{key} is off: {reason}." for key, reason in inactive.items()]
+    notes = [*about, *(f"{key} is off: {reason}." for key, reason in inactive.items())]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
         notes.extend(
@@ -107,6 +108,16 @@ def note_on_unrecorded(records: CalibrationRecords | None, layers: Sequence[Laye
     return (
         f"The calibration has no record of {len(missing)} of {len(layers)} layers, which {what} alone: "
         f"{', '.join(missing)}.",
+    )
+
+
+def note_on_kept(plan: Plan) -> tuple[str, ...]:
+    """A sentence where a run quantizes nothing at all."""
+    if any(not option.is_kept for option in plan.choices.values()):
+        return ()
+    return (
+        f"Nothing was quantized: all {len(plan.choices)} layers keep the source's dtype, and the export holds the same "
+        "numbers as the source.",
     )
 
 

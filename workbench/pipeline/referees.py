@@ -175,7 +175,8 @@ class GgufReferee:
 
         self._gguf = gguf
         self.name = f"gguf.dequantize (gguf {version('gguf')})"
-        reader = gguf.GGUFReader(folder / "model.gguf")
+        (path,) = folder.glob("*.gguf")
+        reader = gguf.GGUFReader(path)
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self._sources = json.loads(reader.fields["arrowquant.source"].contents())
 

@@ -19,7 +19,7 @@ from workbench.config import DiffusionQuantConfig
 from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
 from workbench.pipeline.export import write_record
 from workbench.pipeline.measured import Measured, measured_by_tensor, note_on_rounding, notes_on_cut_groups
-from workbench.pipeline.notes import notes_on
+from workbench.pipeline.notes import note_on_kept, notes_on
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import JOURNAL, LOCK, Journal, remove_all
@@ -260,6 +260,7 @@ class Run:
             kernels=backend.kernels().description,
             notes=(
                 *notes,
+                *note_on_kept(plan),
                 *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
                 *note_on_rounding(measured),
                 *notes_on_cut_groups(cut, measured),

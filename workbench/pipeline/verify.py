@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.calibration import CalibrationRecords, records_for
-from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named_as, open_checkpoint
 from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.formats import BlockCheck, Check, Payload, target_named
 from workbench.pipeline.export import Record, read_record
@@ -136,8 +136,9 @@ def verify(
         calibration = CalibrationRecords.load(calibration)
     with open_checkpoint(os.fspath(source), component) as opened:
         try:
-            folded = None if record.folds is None else restore(opened, record.folds, f"{folder}: folds")
-            checkpoint = named_as(folded or opened, record.plan.choices)
+            held = exported(opened, record.target)
+            folded = None if record.folds is None else restore(held, record.folds, f"{folder}: folds")
+            checkpoint = named_as(folded or held, record.plan.choices)
             payload = target.open(folder)
         except ArrowQuantError as error:
             return _failed([str(error)])

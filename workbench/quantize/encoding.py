@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import CalibrationRecords
 from workbench.config import EFFORTS
-from workbench.errors import ConfigurationError
+from workbench.errors import ANY, ConfigurationError, setting
 from workbench.plan import Plan
 
 Weights = NDArray[np.float32]
@@ -100,7 +100,7 @@ class Encodings:
         if records is None or records.digest != plan.weighted_by:
             raise ConfigurationError(
                 f"The plan's codes are weighed by the calibration {plan.weighted_by[:12]}…, and {given}. Give the "
-                "records that the plan was made with (calibration=…, --calibration FILE), or make the plan again.",
+                f"records that the plan was made with, {setting('calibration', ANY)}, or make the plan again.",
                 key="calibration",
                 value=plan.weighted_by,
             )
