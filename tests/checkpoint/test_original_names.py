@@ -130,11 +130,11 @@ def test_a_renamed_checkpoint_is_known_to_comfyui(
     request: pytest.FixtureRequest, family: str, tmp_path: Path
 ) -> None:
     with open_checkpoint(make(request, family, tmp_path, torch.bfloat16)) as checkpoint:
-        assert "diffusers' names" in family_of(checkpoint).runtimes
+        assert "diffusers' names" in family_of(checkpoint).remark
         original = originally_named(checkpoint)
         assert original is not None
         found = family_of(original)
-    assert found.runtimes.startswith(f"Known to load {found.architecture} files: ComfyUI-GGUF")
+    assert "comfyui" in found.loaders
 
 
 @pytest.fixture(scope="module")
