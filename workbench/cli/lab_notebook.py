@@ -167,7 +167,7 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[
         _markdown("Is what stands in the folder what the report claims? Every block is decoded and compared again:"),
         _python(
             f"proof = wb.verify(folder, {model!r}{checked})\n"
-            'print("verified:", proof.ok, *proof.problems, sep="\\n")'
+            'print(f"verified: {proof.ok}", *proof.problems, sep="\\n")'
         ),
         _markdown("## Load it", "What is known to load this export, and how:"),
         _python(

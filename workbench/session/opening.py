@@ -146,7 +146,8 @@ def open_session(
         its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
         session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
     callback : callable, optional
-        Hears of the fraction done and a message.
+        Hears of the fraction done and a message, in two steps: profiling and pricing. Where there is none,
+        `workbench.open` shows a bar in the notebook's cell, with a button that cancels, or on a terminal.
     cancel : threading.Event, optional
         Set it to end the work with a `CancelledError`.
     cache : path-like, optional
