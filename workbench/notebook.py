@@ -17,10 +17,8 @@ from typing import Any
 
 from workbench.errors import CancelledError
 from workbench.session import Session, open_session
+from workbench.session.opening import STEPS, source_bytes
 from workbench.work import ProgressCallback
-
-OPENING_STEPS = 2
-"""Steps of `open_session` that report how far they are: profiling the layers, pricing the options."""
 
 
 def register() -> None:
@@ -65,8 +63,8 @@ def _progress(
         from workbench.ui.progress import bar_in_cell
 
         try:
-            with bar_in_cell(title, OPENING_STEPS, cancel) as tracker:
-                tracker.nbytes = _source_bytes(path, component)
+            with bar_in_cell(title, STEPS, cancel) as tracker:
+                tracker.nbytes = source_bytes(path, component)
                 yield tracker
         except (KeyboardInterrupt, CancelledError):
             raise CancelledError(
@@ -79,15 +77,8 @@ def _progress(
         if not sys.stderr.isatty():
             yield None
             return
-        with terminal.progress_bar(title, _source_bytes(path, component)) as hear:
+        with terminal.progress_bar(title, source_bytes(path, component)) as hear:
             yield hear
-
-
-def _source_bytes(path: str | os.PathLike[str], component: str | None) -> int:
-    from workbench.checkpoint import open_checkpoint
-
-    with open_checkpoint(os.fspath(path), component) as checkpoint:
-        return checkpoint.nbytes
 
 
 def _kernel_shell() -> Any:

@@ -22,6 +22,9 @@ from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
 
+STEPS = 2
+"""Steps of `open_session` of which its callback hears: profiling the layers, pricing the options."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -93,6 +96,12 @@ def prepare(
         checkpoint.close()
         raise
     return Prepared(checkpoint, found, settings, pricing, encodings, kept)
+
+
+def source_bytes(path: str | os.PathLike[str], component: str | None = None) -> int:
+    """Bytes of the tensors of a checkpoint, which is what opening it goes through."""
+    with open_checkpoint(os.fspath(path), component) as checkpoint:
+        return checkpoint.nbytes
 
 
 def open_session(

@@ -86,6 +86,8 @@ class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]
     """``fraction`` of the whole and ``text``."""
     stopping = traitlets.Bool(False).tag(sync=True)
     """Whether the button was pressed, and the kernel knows."""
+    ended = traitlets.Unicode().tag(sync=True)
+    """Why there is no result; stands in place of the bar. Empty while the work goes on."""
 
     def __init__(self, title: str, cancel: threading.Event) -> None:
         self._cancel = cancel

@@ -24,8 +24,15 @@ function render({ model, el }) {
     title.textContent = model.get("title");
     bar.value = fraction;
     bar.setAttribute("aria-label", model.get("title"));
+    const ended = model.get("ended");
+    bar.hidden = button.hidden = ended !== "";
+    root.classList.toggle("aq-progress-ended", ended !== "");
     button.disabled = model.get("stopping") || waiting !== undefined;
-    if (model.get("stopping")) {
+    if (ended !== "") {
+      clearTimeout(waiting);
+      text.textContent = ended;
+      text.setAttribute("role", "alert");
+    } else if (model.get("stopping")) {
       clearTimeout(waiting);
       text.textContent = "stopping …";
     } else if (waiting === undefined) {
