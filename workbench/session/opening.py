@@ -26,6 +26,9 @@ from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
 
+STEPS = 2
+"""Steps of `open_session` of which its callback hears: profiling the layers, pricing the options."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -98,6 +101,12 @@ def prepare(
     return Prepared(opened, checkpoint, found, settings, pricing, kept)
 
 
+def source_bytes(path: str | os.PathLike[str], component: str | None = None) -> int:
+    """Bytes of the tensors of a checkpoint, which is what opening it goes through."""
+    with open_checkpoint(os.fspath(path), component) as checkpoint:
+        return checkpoint.nbytes
+
+
 def open_session(
     path: str | os.PathLike[str],
     target: str | None = None,
@@ -160,7 +169,8 @@ def open_session(
         Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
         Inf, which cannot be quantized.
     callback : callable, optional
-        Hears of the fraction done and a message.
+        Hears of the fraction done and a message, in two steps: profiling and pricing. Where there is none,
+        `workbench.open` shows a bar in the notebook's cell, with a button that cancels, or on a terminal.
     cancel : threading.Event, optional
         Set it to end the work with a `CancelledError`.
     cache : path-like, optional
