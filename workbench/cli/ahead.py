@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from workbench import terminal
 from workbench.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
+    from workbench.formats import TargetSettings
     from workbench.plan import Plan
+    from workbench.session import Session
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,34 @@ def look_ahead(
         is_ours = plan is not None and plan.target == name
         told = readers(checkpoint, name, plan if is_ours else None)
         yield Ahead(checkpoint, name, target is None and plan is None, told)
+
+
+def open_ahead(
+    ahead: Ahead,
+    model: str,
+    component: str | None,
+    exact: bool,
+    calibration: str | None,
+    time_groups: int,
+    effort: str | None,
+    names: str | None,
+    keep: Sequence[str],
+    settings: TargetSettings,
+    *,
+    shown: bool,
+) -> Session:
+    """Measure and price the checkpoint, with progress."""
+    from workbench.session import open_session
+
+    with (
+        terminal.ctrl_c() as cancel,
+        terminal.progress_bar(model, ahead.checkpoint.nbytes, shown) as callback,
+    ):
+        return open_session(
+            model, ahead.target, component=component, exact=exact, calibration=calibration,
+            num_time_groups=time_groups, effort=effort, names=names, keep=keep, callback=callback, cancel=cancel,
+            all_widths=settings.all_widths, shard_size=settings.shard_bytes,
+        )  # fmt: skip
 
 
 def _check_patterns(checkpoint: Checkpoint, patterns: Mapping[str, Sequence[str]]) -> None:

@@ -72,6 +72,19 @@ ShardSize = Annotated[
 ]
 
 
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
+        metavar="FILE",
+    ),
+]
+Groups = Annotated[
+    int, typer.Option("--time-groups", help="Groups into which denoising steps are taken.", metavar="N")
+]
+Exact = Annotated[bool, typer.Option("--exact", help="Measure every row instead of a sample.")]
+
+
 def parse_widths(texts: Sequence[str], option: str) -> dict[str, int]:
     """Bits by pattern, of texts such as ``*attn*=8``; a wrong one is the fault of the option named."""
     widths = {}
