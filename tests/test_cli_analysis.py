@@ -50,13 +50,18 @@ def test_a_row_is_a_line_at_any_width(
     assert max(len(line) for line in printed.splitlines() if line.startswith(" ")) <= columns
     names = shown_layers(printed)
     assert len(names) == len(set(names)) == 10
+    blocks = {f"transformer_blocks.{block}" for block in range(BLOCKS)}
+    assert all(name.split("…")[0].removesuffix(".").startswith(tuple(blocks)) for name in names)
     assert "NSR 4" in printed
     assert f"{2 * BLOCKS + 1} layers, " in printed
     assert "1 layer has no option in mlx but to keep the dtype: blocks.embed.conv.weight." in printed
     assert f"{2 * BLOCKS + 1 - 10} more layers" in printed
 
 
-def test_the_worst_come_first_and_a_column_sorts(model: str, tmp_path: Path, capsys: Capture) -> None:
+def test_the_worst_come_first_and_a_column_sorts(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert run(["analyze", model, "--target", "mlx", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     error: dict[str, float] = {}

@@ -167,13 +167,18 @@ def elided(names: Sequence[str], room: int) -> list[str]:
     As they are where that cannot be, so that a table folds them.
     """
     for head in range((room - 1) // 3, room):
-        shown = [
-            name if len(name) <= room else f"{name[:head]}…{name[len(name) - (room - 1 - head) :]}"
-            for name in names
-        ]
+        shown = [_elided(name, room, head) for name in names]
         if len(set(shown)) == len(set(names)):
             return shown
     return list(names)
+
+
+def _elided(name: str, room: int, head: int) -> str:
+    if len(name) <= room:
+        return name
+    while head < room - 1 and name[head - 1 : head + 1].isdecimal():
+        head += 1  # not half a number
+    return f"{name[:head]}…{name[len(name) - (room - 1 - head) :]}"
 
 
 def print_demo(

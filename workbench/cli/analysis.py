@@ -115,7 +115,7 @@ def analyze(
         )  # fmt: skip
     with session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
-        path, nbytes = str(session.checkpoint.path), session.checkpoint.nbytes
+        path, nbytes, notes = str(session.checkpoint.path), session.checkpoint.nbytes, session.notes
     best = _best(options)
     rows: list[Row] = [{**layer, **best.get(layer["name"], {})} for layer in layers]
     error = "NSR" if calibration is None else "D"
@@ -124,7 +124,9 @@ def analyze(
     if csv_file is not None:
         _write_csv(csv_file, rows)
     if as_json:
-        terminal.print_json({"model": path, "target": ahead.target, "layers": layers, "options": options})
+        terminal.print_json(
+            {"model": path, "target": ahead.target, "notes": notes, "layers": layers, "options": options}
+        )
         return
     print(*_summary(model, ahead.target, nbytes, layers, options), sep="\n")
     terminal.print_table(_by_width(options, error))
@@ -135,6 +137,7 @@ def analyze(
         print(f"{csv_file}: {len(rows)} layers")
     elif len(shown) < len(rows):
         print(f"{len(rows) - len(shown)} more layers: --top 0 shows all, --csv FILE writes every column.")
+    print(*notes, sep="\n", end="\n" if notes else "")
 
 
 def _best(options: Sequence[Row]) -> dict[str, dict[str, float]]:

@@ -158,6 +158,7 @@ def plan(
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target
     totals: Totals | None = None
+    notes: list[str] = []
     told: tuple[str, ...] = ()
     if from_plan or from_rules:
         goals = {
@@ -168,7 +169,7 @@ def plan(
         if given or (from_plan and from_rules):
             more = given[0] if given else "from-rules"
             raise typer.BadParameter(f"a plan that is there is not solved for; leave out --{more}.")
-        found, prediction = take_plan(
+        found, prediction, notes = take_plan(
             model, component, from_plan, from_rules, rules_format, otherwise, rules_names, target, effort, names,
             settings, to_rules, dry_run,
         )  # fmt: skip
@@ -205,6 +206,7 @@ def plan(
                 ties=ties,
             )
             found, prediction = session.plan, session.predict() if dry_run else None
+            notes = session.notes
             if to_rules is not None and rules_format is not None:
                 session.save_rules(to_rules, rules_format, rules_names)
     with look_ahead(model, component, found.target, names, found) as ahead:
@@ -213,7 +215,7 @@ def plan(
         found.save(output)
     if as_json:
         facts = _facts(found, totals, prediction, output, to_rules)
-        terminal.print_json({**facts, "readers": list(readers), "loading": loading})
+        terminal.print_json({**facts, "notes": notes, "readers": list(readers), "loading": loading})
         return
     print(f"{output or model}: {len(found.choices)} layers for {found.target}")
     if totals is not None:
@@ -232,6 +234,7 @@ def plan(
     if prediction is not None:
         terminal.print_prediction(prediction)
         print(*(sentence for sentence in readers if sentence not in told), "To load it:", loading, sep="\n")
+    print(*notes, sep="\n", end="\n" if notes else "")
     if output is not None:
         weighed = f" --calibration {calibration}" if found.weighted_by else ""
         print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")

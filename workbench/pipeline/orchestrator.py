@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.calibration import TimeAwareQuantizer, records_for
-from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
 from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, require_storable, settings_of, target_named
 from workbench.formats.loading import best_target
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
-from workbench.pipeline.notes import note_on_solved, notes_on_plan
+from workbench.pipeline.notes import note_on_solved, note_on_unrecorded, notes_on_plan
 from workbench.pipeline.output_folder import write_errors_explained
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
@@ -125,6 +125,7 @@ class DiffusionOrchestrator:
                 if name == "safetensors":
                     plan = dequantized(plan, checkpoint.layers)
             target = target_named(plan.target if plan else name, settings_of(config))
+            opened, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
             to_write = checkpoint if plan else named(opened, config.names, target.name)[0]
             require_storable(to_write, target)
             if plan is None and config.enable_spatial and config.calibration is not None:
@@ -151,6 +152,7 @@ class DiffusionOrchestrator:
             if time_aware is not None:
                 time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
             records = None if time_aware is None else time_aware.records
+            notes = (*notes, *note_on_unrecorded(records, checkpoint.layers))
             encodings = (
                 Encodings(config.effort or default_effort(target.name), records)
                 if plan is None

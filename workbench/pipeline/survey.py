@@ -49,6 +49,8 @@ class Survey:
     """The widths that were not accurate enough, each with its cosine, such as ``"int2 (0.81)"``."""
     is_sampled: bool = False
     """Whether its accuracy was judged by a sample, and is known when the layer is read back."""
+    cut_groups: int = 0
+    """Groups that the runtime could not have decoded whole, so that the layer is kept."""
 
 
 def wished_option(

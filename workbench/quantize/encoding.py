@@ -20,6 +20,9 @@ Weights = NDArray[np.float32]
 DAMPING = 0.01
 """Share of the mean importance that every channel gets besides its own, as calibration has not seen all there is."""
 
+SILENT = 1e-4
+"""Channels of less than this share of the median's power were never seen to fire."""
+
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
@@ -107,8 +110,9 @@ class Encodings:
 def _channel_weights(records: CalibrationRecords, tensor: str, shape: Sequence[int]) -> Weights | None:
     """E[x_j²] of the input that each column of a layer meets, relative to the output's energy in every bucket.
 
-    The mean over the parts of a grouped convolution. None without a record, and for an embedding, whose columns
-    all meet the same.
+    The mean over the parts of a grouped convolution. A channel that was silent throughout counts as the median of the
+    others, since nothing is known of what it carries when it fires. None without a record, and for an embedding, whose
+    columns all meet the same.
     """
     record = records.layers.get(tensor)
     if record is None or record.kind == "embedding":
@@ -120,6 +124,10 @@ def _channel_weights(records: CalibrationRecords, tensor: str, shape: Sequence[i
     power = share @ record.second_moment[ran].astype(np.float64)
     if record.kind == "conv":
         power = power.reshape(-1, shape[1]).mean(axis=0).repeat(math.prod(shape[2:]))
+    fired = power > 0
+    if fired.any():
+        median = np.median(power[fired])
+        power[power < SILENT * median] = median
     power = power + DAMPING * power.mean()
     peak = power.max()
     return (power / peak).astype(np.float32) if peak > 0 else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import named, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint
 from workbench.config import TARGETS, default_effort
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.formats.loading import best_target
@@ -19,6 +21,78 @@ from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint that is ready to be measured: what can be refused without measuring has been checked."""
+
+    checkpoint: Checkpoint
+    """The open checkpoint, under the names that were asked for; whoever prepared it closes it."""
+    target: Target
+    """The export format."""
+    settings: TargetSettings
+    """What was asked of the export format, for others of the session."""
+    pricing: Pricing | None
+    """How the calibration prices errors, if there is one."""
+    encodings: Mapping[str, Encodings]
+    """How weights become codes, by the name of an export format."""
+    keep: frozenset[str]
+    """Names of the layers that stay in the source's dtype, whatever they hold."""
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    target: str | None = None,
+    *,
+    component: str | None = None,
+    calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
+    num_time_groups: int = 10,
+    grouping: str = "optimal",
+    importance: str | None = None,
+    all_widths: bool = False,
+    shard_size: int | str = DEFAULTS.shard_bytes,
+    effort: str | None = None,
+    names: str | None = None,
+    keep: Patterns = (),
+) -> Prepared:
+    """Open a checkpoint and check all that a session needs, without measuring anything.
+
+    Parameters
+    ----------
+    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names, keep
+        As for `open_session`.
+    target : str, optional
+        The export format; by default the one that loads the checkpoint's family best, see
+        `workbench.formats.loading.best_target`.
+
+    Raises
+    ------
+    ArrowQuantError
+        Whatever is wrong with the checkpoint, the target, the calibration, the effort or the names.
+    """
+    settings = TargetSettings(parse_size(shard_size), all_widths)
+    if target is not None:
+        target_named(target)
+    checkpoint = open_checkpoint(os.fspath(path), component)
+    try:
+        found = target_named(target or best_target(checkpoint), settings)
+        checkpoint, _ = named(checkpoint, names, found.name)
+        pricing = None
+        if calibration is not None:
+            pricing = Pricing.read(
+                calibration, checkpoint,
+                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+            )  # fmt: skip
+        records = None if pricing is None else pricing.time_aware.records
+        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
+        require_storable(exported(checkpoint, found.name), found)
+        with_weights = [layer for layer in checkpoint.layers if layer.params]
+        kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
+    except BaseException:
+        checkpoint.close()
+        raise
+    return Prepared(checkpoint, found, settings, pricing, encodings, kept)
 
 
 def open_session(
@@ -99,30 +173,19 @@ def open_session(
     ArrowQuantError
         Whatever is wrong with the checkpoint or the target.
     """
-    settings = TargetSettings(parse_size(shard_size), all_widths)
-    if target is not None:
-        target_named(target, settings)  # before anything is opened, so that a wrong name is told at once
-    checkpoint = open_checkpoint(os.fspath(path), component)
+    ready = prepare(
+        path, target, component=component, calibration=calibration, num_time_groups=num_time_groups,
+        grouping=grouping, importance=importance, all_widths=all_widths, shard_size=shard_size, effort=effort,
+        names=names, keep=keep,
+    )  # fmt: skip
+    checkpoint, pricing, encodings, kept = ready.checkpoint, ready.pricing, ready.encodings, ready.keep
     try:
-        found = target_named(target or best_target(checkpoint), settings)
-        checkpoint, _ = named(checkpoint, names, found.name)
-        pricing = None
-        if calibration is not None:
-            pricing = Pricing.read(
-                calibration, checkpoint,
-                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
-            )  # fmt: skip
-        records = None if pricing is None else pricing.time_aware.records
-        # Before anything is measured, so that a wrong effort is told at once.
-        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
-        require_storable(checkpoint, found)
-        with_weights = [layer for layer in checkpoint.layers if layer.params]
-        kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
         layers = profile(checkpoint, keep=kept, callback=callback, cancel=cancel, cache=cache)
 
         def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+            held = exported(checkpoint, target.name)
             options = price(
-                checkpoint,
+                held,
                 target,
                 exact=exact,
                 keep=kept,
@@ -132,16 +195,14 @@ def open_session(
                 cancel=cancel,
                 cache=cache,
             )
-            return Study(
-                checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
-            )
+            return Study(held, target, layers, options, scheme, group_size, pricing, encodings[target.name])
 
         def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
-            other = target_named(name, settings)
-            require_storable(checkpoint, other)
+            other = target_named(name, ready.settings)
+            require_storable(exported(checkpoint, name), other)
             return study(other, callback, cancel)
 
-        return Session(study(found, callback, cancel), reopen)
+        return Session(study(ready.target, callback, cancel), reopen)
     except BaseException:
         checkpoint.close()
         raise

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 
 from workbench.errors import ConfigurationError
+from workbench.layer_names import matching, nearest, unmatched
 from workbench.plan import Layer
 
 Patterns = str | Iterable[str]
 """Layer names, globs (``"*attn*"``) or roles (``"role:attention.*"``); one or several."""
-
-ROLE = "role:"
-"""Before a glob on roles."""
 
 
 def rows_matching(layers: Sequence[Layer], patterns: Patterns) -> list[int]:
@@ -24,55 +19,23 @@ def rows_matching(layers: Sequence[Layer], patterns: Patterns) -> list[int]:
     ----------
     layers : sequence of Layer
     patterns : str or iterable of str
-        A layer's name, else a glob on names (case counts, ``*`` crosses dots), or a glob on roles after ``role:``.
+        As for `workbench.layer_names.matching`.
 
     Raises
     ------
     ConfigurationError
         If one of them matches no layer; the message suggests the nearest that does.
     """
+    names, roles = [layer.name for layer in layers], [layer.role for layer in layers]
     rows: set[int] = set()
-    by_name = {layer.name: row for row, layer in enumerate(layers)}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if pattern in by_name:
-            rows.add(by_name[pattern])
-            continue
-        found = [row for row, layer in enumerate(layers) if _matches(layer, pattern)]
+        found = matching(pattern, names, roles)
         if not found:
-            near = _nearest(layers, pattern)
-            suggestion = f" Did you mean {near!r}?" if near else ""
             raise ConfigurationError(
-                f"{pattern!r} matches no layer.{suggestion}", key="pattern", value=pattern, nearest=near
+                unmatched(pattern, names, roles),
+                key="pattern",
+                value=pattern,
+                nearest=nearest(pattern, names, roles),
             )
-        rows |= set(found)
+        rows.update(found)
     return sorted(rows)
-
-
-def _matches(layer: Layer, pattern: str) -> bool:
-    if pattern.startswith(ROLE):
-        return fnmatchcase(layer.role, pattern.removeprefix(ROLE))
-    return fnmatchcase(layer.name, pattern)
-
-
-def _nearest(layers: Sequence[Layer], pattern: str) -> str | None:
-    """A pattern like one that matches nothing, which does match."""
-    if pattern.startswith(ROLE):
-        roles = sorted({layer.role for layer in layers})
-        close = difflib.get_close_matches(pattern.removeprefix(ROLE), roles, n=1)
-        return ROLE + close[0] if close else None
-    # Names are compared part by part, so that the globs around a misspelt part stay as they are.
-    words = sorted(
-        {part for layer in layers for part in [*layer.name.split("."), *re.split(r"[._]", layer.name)]}
-    )
-    parts = re.split(r"([.*?\[\]]+)", pattern)
-    for place, part in enumerate(parts):
-        if not part or re.fullmatch(r"[.*?\[\]]+", part) or any(part in word for word in words):
-            continue
-        close = difflib.get_close_matches(part, words, n=1)
-        if close:
-            parts[place] = close[0]
-    suggestion = "".join(parts)
-    if suggestion != pattern and any(_matches(layer, suggestion) for layer in layers):
-        return suggestion
-    close = difflib.get_close_matches(pattern, [layer.name for layer in layers], n=1)
-    return close[0] if close else None
