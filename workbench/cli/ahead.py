@@ -71,7 +71,7 @@ def look_ahead(
     typer.BadParameter
         If a pattern matches no layer.
     """
-    from workbench.checkpoint import named, named_as, open_checkpoint
+    from workbench.checkpoint import exported, named, named_as, open_checkpoint
     from workbench.formats import require_storable, target_named
     from workbench.formats.loading import best_target, readers
 
@@ -79,7 +79,8 @@ def look_ahead(
         target_named(target)  # before anything is opened
     with open_checkpoint(model, component) as opened:
         name = target or (best_target(opened) if plan is None else plan.target)
-        checkpoint = named(opened, names, name)[0] if plan is None else named_as(opened, plan.choices)
+        held = exported(opened, name)
+        checkpoint = named(held, names, name)[0] if plan is None else named_as(held, plan.choices)
         require_storable(checkpoint, target_named(name))
         _check_patterns(checkpoint, patterns or {})
         is_ours = plan is not None and plan.target == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,16 @@ Names = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
 ]
+
+
+def export_folder(text: str) -> Path:
+    """The folder of an export, of what was typed; a Path would forget the ``./`` of ``./~``."""
+    from workbench.pipeline.partial import export_folder as folder_of
+
+    return folder_of(text)
+
+
+Export = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.", parser=export_folder)]
 
 Keep = Annotated[
     list[str] | None,
