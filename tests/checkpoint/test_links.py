@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench.checkpoint import load_sharded_safetensors, open_checkpoint
+from workbench.checkpoint import SideFile, load_sharded_safetensors, open_checkpoint
 from workbench.errors import MetadataError, ModelNotFoundError, ValidationError
 
 Write = Callable[..., Path]
@@ -85,6 +85,33 @@ def test_side_files_that_are_not_copied_are_named(pipeline: Path, tmp_path: Path
     )
     assert {first, second} < set(report.notes)
     assert not (tmp_path / "out/tokenizer").exists()
+
+
+def test_a_side_file_that_may_not_be_read_is_named_and_does_not_stop_the_run(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pipeline / "README.md").write_text("secret")
+    access = os.access  # tests may run as root, who may read everything
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "README.md" and access(path, mode)
+    )
+    report = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(min_accuracy=0.0)).run(
+        pipeline, tmp_path / "out"
+    )
+    assert "README.md was not copied: it is a file that this user may not read." in report.notes
+    assert not (tmp_path / "out/README.md").exists()
+    assert (tmp_path / "out/tokenizer/tokenizer.json").exists()
+
+
+def test_a_side_file_that_cannot_be_read_is_not_taken_for_a_full_disk(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = SideFile("README.md", pipeline / "README.md")
+    monkeypatch.setattr("workbench.checkpoint.checkpoint.find_side_files", lambda *_: (gone,))
+    engine = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(min_accuracy=0.0))
+    with pytest.raises(ValidationError, match=r"README\.md cannot be read.*move it out"):
+        engine.run(pipeline, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_links_into_the_cache_are_followed_and_need_no_note(pipeline: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class GgufWriter:
         keys = file_keys(checkpoint, family, pieces, shapes, own)
         self._layout = lay_out(keys, pieces)
         self.units: Sequence[Unit] = units_of(checkpoint)
-        self.notes = (family.runtimes, *_remarks(pieces, keys, family.language_model is not None))
+        self.notes = (family.runtimes, *_remarks(checkpoint, pieces, keys, family.language_model is not None))
 
     @cached_property
     def _encodings(self) -> Encodings:
@@ -272,7 +272,9 @@ class GgufPayload:
         return plan, stored
 
 
-def _remarks(pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: bool) -> Iterator[str]:
+def _remarks(
+    checkpoint: Checkpoint, pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: bool
+) -> Iterator[str]:
     longest = max((piece.name for piece in pieces), key=lambda name: len(name.encode()), default="")
     count = len(longest.encode())
     if count > LLAMA_NAME_BYTES:
@@ -284,7 +286,13 @@ def _remarks(pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: 
         )
         yield f"The name {longest!r} has {count} bytes, more than {LLAMA_NAME_BYTES}: {what}."
     if is_language_model and not has_tokenizer(keys):
+        left = next((file for file in checkpoint.left_files if file.relative == "tokenizer.json"), None)
+        there = (
+            "There is no tokenizer.json beside the weights"
+            if left is None
+            else f"The tokenizer.json beside the weights was not read, as it is {left.reason}"
+        )
         yield (
-            "There is no tokenizer.json beside the weights, so that llama.cpp can load the file but not read text: add "
+            f"{there}, so that llama.cpp can load the file but not read text: add "
             "one, or give an F16 GGUF with --from-gguf."
         )

@@ -22,7 +22,7 @@ def place_side_files(
     Raises
     ------
     ValidationError
-        If a side file has the name of a file of the payload, or of one that every folder has.
+        If a side file cannot be read, or has the name of a file of the payload or of one that every folder has.
     """
     for name, content in documents.items():
         (folder / name).write_bytes(content)
@@ -37,7 +37,15 @@ def place_side_files(
             )
         destination = folder / side.relative
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(side.source, destination)
+        try:
+            content = side.source.read_bytes()
+        except OSError as error:
+            raise ValidationError(
+                f"{side.source} cannot be read: {error.strerror}. Make it readable, or move it out of the checkpoint's "
+                "folder.",
+                path=side.source,
+            ) from error
+        destination.write_bytes(content)
 
 
 def require_space(folder: Path, needed: int) -> None:

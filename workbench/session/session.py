@@ -198,6 +198,8 @@ class Session(Proving):
                 study = study.learn(self._study.learnt)
             before = self._history.present
             after, notes = study.like(self._study, before)
+            known = self._study.checkpoint.notes
+            notes += tuple(note for note in study.checkpoint.notes if note not in known)
             self._study, self._history = study, History(after)
             self._known = self._snapshot = None
             self._version += 1
