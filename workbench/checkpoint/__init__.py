@@ -5,7 +5,8 @@ from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.modality import Modality, detect_modality
 from workbench.checkpoint.naming import exported, named, named_as, originally_named
-from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint
+from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint, opened
+from workbench.checkpoint.renamed import split_rows
 from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
 from workbench.checkpoint.side_files import SideFile
 
@@ -25,5 +26,7 @@ __all__ = [
     "named",
     "named_as",
     "open_checkpoint",
+    "opened",
     "originally_named",
+    "split_rows",
 ]

@@ -182,6 +182,13 @@ class Checkpoint:
         source = self._source
         return source.source.fingerprint if isinstance(source, RenamedAdapter) else self.fingerprint
 
+    @property
+    def stored(self) -> Checkpoint:
+        """The checkpoint under the names of its files; itself where it is not renamed."""
+        source = self._source
+        inner = source.source if isinstance(source, RenamedAdapter) else self
+        return inner if isinstance(inner, Checkpoint) else self
+
     def read_into(self, name: str, start_byte: int, buffer: Any) -> None:
         """Fill a buffer with bytes of a tensor by positioned reads.
 

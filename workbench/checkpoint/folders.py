@@ -13,7 +13,7 @@ from workbench.checkpoint.foreign import PICKLE_SUFFIXES, pickle_error
 from workbench.checkpoint.links import is_broken, is_there
 from workbench.checkpoint.shards import SUFFIX, check_complete, refuse_part, shard_stem
 from workbench.checkpoint.strict_json import read_object
-from workbench.errors import ModelNotFoundError, ValidationError
+from workbench.errors import ANY, ModelNotFoundError, ValidationError, action, setting
 
 Layout = Literal["file", "sharded", "huggingface", "diffusers"]
 
@@ -98,7 +98,8 @@ def find_weights(path: Path, component: str | None = None, *, whole: bool = True
             if is_there(path / "workbench.json"):
                 raise ValidationError(
                     f"{path}: this is an export of this workbench, already quantized: it has "
-                    "workbench.json. Open the checkpoint it was made from, or read it with workbench.load.",
+                    "workbench.json. Open the checkpoint it was made from, or read it with "
+                    f"{action('load', path)}.",
                     path=path,
                 )
             if is_there(path / "model_index.json") or _denoiser_below(path):
@@ -161,7 +162,7 @@ def _find_in_diffusers(path: Path, component: str | None) -> Weights:
         if component is None:
             raise ModelNotFoundError(
                 f"{path}: none of its components is a denoiser ({', '.join(DENOISERS)}); the components with "
-                f"weights are: {listed}. Name one of them with component=…",
+                f"weights are: {listed}. Name one of them: {setting('component', ANY)}.",
                 path=path,
             )
     if component not in components:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,23 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     except BaseException:
         source.close()
         raise
+
+
+@contextmanager
+def opened(source: Checkpoint | str | os.PathLike[str], component: str | None = None) -> Iterator[Checkpoint]:
+    """A checkpoint, or the one at a path, which is closed again at the end.
+
+    Parameters
+    ----------
+    source : Checkpoint or path-like
+    component : str, optional
+        Of a path: as for `open_checkpoint`.
+    """
+    if isinstance(source, Checkpoint):
+        yield source
+    else:
+        with open_checkpoint(os.fspath(source), component) as checkpoint:
+            yield checkpoint
 
 
 def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:

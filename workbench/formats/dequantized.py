@@ -224,7 +224,10 @@ class _DequantizedScheme(Scheme):
         folder = f"{checkpoint.component}/" if checkpoint.component else ""
         files: dict[str, list[Piece]] = {}
         for name, parts in pieces.items():
-            files.setdefault(folder + checkpoint.tensors[name].path.name, []).extend(parts)
+            source = checkpoint.tensors[name].path
+            # A source in another format, such as GGUF, lends its name only.
+            file = source.name if source.suffix == ".safetensors" else f"{source.stem}.safetensors"
+            files.setdefault(folder + file, []).extend(parts)
         return files, folder + _index_name(files) if len(files) > 1 else None
 
     def locate(self, folder: Path) -> Path:

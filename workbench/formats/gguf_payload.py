@@ -22,6 +22,7 @@ from workbench.formats.gguf_keys import file_keys
 from workbench.formats.gguf_layout import lay_out
 from workbench.formats.gguf_tensors import Stored, describe, stored_of, stored_tensors
 from workbench.formats.gguf_tokenizer import has_tokenizer
+from workbench.formats.kept import kept_tensors, notes_on_conversions
 from workbench.formats.target import BlockCheck, Check, StoredTensor, Unit
 from workbench.formats.units import PlacedRows, Run, units_of
 from workbench.plan import Plan
@@ -87,7 +88,12 @@ class GgufWriter:
         keys = file_keys(checkpoint, family, pieces, shapes, own)
         self._layout = lay_out(keys, pieces)
         self.units: Sequence[Unit] = units_of(checkpoint)
-        self.notes = (family.runtimes, *_remarks(checkpoint, pieces, keys, family.language_model is not None))
+        rounded = {tensor: "F32" for tensor in kept_tensors(checkpoint, plan) if tensor.dtype == "F64"}
+        self.notes = (
+            family.runtimes,
+            *_remarks(checkpoint, pieces, keys, family.language_model is not None),
+            *notes_on_conversions(rounded),
+        )
 
     @cached_property
     def _encodings(self) -> Encodings:

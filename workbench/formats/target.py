@@ -67,6 +67,8 @@ class BlockCheck:
     """Occurrences of each code, [2**bits]; None where none are stored."""
     rounding: float = 0.0
     """‖ŵ − stored‖² where what is stored are decoded weights, rounded to the source's dtype."""
+    cut_groups: int = 0
+    """Groups that span more than the runtime's arithmetic decodes, and lose their ends."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import Target
@@ -93,6 +94,20 @@ def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool)
     ]
     return effort + tuple(
         f"{key} is off: a plan is executed as it is." for key in keys if getattr(config, key)
+    )
+
+
+def note_on_unrecorded(records: CalibrationRecords | None, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """A sentence on the layers that a calibration has no record of, as when they were never called."""
+    if records is None:
+        return ()
+    missing = [layer.name for layer in layers if layer.name not in records.layers]
+    if not missing:
+        return ()
+    what = "is priced by its weights" if len(missing) == 1 else "are priced by their weights"
+    return (
+        f"The calibration has no record of {len(missing)} of {len(layers)} layers, which {what} alone: "
+        f"{', '.join(missing)}.",
     )
 
 
