@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 import workbench as wb
@@ -164,6 +166,19 @@ def test_a_shard_by_another_name_is_known_by_the_index(shards: Path) -> None:
     index.write_text(json.dumps(document))
     with pytest.raises(ValidationError, match="one of the 2 shards"):
         open_checkpoint(shards / "first.safetensors")
+
+
+def test_one_file_of_a_split_gguf_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model-00001-of-00002.gguf"
+    writer = gguf.GGUFWriter(path, "flux")
+    writer.add_uint16("split.count", 2)
+    writer.add_tensor("blocks.0.attn.to_q.weight", np.ones((8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ValidationError, match="one of 2 files of a model.*llama-gguf-split --merge"):
+        open_checkpoint(path)
 
 
 def test_a_file_that_is_whole_opens_beside_an_index_of_others(shards: Path, write: Write) -> None:
