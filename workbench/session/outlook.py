@@ -74,7 +74,7 @@ class Outlook:
 
     @property
     def names(self) -> str:
-        """``"original"`` where layers are called as in the original checkpoint, ``"checkpoint"`` where as in its files."""
+        """Whose names layers have: ``"original"``, the original checkpoint's, or ``"checkpoint"``, its files'."""
         return self._study.names
 
     @property

@@ -69,7 +69,7 @@ class Panel(LayerTable):
         confined: bool = False,
         **traits: Any,
     ) -> None:
-        self.strip = Strip(self._tell_strip)
+        self.strip = Strip(self._tell_strip, " ".join(session.checkpoint.notes))
         self.jobs = Jobs(self.strip, self._tell_job)
         self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined)
         self.is_kept = not confined  # a page that is served alone is no notebook that is saved
@@ -79,8 +79,6 @@ class Panel(LayerTable):
         self._end_drawing = session.observe(lambda _: self._later.ask())
         self.observe(lambda _: self._later.ask(), "current")
         self._later.ask(START)
-        if session.checkpoint.notes:
-            self.strip.note(*session.checkpoint.notes)
 
     def close(self) -> None:
         """Stop following the session; what is displayed goes."""
