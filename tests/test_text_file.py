@@ -39,8 +39,8 @@ def test_a_plan_never_replaces_what_is_not_a_plan(name: str, overwrite: bool, tm
         lambda: PLAN.save(path, overwrite=overwrite),
         lambda: wb.DiffusionQuantConfig().to_yaml(path, overwrite=overwrite),
         *(
-            lambda kind=rules_file(one): write_text(path, "x=q4_0\n", kind, overwrite=overwrite)  # type: ignore[misc]
-            for one in FORMATS
+            lambda kind=kind: write_text(path, "x=q4_0\n", kind, overwrite=overwrite)  # type: ignore[misc]
+            for kind in map(rules_file, FORMATS)
         ),
     ]
     for write in writers:
@@ -56,7 +56,7 @@ def test_a_plan_replaces_a_plan_when_it_is_asked_to(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     PLAN.save(path)
     PLAN.save(path)  # what is there already, to the byte
-    with pytest.raises(wb.ValidationError, match="is a plan already.*overwrite=True") as caught:
+    with pytest.raises(wb.ValidationError, match=r"is a plan already.*overwrite=True") as caught:
         OTHER.save(path)
     assert caught.value.replaceable
     assert wb.Plan.load(path) == PLAN
