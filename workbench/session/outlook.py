@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -15,6 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate, mask
 from workbench.formats import Target
+from workbench.formats.loading import loading_lines, readers
 from workbench.plan import Plan
 from workbench.session.columns import HEADINGS, layer_columns
 from workbench.session.detail import LayerDetail, look_closely
@@ -74,7 +76,7 @@ class Outlook:
 
     @property
     def names(self) -> str:
-        """Whose names layers have: ``"original"``, the original checkpoint's, or ``"checkpoint"``, its files'."""
+        """What layers are called: as in the ``"original"`` checkpoint, or as in the files of this ``"checkpoint"``."""
         return self._study.names
 
     @property
@@ -164,6 +166,18 @@ class Outlook:
     def menu(self) -> NDArray[np.int64]:
         """Rows in `options` of what `set_bits` gives each layer at 2, 3, … 8 bits, and of what `keep` does."""
         return self._study.menu
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Sentences on what is known to load an export of the present plan, see `workbench.formats.loading.readers`."""
+        state = self._history.present
+        plan = state.study.plan(state.tuning, self._totals(state))
+        return readers(state.study.checkpoint, plan.target, plan)
+
+    def loading_lines(self, folder: str | os.PathLike[str]) -> str:
+        """The lines, Python or for a shell, that load an export of the present target from a folder."""
+        study = self._study
+        return loading_lines(study.checkpoint, study.target.name, folder)
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:

@@ -134,7 +134,7 @@ class Session(Editing):
         Returns
         -------
         tuple of str
-            What changed, each in a sentence.
+            What changed, and what is known to load an export now, each in a sentence.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Session(Editing):
             self._history.push(after)
             self._note_all(call("retarget", target, names=names), tuple(range(len(study.layers))))
         self._observers.tell()
-        return notes
+        return (*notes, *self.readers)
 
     def retarget_job(self, target: str, names: str | None = None) -> Job[tuple[str, ...]]:
         """`retarget` in the background."""

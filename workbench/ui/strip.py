@@ -37,8 +37,9 @@ class Strip:
         self._show(" ".join(sentences), "note")
 
     def clear(self) -> None:
-        """Show nothing."""
-        self._show("", "note")
+        """Show nothing; what was said before is over."""
+        if self.text:
+            self._show("", "note")
 
     def guard(self, action: Callable[..., Any]) -> Callable[..., None]:
         """The action as a callback: what it raises is shown here, for in a callback nobody else would see it."""
