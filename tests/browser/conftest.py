@@ -126,6 +126,7 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         traits: dict[str, Any] | None = None,
         names: dict[int, str] | None = None,
         width: int = 1500,
+        module: str = "table",
         **context: Any,
     ) -> Page:
         header, blob = (state["header"], state["blob"]) if state else generated(rows)
@@ -134,8 +135,8 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         files: dict[str, tuple[str, str | bytes]] = {
             "": ("text/html", (HERE / "page.html").read_text(encoding="utf-8")),
             "stub.js": ("text/javascript", (HERE / "stub.js").read_text(encoding="utf-8")),
-            "table.js": ("text/javascript", joined("table.js")),
-            "table.css": ("text/css", style("table.css")),
+            "table.js": ("text/javascript", joined(f"{module}.js")),
+            "table.css": ("text/css", style("table.css") + (style("panel.css") if module == "panel" else "")),
             "header.json": ("application/json", json.dumps(header)),
             "traits.json": ("application/json", json.dumps({**TRAITS, **(traits or {})})),
             "blob.bin": ("application/octet-stream", blob),

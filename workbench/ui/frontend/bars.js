@@ -80,6 +80,21 @@ export class Bar {
     this.filter.setAttribute("aria-invalid", Boolean(text) && this.form.hidden);
   }
 
+  // Widths that none of the layers can have look so, and say what they give.
+  showWidths(plan, rows) {
+    for (const edit of this.edits) {
+      const bits = Number(edit.dataset.bits);
+      if (!bits) continue;
+      const has = plan.has(rows, bits);
+      const given = has ? "" : plan.instead(rows, bits).map(({ text }) => text).join(" or ");
+      const title = has ? `${bits} bits (${bits})` : `no ${bits} bits here: gives ${given}`;
+      edit.classList.toggle("aq-lacking-width", !has);
+      if (edit.title === title) continue;
+      edit.title = title;
+      edit.setAttribute("aria-label", title);
+    }
+  }
+
   update({ chosen, hidden, subject, stale, canUndo, canRedo, dead }) {
     const beside = hidden ? ` · ${whole(hidden)} hidden` : "";
     this.count.textContent = chosen ? `${whole(chosen)} chosen${beside}` : "";
@@ -105,6 +120,11 @@ export class Strip {
     this.text.textContent = text;
     this.root.hidden = !text;
     this.root.dataset.kind = kind;
+  }
+
+  // A new action is under way: what was said of an older one is over.
+  over() {
+    if (["error", "note"].includes(this.root.dataset.kind)) this.say("");
   }
 
   // Ends a state, unless another message took its place.

@@ -120,12 +120,18 @@ function drawBits(cell, plan, row) {
   const kept = plan.kept(row);
   paint(swatch, plan.shown.bits[row], kept);
   bits.textContent = plan.shown.bits[row];
-  scheme.textContent = schemeOf(plan, plan.shown.scheme[row], plan.shown.group[row]);
+  const asked = plan.askedInstead(row);
+  const given = schemeOf(plan, plan.shown.scheme[row], plan.shown.group[row]);
+  scheme.textContent = asked ? `${asked} → ${given}` : given;
+  const title = asked ? `${asked} bits were asked for; there are none here, so it is ${given}` : "";
+  if (cell.title !== title) cell.title = title;
 }
 
 // The option of a width in few letters: "asym 128", "Q4_K", "kept".
-export function schemeOf(plan, scheme, group) {
-  const name = { none: "kept", asymmetric: "asym", symmetric: "sym" }[plan.schemes[scheme]] ?? plan.schemes[scheme];
+export const schemeOf = (plan, scheme, group) => nameOfScheme(plan.schemes[scheme], group);
+
+export function nameOfScheme(scheme, group) {
+  const name = { none: "kept", asymmetric: "asym", symmetric: "sym" }[scheme] ?? scheme;
   return group ? `${name} ${group}` : name;
 }
 

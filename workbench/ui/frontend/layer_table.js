@@ -51,10 +51,10 @@ export class Table {
     this.voice.setAttribute("aria-live", "polite");
     this.root = element("div", "aq-view aq-table", {},
       this.bar.root, this.strip.root, this.grid.root, this.totals.root, this.voice);
-    this.menu = new Menu(this.root, (key, rows) => {
+    this.menu = new Menu(this.root, (key, rows, more) => {
       this.menu.hide();
       this.grid.root.focus({ preventScroll: true });
-      if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows);
+      if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows, more);
     });
     this.columnMenu = new ColumnMenu(this.root, (order, hidden) => this.setColumns(order, hidden),
       (key) => (key ? this.grid.focusHeader(key) : this.bar.arrange.focus()));
@@ -188,6 +188,7 @@ export class Table {
     const shown = this.grid.elementOf(row);
     const anchor = shown.querySelector(".aq-bits") ?? shown.querySelector('[data-key="name"]');
     this.menu.show(this.plan, row, this.subject, anchor);
+    this.connection.send({ type: "options", row }, true);
   }
 
   // What an edit is about: chosen layers in sight of the filter, or that under the cursor.
@@ -210,9 +211,12 @@ export class Table {
   // Asks for what is no edit of rows; `proposal` is what it will do to them, as far as that is known.
   act(content, proposal = { rows: [] }) {
     this.plan.attempt(null);
+    this.plan.asked.fill(0);
+    this.strip.over();
     const id = this.connection.send({ type: "do", ...content }, true);
     if (id) this.plan.propose(id, { action: "act", ...proposal });
     this.refresh();
+    return id;
   }
 
   // Shows what is not asked for yet; null ends it.
@@ -221,17 +225,23 @@ export class Table {
     this.refresh();
   }
 
-  edit(action, bits, rows = this.subject) {
+  // `more` names a scheme and a group size, which the kernel alone knows the cost of.
+  edit(action, bits, rows = this.subject, more = null) {
     if (this.connection.dead) return;
     const moves = action === "undo" || action === "redo";
     if (!moves && !rows.length) return;
     if (action === "toggle") action = rows.every((row) => this.plan.shown.locked[row]) ? "unlock" : "lock";
-    const edit = moves ? { action } : { action, rows, ...(action === "bits" ? { bits } : {}) };
+    const edit = moves ? { action } : { action, rows, ...(action === "bits" ? { bits } : {}), ...more };
+    this.strip.over();
     const id = this.connection.send({ type: "edit", ...edit }, true);
     if (!id) return;
-    this.plan.propose(id, { rows: [], ...edit });
+    if (moves || more) this.plan.asked.fill(0);
+    else if (action === "bits" || action === "keep") this.plan.ask(rows, bits);
+    this.plan.propose(id, more ? { action: "act", rows: [] } : { rows: [], ...edit });
     const layers = rows.length === 1 ? this.plan.names[rows[0]] : `${whole(rows.length)} layers`;
-    const said = { bits: `${layers}: ${bits} bits`, keep: `${layers}: kept`, lock: `${layers}: locked`,
+    const instead = this.plan.instead(action === "bits" && !more ? rows : [], bits)
+      .map(({ text, count }) => `${bits} → ${text}${count < rows.length ? ` for ${whole(count)}` : ""}`);
+    const said = { bits: `${layers}: ${instead.length ? instead.join(", ") : `${bits} bits`}`, keep: `${layers}: kept`, lock: `${layers}: locked`,
       unlock: `${layers}: unlocked`, undo: "undo", redo: "redo" };
     this.refresh();
     this.say(`${said[action]}. ${this.totals.values.nbytes.textContent}`);
@@ -240,6 +250,7 @@ export class Table {
   hear(message, buffers) {
     if (message.type === "plan") this.settle(message, unpack(message.layout, buffers[0]));
     else if (message.type === "filter") this.takeMask(message, buffers);
+    else if (message.type === "options") this.menu.addVariants(message.row, message.options);
     else if (message.type === "columns") this.takeColumns(message, buffers);
     else if (message.type === "focus") this.point(message.row);
     else if (message.type === "error") this.complain(message.error);
@@ -397,7 +408,9 @@ export class Table {
     const minCosine = this.model.get("min_cosine");
     const totals = plan.totals(minCosine);
     this.totals.update(totals, minCosine, this.grid.order.length, plan.count, connection.slow ? plan.pending.size : 0);
-    const subject = this.subject.length;
+    const about = this.subject;
+    const subject = about.length;
+    this.bar.showWidths(plan, subject ? about : plan.everyRow);
     this.bar.update({
       chosen: selection.rows.size, hidden: selection.rows.size && selection.rows.size - subject, subject, stale: this.stale, dead: connection.dead,
       canUndo: plan.canUndo || plan.pending.size, canRedo: plan.canRedo,
