@@ -177,7 +177,7 @@ def test_one_file_of_a_split_gguf_is_refused(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ValidationError, match="one of 2 files of a model.*llama-gguf-split --merge"):
+    with pytest.raises(ValidationError, match=r"one of 2 files of a model.*llama-gguf-split --merge"):
         open_checkpoint(path)
 
 

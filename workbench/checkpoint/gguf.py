@@ -59,8 +59,8 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
         count = self.file.keys.get(SPLIT_KEY)
         if count is not None and isinstance(count.value, int) and count.value > 1:
             raise ValidationError(
-                f"{self.path}: this is one of {count.value} files of a model, and not the whole. Put them together with "
-                "llama.cpp's llama-gguf-split --merge, and open that file.",
+                f"{self.path}: this is one of {count.value} files of a model, and not the whole. Put them together "
+                "with llama.cpp's llama-gguf-split --merge, and open that file.",
                 path=self.path,
             )
 

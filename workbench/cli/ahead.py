@@ -85,7 +85,8 @@ def look_ahead(
 
 
 def _check_patterns(checkpoint: Checkpoint, patterns: Mapping[str, Sequence[str]]) -> None:
-    from workbench.session.patterns import ROLE, rows_matching
+    from workbench.layer_names import ROLE
+    from workbench.session.patterns import rows_matching
 
     layers = [layer for layer in checkpoint.layers if layer.params]
     for option, given in patterns.items():
