@@ -85,7 +85,6 @@ def test_the_panel_alone(browser: Browser, address: str, results: Path, tmp_path
     folder.press("Enter")
     expect(page.locator('.aq-strip[role="alert"]')).to_contain_text("elsewhere")
     assert not (tmp_path / "elsewhere").exists()
-    toolbar.get_by_role("button", name="Export …").click()
     folder.fill("small")
     toolbar.get_by_role("button", name="Write").click()
     expect(page.locator('.aq-strip[role="status"]')).to_contain_text(
