@@ -77,7 +77,9 @@ def test_group_size_and_scheme_can_be_chosen(session: Session, flux: Path, cache
         for option in map(session.plan.choices.__getitem__, session.select("*attn.to_q*"))
     } == {(3, 32)}
     before = session.plan
-    with pytest.raises(wb.ConfigurationError, match=r"cannot have bits 4, group size 512 in mlx.*affine of 2, 3, 4"):
+    with pytest.raises(
+        wb.ConfigurationError, match=r"cannot have bits 4, group size 512 in mlx.*affine of 2, 3, 4"
+    ):
         session.set_bits("*attn.to_q*", 4, group_size=512)
     with pytest.raises(wb.ConfigurationError, match="bits, group_size or scheme"):
         session.set_bits("*attn.to_q*")

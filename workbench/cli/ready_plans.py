@@ -28,12 +28,12 @@ def take_plan(
     settings: TargetSettings,
     to_rules: Path | None,
     dry_run: bool,
-) -> tuple[Plan, Prediction | None]:
-    """A plan that need not be solved for, written as rules if asked; and what exporting it will take, if asked.
+) -> tuple[Plan, Prediction | None, list[str]]:
+    """A plan that need not be solved for, written as rules if asked; what exporting it will take, if asked; and notes.
 
     Nothing has to be priced for it.
     """
-    from workbench.checkpoint import named, named_as, open_checkpoint
+    from workbench.checkpoint import exported, named, named_as, open_checkpoint
     from workbench.formats import dequantized, target_named
     from workbench.formats.rules import naming_of, rules_file, write_rules
     from workbench.pipeline.orchestrator import check_fit
@@ -67,7 +67,9 @@ def take_plan(
             naming = naming_of(checkpoint, rules_format, rules_names)
             text = write_rules(found, rules_format, layers, target, naming=naming)
             write_text(to_rules, text, rules_file(rules_format))
-        return found, predict(checkpoint, target, found) if dry_run else None
+        held = exported(checkpoint, target.name)
+        notes = [*held.notes, held.besides_layers]
+        return found, predict(held, target, found) if dry_run else None, notes
 
 
 def _plan_of_rules(

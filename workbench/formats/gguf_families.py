@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import gguf
 
-from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.original_names import ARCHITECTURES
+from workbench.checkpoint import Checkpoint, originally_named
 from workbench.errors import ValidationError
 
 PREFIX = "model.diffusion_model."
@@ -167,7 +166,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
     if by_class is not None:
         other = (
             "use the original names (names=original)"
-            if checkpoint.architecture in ARCHITECTURES
+            if _can_have_original_names(checkpoint)
             else "export the original single-file checkpoint"
         )
         flattened = _flattened(checkpoint)
@@ -193,6 +192,13 @@ def family_of(checkpoint: Checkpoint) -> Family:
     )
 
 
+def _can_have_original_names(checkpoint: Checkpoint) -> bool:
+    try:
+        return originally_named(checkpoint) is not None
+    except ValidationError:  # a tensor has no place in the original checkpoint
+        return False
+
+
 def _loaders_of(checkpoint: Checkpoint, architecture: str) -> tuple[str, ...]:
     """What loads a file of an architecture under its original names."""
     if architecture in gguf.MODEL_ARCH_NAMES.values():
@@ -211,7 +217,8 @@ def _flattened(checkpoint: Checkpoint) -> str | None:
 
 
 def _without_prefix(checkpoint: Checkpoint) -> dict[str, str]:
-    return _distinct(checkpoint, {name: name.removeprefix(PREFIX) for name in checkpoint.tensors})
+    prefix = checkpoint.denoiser_prefix or PREFIX
+    return _distinct(checkpoint, {name: name.removeprefix(prefix) for name in checkpoint.tensors})
 
 
 def _language_model(checkpoint: Checkpoint, architecture: gguf.MODEL_ARCH) -> Family:

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import gguf
 
-from workbench.checkpoint import Checkpoint, named
+from workbench.checkpoint import Checkpoint, exported, named
 from workbench.errors import ArrowQuantError, MetadataError
 from workbench.formats import target_named
 from workbench.formats.gguf_families import COMFYUI_NAME_BYTES, Family, family_of
 from workbench.formats.gguf_keys import file_keys
-from workbench.formats.gguf_payload import FILE as GGUF_FILE
+from workbench.formats.gguf_payload import file_name
 from workbench.formats.gguf_tensors import kept_kind
 from workbench.formats.gguf_tokenizer import has_tokenizer
 from workbench.formats.target import Target
@@ -181,8 +181,9 @@ def _lines(checkpoint: Checkpoint, target_name: str, folder: Path) -> tuple[Lang
 
 
 def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[str]]:
+    checkpoint = exported(checkpoint, "gguf")
     family = family_of(checkpoint)
-    file = folder / GGUF_FILE
+    file = folder / file_name(checkpoint)
     if "llama.cpp" in family.loaders and _llama_cpp_loads(checkpoint, family):
         if family.language_model is None:
             return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
@@ -256,7 +257,7 @@ def _workbench_lines(folder: Path) -> list[str]:
 def _gguf_loads(checkpoint: Checkpoint) -> bool:
     """Whether a program is known that loads a GGUF file of the checkpoint, and it can be written."""
     try:
-        written, _ = named(checkpoint, None, "gguf")
+        written, _ = named(exported(checkpoint, "gguf"), None, "gguf")
         family = family_of(written)
         longest = max((len(name.encode()) for name in family.names.values()), default=0)
         loaders = set(family.loaders) - ({"comfyui"} if longest > COMFYUI_NAME_BYTES else set())

@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint, named, open_checkpoint, originally_named
+from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint, originally_named
 from workbench.config import TARGETS, default_effort
 from workbench.errors import ValidationError
-from workbench.formats import DEFAULTS, TargetSettings, require_storable, target_named
+from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
+from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
+from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.script import Name, call
 from workbench.session.session import Session
 from workbench.session.study import Study
@@ -23,9 +27,118 @@ from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint that is ready to be measured: what can be refused without measuring has been checked."""
+
+    opened: Checkpoint
+    """The open checkpoint, under the names of its files; whoever prepared it closes it."""
+    checkpoint: Checkpoint
+    """The same under the names that were asked for."""
+    target: Target
+    """The export format."""
+    settings: TargetSettings
+    """What was asked of the export format, for others of the session."""
+    pricing: Pricing | None
+    """How the calibration prices errors, if there is one."""
+    encodings: Mapping[str, Encodings]
+    """How weights become codes, by the name of an export format."""
+    keep: frozenset[str]
+    """Names of the layers that stay in the source's dtype, whatever they hold."""
+
+    def under(
+        self,
+        checkpoint: Checkpoint,
+        calibration: CalibrationRecords | str | os.PathLike[str] | None,
+        num_time_groups: int,
+        grouping: str,
+        importance: str | None,
+        effort: str | None,
+    ) -> Prepared:
+        """The same under other names of the layers; what is kept is what has weights of what was kept."""
+        pricing, encodings = _priced_by(
+            checkpoint, calibration, num_time_groups, grouping, importance, effort
+        )
+        kept = {tensor for name in self.keep for tensor in self.checkpoint.tensors_of(name)}
+        keep = frozenset(
+            layer.name
+            for layer in checkpoint.layers
+            if not kept.isdisjoint(checkpoint.tensors_of(layer.name))
+        )
+        return replace(self, checkpoint=checkpoint, pricing=pricing, encodings=encodings, keep=keep)
+
+
+def _priced_by(
+    checkpoint: Checkpoint,
+    calibration: CalibrationRecords | str | os.PathLike[str] | None,
+    num_time_groups: int,
+    grouping: str,
+    importance: str | None,
+    effort: str | None,
+) -> tuple[Pricing | None, Mapping[str, Encodings]]:
+    """How a calibration prices errors, and how weights become codes by the name of an export format."""
+    pricing = None
+    if calibration is not None:
+        pricing = Pricing.read(
+            calibration, checkpoint,
+            num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+        )  # fmt: skip
+    records = None if pricing is None else pricing.time_aware.records
+    return pricing, {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    target: str | None = None,
+    *,
+    component: str | None = None,
+    calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
+    num_time_groups: int = 10,
+    grouping: str = "optimal",
+    importance: str | None = None,
+    all_widths: bool = False,
+    shard_size: int | str = DEFAULTS.shard_bytes,
+    effort: str | None = None,
+    names: str | None = None,
+    keep: Patterns = (),
+) -> Prepared:
+    """Open a checkpoint and check all that a session needs, without measuring anything.
+
+    Parameters
+    ----------
+    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names, keep
+        As for `open_session`.
+    target : str, optional
+        The export format; by default the one that loads the checkpoint's family best, see
+        `workbench.formats.loading.best_target`.
+
+    Raises
+    ------
+    ArrowQuantError
+        Whatever is wrong with the checkpoint, the target, the calibration, the effort or the names.
+    """
+    settings = TargetSettings(parse_size(shard_size), all_widths)
+    if target is not None:
+        target_named(target)
+    opened = open_checkpoint(os.fspath(path), component)
+    try:
+        found = target_named(target or best_target(opened), settings)
+        checkpoint, _ = named(opened, names, found.name)
+        pricing, encodings = _priced_by(
+            checkpoint, calibration, num_time_groups, grouping, importance, effort
+        )
+        require_storable(exported(checkpoint, found.name), found)
+        with_weights = [layer for layer in checkpoint.layers if layer.params]
+        kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
+    except BaseException:
+        opened.close()
+        raise
+    return Prepared(opened, checkpoint, found, settings, pricing, encodings, kept)
+
+
 def open_session(
     path: str | os.PathLike[str],
-    target: str = "parquet",
+    target: str | None = None,
     *,
     component: str | None = None,
     exact: bool = False,
@@ -39,6 +152,7 @@ def open_session(
     shard_size: int | str = DEFAULTS.shard_bytes,
     effort: str | None = None,
     names: str | None = None,
+    keep: Patterns = (),
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -49,8 +163,9 @@ def open_session(
     ----------
     path : path-like
         A checkpoint, or a model of the zoo such as ``"zoo:digits-dit"``.
-    target : str
-        The export format.
+    target : str, optional
+        The export format; by default the one that the usual runtime of the model's family loads, see
+        `workbench.formats.loading.best_target`.
     component : str, optional
         The component of a diffusers folder; its denoiser by default.
     exact : bool
@@ -79,6 +194,9 @@ def open_session(
         Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
         its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
         session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
+    keep : str or iterable of str, optional
+        Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
+        Inf, which cannot be quantized.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -96,45 +214,43 @@ def open_session(
     ArrowQuantError
         Whatever is wrong with the checkpoint or the target.
     """
-    settings = TargetSettings(parse_size(shard_size), all_widths)
-    target_named(target, settings)  # a wrong one is told before anything is read
-    opened = open_checkpoint(os.fspath(path), component)
+    ready = prepare(
+        path, target, component=component, calibration=calibration, num_time_groups=num_time_groups,
+        grouping=grouping, importance=importance, all_widths=all_widths, shard_size=shard_size, effort=effort,
+        names=names, keep=keep,
+    )  # fmt: skip
+    opened = ready.opened
     try:
         possible: tuple[str, ...] = ("checkpoint",)
         with suppress(ValidationError):
             possible += () if originally_named(opened) is None else ("original",)
-
         # What goes by the names of the files, and what by those of the original checkpoint.
-        measured: dict[bool, tuple[Checkpoint, Pricing | None]] = {}
+        known = {ready.checkpoint.parts is None: ready}
 
         def study(
             target: str, names: str | None, callback: ProgressCallback | None, cancel: threading.Event | None
         ) -> Study:
-            found = target_named(target, settings)
+            found = target_named(target, ready.settings)
             checkpoint, notes = named(opened, names, target)
-            known = measured.get(checkpoint.parts is None)
-            checkpoint, pricing = known or (checkpoint, None)
-            if calibration is not None and pricing is None:
-                pricing = Pricing.read(
-                    calibration, checkpoint,
-                    num_time_groups=num_time_groups, grouping=grouping, importance=importance,
-                )  # fmt: skip
-            records = None if pricing is None else pricing.time_aware.records
-            # Before anything is measured, so that a wrong effort is told at once.
-            encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}[target]
-            require_storable(checkpoint, found)
-            layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
-            measured[checkpoint.parts is None] = checkpoint, pricing
+            as_in_files = checkpoint.parts is None
+            if as_in_files not in known:
+                known[as_in_files] = ready.under(
+                    checkpoint, calibration, num_time_groups, grouping, importance, effort
+                )
+            now = known[as_in_files]
+            held = exported(now.checkpoint, target)
+            require_storable(held, found)
+            layers = profile(now.checkpoint, keep=now.keep, callback=callback, cancel=cancel, cache=cache)
             options = price(
-                checkpoint, found, exact=exact, pricing=pricing, encodings=encodings,
+                held, found, exact=exact, keep=now.keep, pricing=now.pricing, encodings=now.encodings[target],
                 callback=callback, cancel=cancel, cache=cache,
             )  # fmt: skip
-            naming = Naming(names, possible, notes)
             return Study(
-                checkpoint, found, layers, options, scheme, group_size, pricing, encodings, naming=naming
-            )
+                held, found, layers, options, scheme, group_size, now.pricing, now.encodings[target],
+                naming=Naming(names, possible, notes),
+            )  # fmt: skip
 
-        session = Session(study(target, names, callback, cancel), study)
+        session = Session(study(ready.target.name, names, callback, cancel), study)
     except BaseException:
         opened.close()
         raise
@@ -142,7 +258,7 @@ def open_session(
         "component": component, "exact": exact, "group_size": group_size, "scheme": scheme,
         "calibration": Name("records") if isinstance(calibration, CalibrationRecords) else calibration,
         "num_time_groups": num_time_groups, "grouping": grouping, "importance": importance, "all_widths": all_widths,
-        "shard_size": shard_size, "effort": effort, "names": names,
+        "shard_size": shard_size, "effort": effort, "names": names, "keep": keep,
     }  # fmt: skip
     usual = {name: one.default for name, one in inspect.signature(open_session).parameters.items()}
     unusual = {
@@ -152,5 +268,5 @@ def open_session(
     }
     zoo = isinstance(path, str) and path.startswith("zoo:")
     where = path if zoo else str(opened.path)
-    session.opening = call("open", where, on="wb", target=target, **unusual)
+    session.opening = call("open", where, on="wb", target=ready.target.name, **unusual)
     return session

@@ -16,8 +16,8 @@ from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Plan
 from workbench.session.editing import Editing
 from workbench.session.job import Job
+from workbench.session.patterns import Patterns
 from workbench.session.script import call, config_of
-from workbench.session.study import Patterns
 from workbench.session.switching import carried_over
 from workbench.session.tuning import Tuning
 from workbench.session.values import Change, Totals, parse_size

@@ -9,7 +9,6 @@ from typing import get_args
 
 import numpy as np
 
-from workbench.checkpoint import Checkpoint
 from workbench.config import Scheme
 from workbench.session.history import State
 from workbench.session.study import Study
@@ -45,7 +44,7 @@ def carried_over(before: State, study: Study) -> tuple[State, tuple[str, ...]]:
             found = study.target.quantized(layer, wanted.bits, scheme, wanted.group_size or study.group_size)
         wider += found.bits != wanted.bits and not found.is_kept
         newly_kept += found.is_kept
-        choice.append(study.options[row].index(found))
+        choice.append(study.place_of(row, found))
     notes = [*_what_changed(old, study)]
     if wider:
         notes.append(f"{wider} layers got the next wider width, for {study.target.name} lacks theirs.")
@@ -78,17 +77,12 @@ def _origins(study: Study, old: Study) -> list[list[int]]:
     """The layers of the old study, by index, that hold weights of each layer of the new."""
     owners = defaultdict(list)
     for row, layer in enumerate(old.layers):
-        for tensor in _tensors(old.checkpoint, layer.name):
+        for tensor in old.checkpoint.tensors_of(layer.name):
             owners[tensor].append(row)
     return [
-        sorted({row for tensor in _tensors(study.checkpoint, layer.name) for row in owners[tensor]})
+        sorted({row for tensor in study.checkpoint.tensors_of(layer.name) for row in owners[tensor]})
         for layer in study.layers
     ]
-
-
-def _tensors(checkpoint: Checkpoint, layer: str) -> set[str]:
-    """The tensors of the files that a layer is made of."""
-    return {layer} if checkpoint.parts is None else {part.tensor for part in checkpoint.parts[layer]}
 
 
 def _rows_of(origins: Sequence[Sequence[int]], wanted: frozenset[int]) -> frozenset[int]:

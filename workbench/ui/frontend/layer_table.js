@@ -3,7 +3,6 @@
 import { Bar, Strip, Totals } from "./bars.js";
 import { columnsOf, element } from "./columns.js";
 import { Connection } from "./connection.js";
-import { whole } from "./format.js";
 import { Grid } from "./grid.js";
 import { KEY, keepKeys, keyOf } from "./keys.js";
 import { Menu } from "./menu.js";
@@ -11,6 +10,7 @@ import { ordered } from "./order.js";
 import { unpack } from "./packing.js";
 import { LayerPlan } from "./plan.js";
 import { Selection } from "./selection.js";
+import { spoken } from "./spoken.js";
 import { sweep } from "./sweep.js";
 import { followTheme } from "./theme.js";
 
@@ -51,10 +51,10 @@ export class Table {
     });
     host.append(this.root);
     this.connection = new Connection(model, {
+      id: model.get("data").header.model_id, root: this.root,
       onMessage: (message, buffers) => this.hear(message, buffers),
       onState: (text, kind) => {
-        if (text) this.strip.say(text, kind);
-        else this.strip.end("slow");
+        void (text ? this.strip.say(text, kind) : this.strip.end("slow"));
         this.root.dataset.connection = kind || "live";
         this.refresh();
       },
@@ -65,7 +65,7 @@ export class Table {
     this.showColumns();
     this.refilter();
     // What the model holds may be older than the session, where the table is shown a second time.
-    this.connection.send({ type: "hello", version: this.plan.version }, true);
+    this.greet();
     this.root.dataset.ready = "true";
   }
 
@@ -197,7 +197,6 @@ export class Table {
   // Asks for what is no edit of rows; `proposal` is what it will do to them, as far as that is known.
   act(content, proposal = { rows: [] }) {
     this.plan.attempt(null);
-    this.plan.asked.fill(0);
     this.strip.over();
     const id = this.connection.send({ type: "do", ...content }, true);
     if (id) this.plan.propose(id, { action: "act", ...proposal });
@@ -221,16 +220,9 @@ export class Table {
     this.strip.over();
     const id = this.connection.send({ type: "edit", ...edit }, true);
     if (!id) return;
-    if (moves || more) this.plan.asked.fill(0);
-    else if (action === "bits" || action === "keep") this.plan.ask(rows, bits);
     this.plan.propose(id, more ? { action: "act", rows: [] } : { rows: [], ...edit });
-    const layers = rows.length === 1 ? this.plan.names[rows[0]] : `${whole(rows.length)} layers`;
-    const instead = this.plan.instead(action === "bits" && !more ? rows : [], bits)
-      .map(({ text, count }) => `${bits} → ${text}${count < rows.length ? ` for ${whole(count)}` : ""}`);
-    const said = { bits: `${layers}: ${instead.length ? instead.join(", ") : `${bits} bits`}`, keep: `${layers}: kept`, lock: `${layers}: locked`,
-      unlock: `${layers}: unlocked`, undo: "undo", redo: "redo" };
     this.refresh();
-    this.say(`${said[action]}. ${this.totals.values.nbytes.textContent}`);
+    this.say(`${spoken(this.plan, action, rows, bits, more)}. ${this.totals.values.nbytes.textContent}`);
   }
 
   hear(message, buffers) {
@@ -240,30 +232,31 @@ export class Table {
     else if (message.type === "columns") this.takeColumns(message, buffers);
     else if (message.type === "focus") this.point(message.row);
     else if (message.type === "error") this.complain(message.error);
-    else this.around.hear?.(message);
+    else if (message.type === "here") {
+      this.plan.forget(message.ack); // it was answered before, and that answer may be lost
+      if (message.version > this.plan.version) this.greet();
+      this.refresh();
+    } else this.around.hear?.(message);
     if (message.ack) this.root.dataset.acked = Number(this.root.dataset.acked ?? 0) + 1;
   }
 
   settle(message, arrays) {
     const moved = this.plan.version !== message.version;
-    if (!this.plan.confirm(message, arrays)) {
-      this.connection.send({ type: "hello", version: this.plan.version }, true);
-      return;
-    }
+    if (!this.plan.confirm(message, arrays)) return void this.greet();
     if (message.error) this.complain(message.error);
-    else if (message.note) this.note(message.note);
+    else if (message.note) this.complain(message.note, "note");
     this.around.settled?.(message);
     this.stale ||= moved && Boolean(this.model.get("sort") || this.mask);
     this.refresh();
   }
 
-  note(text) {
-    this.strip.say(text, "note");
-    this.say(text);
+  // Asks for the plan where the session's is another than that shown.
+  greet() {
+    this.connection.send({ type: "hello", version: this.plan.version }, true);
   }
 
-  complain(text) {
-    this.strip.say(text);
+  complain(text, kind = "error") {
+    this.strip.say(text, kind);
     this.say(text);
   }
 
