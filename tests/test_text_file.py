@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,7 @@ def test_a_plan_never_replaces_what_is_not_a_plan(name: str, overwrite: bool, tm
     writers: list[Callable[[], Any]] = [
         lambda: PLAN.save(path, overwrite=overwrite),
         lambda: wb.DiffusionQuantConfig().to_yaml(path, overwrite=overwrite),
-        *(
-            lambda kind=kind: write_text(path, "x=q4_0\n", kind, overwrite=overwrite)  # type: ignore[misc]
-            for kind in map(rules_file, FORMATS)
-        ),
+        *(partial(write_text, path, "x=q4_0\n", rules_file(one), overwrite=overwrite) for one in FORMATS),
     ]
     for write in writers:
         with pytest.raises(wb.ValidationError, match="exists already and is not") as caught:

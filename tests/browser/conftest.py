@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 ORIGIN = "http://panel.test/"
 TRAITS = {
-    "selected": [], "current": -1, "filter": "", "sort": "", "widths": {}, "min_cosine": 0.95, "height": 440,
+    "selected": [], "current": -1, "filter": "", "sort": "", "widths": {}, "column_order": [], "hidden_columns": [],
+    "min_cosine": 0.95, "height": 440,
 }  # fmt: skip
 CHROMIUM = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",

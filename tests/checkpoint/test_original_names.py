@@ -130,11 +130,11 @@ def test_a_renamed_checkpoint_is_known_to_comfyui(
     request: pytest.FixtureRequest, family: str, tmp_path: Path
 ) -> None:
     with open_checkpoint(make(request, family, tmp_path, torch.bfloat16)) as checkpoint:
-        assert "diffusers' names" in family_of(checkpoint).runtimes
+        assert "diffusers' names" in family_of(checkpoint).remark
         original = originally_named(checkpoint)
         assert original is not None
         found = family_of(original)
-    assert found.runtimes.startswith(f"Known to load {found.architecture} files: ComfyUI-GGUF")
+    assert "comfyui" in found.loaders
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +185,11 @@ def test_what_does_not_fit_keeps_its_names_and_says_why(case: str, sd3_folder: P
         same, (note,) = named(checkpoint, None, "gguf")
         assert same is checkpoint
         assert "keep diffusers' names" in note
-        with pytest.raises(ConfigurationError, match=r"names=checkpoint") as refused:
+        with pytest.raises(ConfigurationError, match=r"names=.checkpoint") as refused:
             named(checkpoint, "original", "gguf")
         assert refused.value.key == "names"
+        assert ".." not in str(refused.value)
+        assert "names=original" not in family_of(checkpoint).runtimes, "what cannot be had is not recommended"
         assert named_as(checkpoint, ["anything"]) is checkpoint
 
 

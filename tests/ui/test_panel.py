@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench.session import Session
@@ -41,6 +42,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(cache: Path) -> Iterator[Session]:
     with wb.open("zoo:digits-dit", target="mlx", calibration="zoo:digits-dit", cache=cache) as digits:
         yield digits
+
+
+def test_what_was_found_on_opening_stands_in_the_panel_from_the_start(tmp_path: Path, cache: Path) -> None:
+    weights = {"_orig_mod.blocks.0.to_q.weight": np.eye(64, dtype=np.float32)}
+    save_file(weights, tmp_path / "model.safetensors")
+    with wb.open(tmp_path / "model.safetensors", target="mlx", cache=cache) as session:
+        panel = Panel(session)
+        strip = panel.state()["header"]["strip"]
+        assert strip["kind"] == "note"
+        assert "_orig_mod. of torch.compile" in strip["text"]
+        assert panel.get_state()["data"]["header"]["strip"] == strip
+        panel.close()
 
 
 class Asked:

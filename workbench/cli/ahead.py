@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from workbench import terminal
 from workbench.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
+    from workbench.formats import TargetSettings
     from workbench.plan import Plan
+    from workbench.session import Session
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def look_ahead(
     typer.BadParameter
         If a pattern matches no layer.
     """
-    from workbench.checkpoint import named, named_as, open_checkpoint
+    from workbench.checkpoint import exported, named, named_as, open_checkpoint
     from workbench.formats import require_storable, target_named
     from workbench.formats.loading import best_target, readers
 
@@ -76,7 +79,8 @@ def look_ahead(
         target_named(target)  # before anything is opened
     with open_checkpoint(model, component) as opened:
         name = target or (best_target(opened) if plan is None else plan.target)
-        checkpoint = named(opened, names, name)[0] if plan is None else named_as(opened, plan.choices)
+        held = exported(opened, name)
+        checkpoint = named(held, names, name)[0] if plan is None else named_as(held, plan.choices)
         require_storable(checkpoint, target_named(name))
         _check_patterns(checkpoint, patterns or {})
         is_ours = plan is not None and plan.target == name
@@ -84,8 +88,37 @@ def look_ahead(
         yield Ahead(checkpoint, name, target is None and plan is None, told)
 
 
+def open_ahead(
+    ahead: Ahead,
+    model: str,
+    component: str | None,
+    exact: bool,
+    calibration: str | None,
+    time_groups: int,
+    effort: str | None,
+    names: str | None,
+    keep: Sequence[str],
+    settings: TargetSettings,
+    *,
+    shown: bool,
+) -> Session:
+    """Measure and price the checkpoint, with progress."""
+    from workbench.session import open_session
+
+    with (
+        terminal.ctrl_c() as cancel,
+        terminal.progress_bar(model, ahead.checkpoint.nbytes, shown) as callback,
+    ):
+        return open_session(
+            model, ahead.target, component=component, exact=exact, calibration=calibration,
+            num_time_groups=time_groups, effort=effort, names=names, keep=keep, callback=callback, cancel=cancel,
+            all_widths=settings.all_widths, shard_size=settings.shard_bytes,
+        )  # fmt: skip
+
+
 def _check_patterns(checkpoint: Checkpoint, patterns: Mapping[str, Sequence[str]]) -> None:
-    from workbench.session.patterns import ROLE, rows_matching
+    from workbench.layer_names import ROLE
+    from workbench.session.patterns import rows_matching
 
     layers = [layer for layer in checkpoint.layers if layer.params]
     for option, given in patterns.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json
+from workbench.cli.arguments import Component, Export, Json
 from workbench.errors import MetadataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
+    output: Export,
     as_json: Json = False,
 ) -> None:
     """Show what an export holds: its totals and every layer. The source is not needed.
@@ -68,7 +68,7 @@ def inspect(
 
 
 def verify(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
+    output: Export,
     source: Annotated[str, typer.Option(help="The checkpoint that it was made from.", metavar="MODEL")],
     component: Component = None,
     calibration: Annotated[

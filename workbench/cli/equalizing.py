@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json, Model
+from workbench.cli.arguments import Component, Json, Model, export_folder
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,7 +22,9 @@ def equalize(
     output: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
+            metavar="OUT",
+            help="The folder to write; it must not exist, and appears when all is done.",
+            parser=export_folder,
         ),
     ],
     calibration: Annotated[

@@ -5,6 +5,7 @@ What takes long to import is imported where it is used, so that a command starts
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from workbench.cli.arguments import (
     Names,
     ShardSize,
     Target,
+    export_folder,
     parse_bytes,
     parse_widths,
 )
@@ -136,7 +138,9 @@ def quantize(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
+            metavar="OUT",
+            help="The folder to write; it must not exist, and appears when all is done.",
+            parser=export_folder,
         ),
     ] = None,
     target: Target = None,
@@ -199,7 +203,8 @@ def quantize(
         bool,
         typer.Option(
             "--resume",
-            help="Go on where a stopped run of the same command left off; if stopped, leave what is done.",
+            help="Go on where a stopped run of the same command left off; if stopped, leave what is done. A finished "
+            "export is left as it is.",
         ),
     ] = False,
     as_json: Json = False,
@@ -233,7 +238,9 @@ def quantize(
     given = {key: value for key, value in given.items() if value is not None}
     model, output = _places(model, output, from_gguf)
     settings, chosen = _settings(given, config, plan)
-    refuse_existing(output.absolute())
+    is_there = resume and output.exists()
+    if not is_there:
+        refuse_existing(output.absolute())
     patterns = {"--override": list(given.get("layer_bit_widths", {})), "--keep": given.get("keep", [])}
     with look_ahead(model, component, settings.target, settings.names, chosen, patterns) as ahead:
         if not as_json:
@@ -241,6 +248,8 @@ def quantize(
         nbytes = ahead.checkpoint.nbytes
         report = _quantize(model, output, settings, chosen, component, resume, nbytes, shown=not as_json)
         loading = ahead.loading(output)
+    if is_there and not as_json:
+        print(f"{output} was finished before; nothing had to be done.", file=sys.stderr)
     facts = report.to_dict()
     if as_json:
         found = {"output": str(output.absolute()), "readers": list(ahead.readers), "loading": loading}
@@ -260,7 +269,7 @@ def _places(model: str, output: Path | None, from_gguf: Path | None) -> tuple[st
             raise typer.BadParameter("it stands for MODEL; leave MODEL out.", param_hint="--from-gguf")
         if from_gguf.suffix != ".gguf":
             raise typer.BadParameter(f"{from_gguf} does not end in .gguf.", param_hint="--from-gguf")
-        return str(from_gguf), Path(model)
+        return str(from_gguf), export_folder(model)
     if output is None:
         raise typer.BadParameter("it is missing.", param_hint="OUT")
     return model, output

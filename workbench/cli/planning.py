@@ -1,9 +1,8 @@
-"""``workbench analyze`` and ``plan``: what layers cost, the best plan for a size, and what exporting it will take."""
+"""``workbench plan``: the best plan for a size, and what exporting it will take."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,91 +10,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
-from workbench.cli.ahead import Ahead, look_ahead
+from workbench.cli.ahead import look_ahead, open_ahead
 from workbench.cli.arguments import (
     TARGETS,
     AllWidths,
+    Calibration,
     Component,
     Effort,
+    Exact,
+    Groups,
     Json,
     Keep,
     Model,
     Names,
     ShardSize,
-    Target,
     parse_widths,
     settings_from,
 )
 from workbench.cli.ready_plans import take_plan
 
 if TYPE_CHECKING:
-    from workbench.formats import TargetSettings
     from workbench.plan import Plan
-    from workbench.session import Session
     from workbench.session.prediction import Prediction
     from workbench.session.values import Totals
 
 RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
-Calibration = Annotated[
-    str | None,
-    typer.Option(
-        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
-        metavar="FILE",
-    ),
-]
-Groups = Annotated[
-    int, typer.Option("--time-groups", help="Groups into which denoising steps are taken.", metavar="N")
-]
-Exact = Annotated[bool, typer.Option("--exact", help="Measure every row instead of a sample.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command(short_help="Show how the weights of the layers are distributed.")(analyze)
+    """Add the command to the application."""
     app.command(short_help="Find the bits of every layer that lose least within a size.")(plan)
-
-
-def analyze(
-    model: Model,
-    target: Target = None,
-    component: Component = None,
-    calibration: Calibration = None,
-    time_groups: Groups = 10,
-    keep: Keep = None,
-    effort: Effort = None,
-    names: Names = None,
-    exact: Exact = False,
-    all_widths: AllWidths = False,
-    as_json: Json = False,
-) -> None:
-    """Show how the weights of every layer are distributed, and what each width would cost it.
-
-    Ĥ is the normalised entropy of the histogram, crest the peak over σ, H exp the entropy of the exponent bits;
-    under each width stands the noise-to-signal ratio of the best option. With a calibration that is the predicted
-    error of the model's output, and κ says how strongly the output feels the layer, V how unlike the time groups'
-    activations are. Measurements are remembered.
-
-    Example: workbench analyze zoo:digits-dit
-    """
-    settings = settings_from(shard_size=None, all_widths=all_widths)
-    with look_ahead(model, component, target, names, patterns={"--keep": keep or []}) as ahead:
-        if not as_json:
-            ahead.say(model)
-        session = _session(
-            model, ahead, component, exact, calibration, time_groups, effort, names, keep or [], settings,
-            shown=not as_json,
-        )  # fmt: skip
-    with session:
-        layers, options = session.layers.to_pylist(), session.options.to_pylist()
-        path = str(session.checkpoint.path)
-        notes = session.notes
-    if as_json:
-        terminal.print_json(
-            {"model": path, "target": ahead.target, "notes": notes, "layers": layers, "options": options}
-        )
-        return
-    terminal.print_table(_analysis(layers, options))
-    print(*notes, sep="\n")
 
 
 def plan(
@@ -243,8 +187,8 @@ def plan(
             if not as_json:
                 ahead.say(model)
             told = ahead.readers
-            session = _session(
-                model, ahead, component, exact, calibration, time_groups, effort, names, keep or [], settings,
+            session = open_ahead(
+                ahead, model, component, exact, calibration, time_groups, effort, names, keep or [], settings,
                 shown=not as_json,
             )  # fmt: skip
         with session:
@@ -289,7 +233,7 @@ def plan(
     if prediction is not None:
         terminal.print_prediction(prediction)
         print(*(sentence for sentence in readers if sentence not in told), "To load it:", loading, sep="\n")
-    print(*notes, sep="\n")
+    print(*notes, sep="\n", end="\n" if notes else "")
     if output is not None:
         weighed = f" --calibration {calibration}" if found.weighted_by else ""
         print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")
@@ -327,64 +271,3 @@ def _facts(
 
 def _layers_by_bits(found: Plan) -> dict[int, int]:
     return dict(sorted(Counter(option.bits for option in found.choices.values()).items()))
-
-
-def _session(
-    model: str,
-    ahead: Ahead,
-    component: str | None,
-    exact: bool,
-    calibration: str | None,
-    time_groups: int,
-    effort: str | None,
-    names: str | None,
-    keep: Sequence[str],
-    settings: TargetSettings,
-    *,
-    shown: bool,
-) -> Session:
-    from workbench.session import open_session
-
-    with (
-        terminal.ctrl_c() as cancel,
-        terminal.progress_bar(model, ahead.checkpoint.nbytes, shown) as callback,
-    ):
-        return open_session(
-            model, ahead.target, component=component, exact=exact, calibration=calibration,
-            num_time_groups=time_groups, effort=effort, names=names, keep=keep, callback=callback, cancel=cancel,
-            all_widths=settings.all_widths, shard_size=settings.shard_bytes,
-        )  # fmt: skip
-
-
-def _analysis(layers: Sequence[dict[str, Any]], options: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    best: dict[tuple[str, int], float] = {}
-    for option in options:
-        if option["scheme"] != "none":
-            key = option["layer"], option["bits"]
-            best[key] = min(option["nsr"], best.get(key, option["nsr"]))
-    widths = sorted({bits for _, bits in best})
-    return [
-        {
-            "layer": layer["name"],
-            "role": layer["role"],
-            "weights": f"{layer['params']:,}",
-            "Ĥ": _digits(layer["entropy"], 3),
-            "crest": _digits(layer["crest"], 1),
-            "kurtosis": _digits(layer["kurtosis"], 2),
-            "H exp": _digits(layer["exponent_entropy"], 2),
-            **_over_time(layer),
-            **{f"NSR {bits}": terminal.number(best.get((layer["name"], bits))) for bits in widths},
-        }
-        for layer in layers
-    ]
-
-
-def _over_time(layer: dict[str, Any]) -> dict[str, str]:
-    """The columns that a calibration adds."""
-    if "importance" not in layer:
-        return {}
-    return {"κ": terminal.number(layer["importance"]), "V": _digits(layer["heterogeneity"], 2)}
-
-
-def _digits(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

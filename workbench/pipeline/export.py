@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from workbench.calibration import ActivationTables
 from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError, action
 from workbench.formats import Payload, target_named
+from workbench.pipeline.partial import export_folder
 from workbench.plan import Plan
 
 RECORD = "workbench.json"
@@ -144,7 +146,7 @@ class Export(Mapping[str, NDArray[Any]]):
         return f"<Export {str(self.path)!r}: {len(self)} tensors, target {self.plan.target}>"
 
 
-def load(path: str | Path) -> Export:
+def load(path: str | os.PathLike[str]) -> Export:
     """Open an export for reading.
 
     Parameters
@@ -164,4 +166,4 @@ def load(path: str | Path) -> Export:
     MetadataError
         If the record or the payload is malformed, damaged, incomplete or of an unknown version.
     """
-    return Export(Path(path))
+    return Export(export_folder(path))

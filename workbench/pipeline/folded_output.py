@@ -18,7 +18,7 @@ from workbench.formats.blocks import blocks_of
 from workbench.formats.safetensors_layout import FORMAT, FORMAT_KEY, FileLayout, Piece, by_size, lay_out
 from workbench.formats.units import write_at
 from workbench.pipeline.output_folder import place_side_files, require_space, write_errors_explained
-from workbench.pipeline.partial import PartialOutput, refuse_existing
+from workbench.pipeline.partial import PartialOutput, export_folder, refuse_existing
 from workbench.pipeline.spatial import SpatialQuantizer
 from workbench.quantize.folded import FoldedCheckpoint
 from workbench.quantize.folded_records import fold_records
@@ -73,7 +73,7 @@ def write_folded(
     ValidationError
         If the output exists, or the source has a ``folds.json``: then it is folded already.
     """
-    output = Path(output_path).absolute()
+    output = export_folder(output_path).absolute()
     folded = spatial.checkpoint
     refuse_existing(output)
     if not folded.folds:

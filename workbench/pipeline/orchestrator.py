@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from workbench.calibration import TimeAwareQuantizer, records_for
 from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
@@ -17,10 +16,12 @@ from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, require_storable, settings_of, target_named
 from workbench.formats.loading import best_target
+from workbench.pipeline.export import RECORD
+from workbench.pipeline.finished import finished_report
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
 from workbench.pipeline.notes import note_on_solved, note_on_unrecorded, notes_on_plan
-from workbench.pipeline.output_folder import write_errors_explained
-from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
+from workbench.pipeline.output_folder import require_readable, write_errors_explained
+from workbench.pipeline.partial import Journal, PartialOutput, export_folder, refuse_existing
 from workbench.pipeline.report import Report
 from workbench.pipeline.run import Run
 from workbench.pipeline.spatial import balance_channels
@@ -89,7 +90,8 @@ class DiffusionOrchestrator:
         component : str, optional
             The component of a diffusers folder; its denoiser by default.
         resume : bool
-            Go on with what a killed run of the same inputs left; keep what this one leaves if it fails.
+            Go on with what a killed run of the same inputs left; keep what this one leaves if it fails. Where it had
+            finished, nothing is done, and its report returned.
         callback : callable, optional
             Hears of the fraction done and a message, in this thread; of 1.0 just before the folder appears. An
             exception in it ends the run.
@@ -108,8 +110,10 @@ class DiffusionOrchestrator:
             Whatever is wrong with the input, the configuration or the disk; nothing is left half-written.
         """
         started = time.monotonic()
-        output = Path(output_path).absolute()
-        refuse_existing(output)
+        output = export_folder(output_path).absolute()
+        is_finished = resume and (output / RECORD).is_file()
+        if not is_finished:
+            refuse_existing(output)
         with (
             open_checkpoint(os.fspath(model_path), component) as opened,
             self._workers() as (executor, in_flight),
@@ -128,6 +132,9 @@ class DiffusionOrchestrator:
             opened, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
             to_write = checkpoint if plan else named(opened, config.names, target.name)[0]
             require_storable(to_write, target)
+            require_readable(opened)
+            if is_finished:
+                return finished_report(output, config, plan, opened, to_write)
             if plan is None and config.enable_spatial and config.calibration is not None:
                 spatial = balance_channels(
                     config,

@@ -119,6 +119,26 @@ class Journal:
         self.lines.append(document)
 
 
+def export_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of an export as its user names it, with ``~`` at the beginning as the home.
+
+    ``./~`` is a folder of that name. A `Path` has forgotten the ``./``; there ``~`` is the home unless such a folder is
+    here.
+
+    Raises
+    ------
+    ValidationError
+        If there is no such user.
+    """
+    folder = Path(path)
+    if not os.fspath(path).startswith("~") or (isinstance(path, Path) and Path(folder.parts[0]).exists()):
+        return folder
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise ValidationError(f"{path}: {error}", path=folder) from error
+
+
 def refuse_existing(output: Path) -> None:
     """Raise if an output folder cannot be made: it exists, or its parent does not."""
     require_absent(output)

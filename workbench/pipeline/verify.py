@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from workbench.calibration import CalibrationRecords, records_for
@@ -18,6 +17,7 @@ from workbench.formats import BlockCheck, Check, Payload, target_named
 from workbench.pipeline.export import Record, read_record
 from workbench.pipeline.judge import FOREIGN, Judge, Judgement
 from workbench.pipeline.measured import Measured, measured_by_tensor
+from workbench.pipeline.partial import export_folder
 from workbench.pipeline.referees import OURS, referee_for
 from workbench.pipeline.report import plain
 from workbench.pipeline.spatial import restore
@@ -129,7 +129,7 @@ def verify(
     ConfigurationError
         If the calibration is not the one that weighed the codes.
     """
-    folder = Path(output)
+    folder = export_folder(output)
     record = read_record(folder)
     target = target_named(record.target)
     if calibration is not None and not isinstance(calibration, CalibrationRecords):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint, originally_named
-from workbench.config import TARGETS, default_effort
+from workbench.config import default_effort
 from workbench.errors import ValidationError
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.formats.loading import best_target
@@ -20,11 +19,15 @@ from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.script import Name, call
 from workbench.session.session import Session
 from workbench.session.study import Study
+from workbench.session.switching import tensors_of
 from workbench.session.values import Naming, parse_size
 from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
+
+STEPS = 2
+"""Steps of `open_session` of which its callback hears: profiling the layers, pricing the options."""
 
 
 @dataclass(frozen=True)
@@ -41,50 +44,8 @@ class Prepared:
     """What was asked of the export format, for others of the session."""
     pricing: Pricing | None
     """How the calibration prices errors, if there is one."""
-    encodings: Mapping[str, Encodings]
-    """How weights become codes, by the name of an export format."""
     keep: frozenset[str]
     """Names of the layers that stay in the source's dtype, whatever they hold."""
-
-    def under(
-        self,
-        checkpoint: Checkpoint,
-        calibration: CalibrationRecords | str | os.PathLike[str] | None,
-        num_time_groups: int,
-        grouping: str,
-        importance: str | None,
-        effort: str | None,
-    ) -> Prepared:
-        """The same under other names of the layers; what is kept is what has weights of what was kept."""
-        pricing, encodings = _priced_by(
-            checkpoint, calibration, num_time_groups, grouping, importance, effort
-        )
-        kept = {tensor for name in self.keep for tensor in self.checkpoint.tensors_of(name)}
-        keep = frozenset(
-            layer.name
-            for layer in checkpoint.layers
-            if not kept.isdisjoint(checkpoint.tensors_of(layer.name))
-        )
-        return replace(self, checkpoint=checkpoint, pricing=pricing, encodings=encodings, keep=keep)
-
-
-def _priced_by(
-    checkpoint: Checkpoint,
-    calibration: CalibrationRecords | str | os.PathLike[str] | None,
-    num_time_groups: int,
-    grouping: str,
-    importance: str | None,
-    effort: str | None,
-) -> tuple[Pricing | None, Mapping[str, Encodings]]:
-    """How a calibration prices errors, and how weights become codes by the name of an export format."""
-    pricing = None
-    if calibration is not None:
-        pricing = Pricing.read(
-            calibration, checkpoint,
-            num_time_groups=num_time_groups, grouping=grouping, importance=importance,
-        )  # fmt: skip
-    records = None if pricing is None else pricing.time_aware.records
-    return pricing, {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
 
 
 def prepare(
@@ -124,16 +85,26 @@ def prepare(
     try:
         found = target_named(target or best_target(opened), settings)
         checkpoint, _ = named(opened, names, found.name)
-        pricing, encodings = _priced_by(
-            checkpoint, calibration, num_time_groups, grouping, importance, effort
-        )
+        pricing = None
+        if calibration is not None:
+            pricing = Pricing.read(
+                calibration, checkpoint,
+                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+            )  # fmt: skip
+        _encodings(found.name, effort, pricing)
         require_storable(exported(checkpoint, found.name), found)
         with_weights = [layer for layer in checkpoint.layers if layer.params]
         kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
     except BaseException:
         opened.close()
         raise
-    return Prepared(opened, checkpoint, found, settings, pricing, encodings, kept)
+    return Prepared(opened, checkpoint, found, settings, pricing, kept)
+
+
+def source_bytes(path: str | os.PathLike[str], component: str | None = None) -> int:
+    """Bytes of the tensors of a checkpoint, which is what opening it goes through."""
+    with open_checkpoint(os.fspath(path), component) as checkpoint:
+        return checkpoint.nbytes
 
 
 def open_session(
@@ -193,12 +164,13 @@ def open_session(
         What layers are called: ``"original"``, as in the single-file checkpoint that a diffusers folder of Flux, SD3,
         Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
         its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
-        session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
+        session has the same. `workbench.live` takes plans and sessions under either.
     keep : str or iterable of str, optional
         Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
         Inf, which cannot be quantized.
     callback : callable, optional
-        Hears of the fraction done and a message.
+        Hears of the fraction done and a message, in two steps: profiling and pricing. Where there is none,
+        `workbench.open` shows a bar in the notebook's cell, with a button that cancels, or on a terminal.
     cancel : threading.Event, optional
         Set it to end the work with a `CancelledError`.
     cache : path-like, optional
@@ -224,31 +196,40 @@ def open_session(
         possible: tuple[str, ...] = ("checkpoint",)
         with suppress(ValidationError):
             possible += () if originally_named(opened) is None else ("original",)
+        kept_tensors = {tensor for name in ready.keep for tensor in tensors_of(ready.checkpoint, name)}
         # What goes by the names of the files, and what by those of the original checkpoint.
-        known = {ready.checkpoint.parts is None: ready}
+        known = {ready.checkpoint.parts is None: (ready.checkpoint, ready.pricing)}
 
         def study(
             target: str, names: str | None, callback: ProgressCallback | None, cancel: threading.Event | None
         ) -> Study:
             found = target_named(target, ready.settings)
             checkpoint, notes = named(opened, names, target)
-            as_in_files = checkpoint.parts is None
-            if as_in_files not in known:
-                known[as_in_files] = ready.under(
-                    checkpoint, calibration, num_time_groups, grouping, importance, effort
-                )
-            now = known[as_in_files]
-            held = exported(now.checkpoint, target)
+            has_own_names = checkpoint.parts is None
+            if has_own_names not in known:
+                pricing = None
+                if calibration is not None:
+                    pricing = Pricing.read(
+                        calibration, checkpoint,
+                        num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+                    )  # fmt: skip
+                known[has_own_names] = checkpoint, pricing
+            checkpoint, pricing = known[has_own_names]
+            held = exported(checkpoint, target)
             require_storable(held, found)
-            layers = profile(now.checkpoint, keep=now.keep, callback=callback, cancel=cancel, cache=cache)
+            kept = frozenset(
+                layer.name
+                for layer in checkpoint.layers
+                if not kept_tensors.isdisjoint(tensors_of(checkpoint, layer.name))
+            )
+            encodings = _encodings(target, effort, pricing)
+            layers = profile(checkpoint, keep=kept, callback=callback, cancel=cancel, cache=cache)
             options = price(
-                held, found, exact=exact, keep=now.keep, pricing=now.pricing, encodings=now.encodings[target],
+                held, found, exact=exact, keep=kept, pricing=pricing, encodings=encodings,
                 callback=callback, cancel=cancel, cache=cache,
             )  # fmt: skip
-            return Study(
-                held, found, layers, options, scheme, group_size, now.pricing, now.encodings[target],
-                naming=Naming(names, possible, notes),
-            )  # fmt: skip
+            naming = Naming(names, possible, notes)
+            return Study(held, found, layers, options, scheme, group_size, pricing, encodings, naming=naming)
 
         session = Session(study(ready.target.name, names, callback, cancel), study)
     except BaseException:
@@ -270,3 +251,9 @@ def open_session(
     where = path if zoo else str(opened.path)
     session.opening = call("open", where, on="wb", target=ready.target.name, **unusual)
     return session
+
+
+def _encodings(target: str, effort: str | None, pricing: Pricing | None) -> Encodings:
+    """How weights become codes in a target."""
+    records = None if pricing is None else pricing.time_aware.records
+    return Encodings(effort or default_effort(target), records)

@@ -70,6 +70,11 @@ class Outlook:
         return self._study.target
 
     @property
+    def notes(self) -> list[str]:
+        """What should be known of the checkpoint, and a sentence on its tensors that are no layers."""
+        return [*self.checkpoint.notes, self.checkpoint.besides_layers]
+
+    @property
     def names(self) -> str:
         """What layers are called: as in the ``"original"`` checkpoint, or as in the files of this ``"checkpoint"``."""
         return self._study.names
@@ -78,11 +83,6 @@ class Outlook:
     def possible_names(self) -> tuple[str, ...]:
         """What they could be called."""
         return self._study.naming.possible
-
-    @property
-    def notes(self) -> list[str]:
-        """What should be known of the checkpoint, and a sentence on its tensors that are no layers."""
-        return [*self.checkpoint.notes, self.checkpoint.besides_layers]
 
     @property
     def layers(self) -> pa.Table:

@@ -143,7 +143,9 @@ class Session(Editing):
         """
         study = self._reopen(target, names or self._study.naming.asked, callback, cancel)
         with self._lock:
+            known = self._study.checkpoint.notes
             after, notes = carried_over(self._history.present, study)
+            notes += tuple(note for note in study.checkpoint.notes if note not in known)
             self._history.push(after)
             self._note_all(call("retarget", target, names=names), tuple(range(len(study.layers))))
         self._observers.tell()

@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 
+from workbench.checkpoint import Checkpoint
 from workbench.config import Scheme
 from workbench.session.history import State
 from workbench.session.study import Study
@@ -77,12 +78,17 @@ def _origins(study: Study, old: Study) -> list[list[int]]:
     """The layers of the old study, by index, that hold weights of each layer of the new."""
     owners = defaultdict(list)
     for row, layer in enumerate(old.layers):
-        for tensor in old.checkpoint.tensors_of(layer.name):
+        for tensor in tensors_of(old.checkpoint, layer.name):
             owners[tensor].append(row)
     return [
-        sorted({row for tensor in study.checkpoint.tensors_of(layer.name) for row in owners[tensor]})
+        sorted({row for tensor in tensors_of(study.checkpoint, layer.name) for row in owners[tensor]})
         for layer in study.layers
     ]
+
+
+def tensors_of(checkpoint: Checkpoint, layer: str) -> set[str]:
+    """The tensors of the files that a layer is made of."""
+    return {layer} if checkpoint.parts is None else {part.tensor for part in checkpoint.parts[layer]}
 
 
 def _rows_of(origins: Sequence[Sequence[int]], wanted: frozenset[int]) -> frozenset[int]:

@@ -11,6 +11,7 @@ import traitlets
 from workbench.errors import ArrowQuantError
 from workbench.formats import target_names
 from workbench.session import Session, Snapshot
+from workbench.thermo.policies import ABOUT
 from workbench.ui.actions import POLICIES, Actions
 from workbench.ui.jobs import Jobs
 from workbench.ui.later import Later
@@ -69,7 +70,7 @@ class Panel(LayerTable):
         confined: bool = False,
         **traits: Any,
     ) -> None:
-        self.strip = Strip(self._tell_strip)
+        self.strip = Strip(self._tell_strip, " ".join(session.checkpoint.notes))
         self.jobs = Jobs(self.strip, self._tell_job)
         self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined, self._tell_exported)
         self.is_kept = not confined  # a page that is served alone is no notebook that is saved
@@ -79,8 +80,6 @@ class Panel(LayerTable):
         self._end_drawing = session.observe(lambda _: self._later.ask())
         self.observe(lambda _: self._later.ask(), "current")
         self._later.ask(START)
-        if session.checkpoint.notes:
-            self.strip.note(*session.checkpoint.notes)
 
     def close(self) -> None:
         """Stop following the session; what is displayed goes."""
@@ -126,6 +125,7 @@ class Panel(LayerTable):
             "model": session.checkpoint.path.name,
             "targets": list(target_names()),
             "policies": list(POLICIES),
+            "about_policies": {name: ABOUT[name] for name in POLICIES},
             "opening": self._opening,
             "strip": {"text": self.strip.text, "kind": self.strip.kind},
             "job": self.jobs.shown,

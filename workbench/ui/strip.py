@@ -17,11 +17,13 @@ class Strip:
     ----------
     tell : callable
         Called when there is another message.
+    text : str, optional
+        The first message, a note.
     """
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, tell: Callable[[], None], text: str = "") -> None:
         self._tell = tell
-        self.text = ""
+        self.text = text
         self.kind: Kind = "note"
 
     def error(self, error: BaseException | str) -> None:

@@ -43,7 +43,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     session : Session
         What is shown. Several tables of one session stay in step.
     **traits
-        `min_cosine`, `height`, `filter`, `sort`, `selected`, `current`, `widths`.
+        `min_cosine`, `height`, `filter`, `sort`, `selected`, `current`, `widths`, `column_order`, `hidden_columns`.
 
     Notes
     -----
@@ -74,6 +74,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     """Key of the column to sort by, after ``-`` if falling, such as ``"-nsr"``; empty for the checkpoint's order."""
     widths = traitlets.Dict().tag(sync=True, echo_update=False)
     """Pixels of columns that were resized, by key."""
+    column_order = traitlets.List(traitlets.Unicode()).tag(sync=True, echo_update=False)
+    """Keys of the columns from left to right; empty for the usual order."""
+    hidden_columns = traitlets.List(traitlets.Unicode()).tag(sync=True, echo_update=False)
+    """Keys of the columns that are not shown."""
     min_cosine = traitlets.Float(0.95, min=0, max=1).tag(sync=True)
     """The totals count the layers whose cosine is below this."""
     height = traitlets.Int(440, min=100).tag(sync=True)

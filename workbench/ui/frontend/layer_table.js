@@ -1,12 +1,14 @@
 // The layer table: ties the plan, the rows, the bars and the kernel together.
 
 import { Bar, Strip, Totals } from "./bars.js";
-import { columnsOf, element } from "./columns.js";
+import { ColumnMenu, moved } from "./column_menu.js";
+import { arranged, columnsOf, element } from "./columns.js";
 import { Connection } from "./connection.js";
+import { Glossary } from "./glossary.js";
 import { Grid } from "./grid.js";
 import { KEY, keepKeys, keyOf } from "./keys.js";
 import { Menu } from "./menu.js";
-import { ordered } from "./order.js";
+import { isCondition, ordered } from "./order.js";
 import { unpack } from "./packing.js";
 import { LayerPlan } from "./plan.js";
 import { Selection } from "./selection.js";
@@ -29,12 +31,17 @@ export class Table {
       label: "layers",
       paint: (one, row) => this.paint(one, row),
       onSort: (key) => this.sortBy(key),
-      onResize: (key, width) => this.connection.save("widths", { ...model.get("widths"), [key]: width }),
+      onResize: (key, width) => {
+        const { [key]: _, ...others } = model.get("widths");
+        this.connection.save("widths", width === null ? others : { ...others, [key]: width });
+      },
+      onArrange: (act, key) => this.arrange(act, key),
       onRemove: (title) => this.connection.send({ type: "remove_column", title }, true),
     });
     this.bar = new Bar({
       edit: (action, bits) => { this.edit(action, bits); this.grid.root.focus(); }, // the keys go on from there
       again: () => { this.again(); this.grid.root.focus(); },
+      arrange: () => this.arrange("menu"),
       addColumn: (title, expression) => this.connection.send({ type: "add_column", title, expression }, true),
     });
     this.strip = new Strip(() => around.dismissed?.());
@@ -49,6 +56,10 @@ export class Table {
       this.grid.root.focus({ preventScroll: true });
       if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows, more);
     });
+    this.columnMenu = new ColumnMenu(this.root, (order, hidden) => this.setColumns(order, hidden),
+      (key) => (key ? this.grid.focusHeader(key) : this.bar.arrange.focus()));
+    this.glossary = new Glossary(this.root, model.get("data").header.about_policies ?? {});
+    this.bar.rest.append(this.glossary.button);
     host.append(this.root);
     this.connection = new Connection(model, {
       id: model.get("data").header.model_id, root: this.root,
@@ -82,6 +93,8 @@ export class Table {
         this.refilter();
       },
       sort: () => this.refilter(),
+      column_order: () => this.showColumns(),
+      hidden_columns: () => this.showColumns(),
       min_cosine: () => this.refresh(),
       height: () => this.setHeight(),
     };
@@ -172,7 +185,8 @@ export class Table {
     if (position < 0 || this.connection.dead) return;
     if (!this.selection.rows.has(row)) this.choose(() => this.selection.take(this.grid.order, position));
     this.grid.reveal(position);
-    const anchor = this.grid.elementOf(row).querySelector(".aq-bits");
+    const shown = this.grid.elementOf(row);
+    const anchor = shown.querySelector(".aq-bits") ?? shown.querySelector('[data-key="name"]');
     this.menu.show(this.plan, row, this.subject, anchor);
     this.connection.send({ type: "options", row }, true);
   }
@@ -289,8 +303,36 @@ export class Table {
   // ---- what is shown ------------------------------------------------------------------------------------------
 
   showColumns() {
-    this.columns = columnsOf(this.plan);
+    const every = columnsOf(this.plan);
+    this.everyColumn = arranged(every, this.model.get("column_order"), []);
+    this.columns = arranged(every, this.model.get("column_order"), this.model.get("hidden_columns"));
     this.grid.setColumns(this.columns, this.model.get("widths"));
+    const sort = this.model.get("sort");
+    this.grid.showSort(sort.replace(/^-/, ""), sort.startsWith("-"));
+    this.grid.draw(true);
+  }
+
+  // Shows columns in this order, and hides some; told to the kernel, so that it is still so after a reload.
+  setColumns(order, hidden) {
+    this.model.set("column_order", order);
+    this.connection.save("hidden_columns", hidden);
+    this.showColumns();
+    this.say(`${this.columns.length} of ${this.everyColumn.length} columns shown`);
+  }
+
+  arrange(act, key) {
+    const hidden = this.model.get("hidden_columns");
+    const keys = this.everyColumn.map((column) => column.key);
+    if (act === "menu") {
+      const header = key && this.grid.header.querySelector(`[data-key="${CSS.escape(key)}"]`);
+      this.columnMenu.show(this.everyColumn, hidden, key, header || this.bar.arrange);
+      return;
+    }
+    const at = this.columns.findIndex((column) => column.key === key);
+    const beside = this.columns[at + (act === "left" ? -1 : 1)]?.key;
+    if (act === "hide" && key !== "name") this.setColumns(keys, [...hidden, key]);
+    else if (act !== "hide" && beside) this.setColumns(moved(keys, key, keys.indexOf(beside)), hidden);
+    this.grid.focusHeader(act === "hide" && key !== "name" ? beside : key);
   }
 
   refilter() {
@@ -298,7 +340,7 @@ export class Table {
     this.bar.complain("");
     clearTimeout(this.asking);
     this.asking = setTimeout(() => this.ask(), PAUSE);
-    if (!text.startsWith("=")) this.mask = null;
+    if (!isCondition(text)) this.mask = null;
     if (!this.mask) this.reorder();
   }
 
@@ -309,21 +351,21 @@ export class Table {
     if (text === this.asked) return;
     this.asked = text;
     if (text !== this.model.get("filter")) this.connection.save("filter", text);
-    else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
+    else if (isCondition(text)) this.connection.send({ type: "filter", text });
   }
 
   again() {
-    if (this.bar.filter.value.startsWith("=")) this.connection.send({ type: "filter", text: this.bar.filter.value });
+    if (isCondition(this.bar.filter.value)) this.connection.send({ type: "filter", text: this.bar.filter.value });
     this.reorder();
   }
 
   // Filters and sorts. Edits do not: rows must not run away from under the hand that edits them.
   reorder() {
     const text = this.bar.filter.value;
-    const words = text.startsWith("=") ? [] : text.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = isCondition(text) ? [] : text.toLowerCase().split(/\s+/).filter(Boolean);
     const sort = this.model.get("sort");
     const key = sort.replace(/^-/, "");
-    const column = this.columns.find((one) => one.key === key);
+    const column = this.everyColumn.find((one) => one.key === key);
     this.stale = false;
     this.grid.showSort(key, sort.startsWith("-"));
     const order = ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-"));

@@ -4,7 +4,9 @@ import { button } from "./bars.js";
 import { element } from "./columns.js";
 import { Snippet } from "./foot.js";
 import { significant, size, whole } from "./format.js";
+import { explain } from "./glossary.js";
 import { KEY } from "./keys.js";
+import { TERMS } from "./terms.js";
 
 let fields = 0;
 
@@ -81,10 +83,11 @@ export class Toolbar {
     this.size.setAttribute("aria-label", "size to solve for");
     this.solve = button("Solve", "Solve: the best plan within this size", () => this.solveSize(), "aq-primary");
     this.price = element("input", "aq-price", { inputMode: "decimal", spellcheck: false,
-      title: "price of a bit: damage given up for each bit saved; Enter solves" });
+      title: `T, ${TERMS.T}; Enter solves` });
     this.typed = { size: new Typed(this.size, () => this.solveSize()), price: new Typed(this.price, () => this.solvePrice()) };
     this.policy = choice("take a simple policy's plan", [element("option", "", { value: "", textContent: "Policy" }),
       ...options(header.policies)], (policy) => this.once(this.policy, "follow", { policy }));
+    explain(this.policy, header.about_policies);
     const roles = header.roles.slice().sort();
     this.lock = choice("lock or unlock by role", [element("option", "", { value: "", textContent: "Lock" }),
       group("lock", ...options(roles, "lock ")),
