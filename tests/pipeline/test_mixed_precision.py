@@ -224,8 +224,8 @@ def test_a_plan_goes_before_the_solver(tmp_path: Path) -> None:
     assert wb.load(tmp_path / "out").plan == plan
 
 
-def test_a_checkpoint_without_layers(make_checkpoint: Make, tmp_path: Path) -> None:
+def test_a_checkpoint_without_layers_is_an_error(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint({"norm.weight": np.ones(8, np.float32)})
-    report = run(source, tmp_path / "out")
-    assert report.layers == ()
-    assert wb.verify(tmp_path / "out", source).ok
+    with pytest.raises(wb.ValidationError, match="nothing to quantize here"):
+        run(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
