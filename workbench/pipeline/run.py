@@ -245,6 +245,7 @@ class Run:
             for layer in self.layers
         ]  # fmt: skip
         self.progress.pump()
+        found = notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None)
         sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
             layers,
@@ -261,10 +262,11 @@ class Run:
             notes=(
                 *notes,
                 *note_on_kept(plan),
-                *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
+                *(note.text for note in found),
                 *note_on_rounding(measured),
                 *notes_on_cut_groups(cut, measured),
             ),
+            note_layers={note.text: note.layers for note in found if note.layers},
         )
 
 
