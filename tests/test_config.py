@@ -494,11 +494,11 @@ def test_writing_replaces_the_file_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
-        message = refused(lambda: DiffusionQuantConfig().to_yaml(path), path=path)
+        message = refused(lambda: DiffusionQuantConfig().to_yaml(path, overwrite=True), path=path)
         assert "cannot be written: No space left" in message
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
     assert path.read_text() == "bit_width: 3\n"
-    DiffusionQuantConfig().to_yaml(path)
+    DiffusionQuantConfig().to_yaml(path, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
     for wrong in (tmp_path / "missing" / "config.yaml", path / "config.yaml"):
         refused(lambda wrong=wrong: DiffusionQuantConfig().to_yaml(wrong), path=wrong)  # type: ignore[misc]
@@ -535,7 +535,7 @@ _configs = st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(config=_configs)
 def test_yaml_round_trip(config: DiffusionQuantConfig, tmp_path: Path) -> None:
-    config.to_yaml(tmp_path / "config.yaml")
+    config.to_yaml(tmp_path / "config.yaml", overwrite=True)
     read = DiffusionQuantConfig.from_yaml(tmp_path / "config.yaml")
     assert read == config
     assert list(read.layer_bit_widths) == list(config.layer_bit_widths)  # the order decides between globs

@@ -25,8 +25,9 @@ from pydantic import (
 )
 
 from workbench.config_sources import Given, did_you_mean, environment_values, yaml_values
+from workbench.errors import ConfigurationError
 from workbench.layer_names import matching
-from workbench.text_file import replace_text
+from workbench.text_file import FileKind, write_text
 
 Profile = Literal["edge", "local", "cloud"]
 """Where the quantized model is to run."""
@@ -260,14 +261,17 @@ class DiffusionQuantConfig(BaseModel):
         """Configuration of a YAML file; overrides are arguments."""
         return cls.model_validate(overrides, context=Path(path))
 
-    def to_yaml(self, path: str | os.PathLike[str]) -> None:
-        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration."""
+    def to_yaml(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration.
+
+        With `overwrite` it replaces the configuration that is there; another file it never replaces.
+        """
         text = _HEADER
         for key in type(self).model_fields:
             value = getattr(self, key)
             plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
             text += yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
-        replace_text(path, text)
+        write_text(path, text, _CONFIG_FILE, overwrite=overwrite)
 
     @property
     def inactive(self) -> dict[str, str]:
@@ -334,6 +338,17 @@ class DiffusionQuantConfig(BaseModel):
             )
             raise given.error(problem, given.value, allowed="false")
         return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        keys = {given.key for given in yaml_values(path)}
+    except ConfigurationError:
+        return False
+    return bool(keys) and keys <= set(DiffusionQuantConfig.model_fields)
+
+
+_CONFIG_FILE = FileKind("a configuration", _is_config)
 
 
 def _parse(given: Given) -> Any:

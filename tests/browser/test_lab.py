@@ -162,6 +162,9 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     assert desk.bits().items() <= corner.items(), "it is the corner of the front that the solver begins with"
     assert int(desk.ask("s.version")) == version + 1, "the kernel was not asked"
     page.mouse.up()
+    expect(page.locator(".aq-question")).to_contain_text("3 layers were set by hand")
+    assert int(desk.ask("s.version")) == version + 1, "nothing was done before it was asked"
+    desk.button("Solve for all").click()
     expect(page.locator(".aq-script")).to_have_attribute("data-last", re.compile(r"s\.solve\(\d+\)"))
     desk.agree()
     desk.solve_for("2 MB")
@@ -198,7 +201,6 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     expect(desk.told("status")).to_contain_text("was cancelled; nothing was left", timeout=PATIENCE)
     assert not [path for path in lab.folder.iterdir() if "small" in path.name]
     desk.ask(f"exec({QUICK!r})")
-    desk.button("Export …").click()
     desk.button("Write").click()
     expect(desk.told("status")).to_contain_text("read back and compared", timeout=PATIENCE)
     exported = wb.load(lab.folder / "small")
@@ -212,7 +214,7 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     expect(page.get_by_text("copied")).to_be_visible()
     lines = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert lines[0] == "import workbench as wb"
-    assert lines[-1] == "s.solve('2 MB')"
+    assert lines[-2:] == ["s.solve('2 MB')", f"s.export({str(lab.folder / 'small')!r}).result()"]
 
     # Saved, loaded again: the same panel.
     stored = desk.save()
@@ -282,6 +284,7 @@ def test_a_cell_that_computes_hinders_nobody(open_desk: Callable[..., Desk], lab
     expect(desk.table).to_have_attribute("data-version", "2", timeout=3000)
     desk.settle()
     desk.solve_for("2.2 MB")
+    desk.button("Solve for all").click()
     expect(desk.table).to_have_attribute("data-version", "3", timeout=3000)
     shown = desk.total("nbytes")
     drag_budget(page, 0.6)
@@ -321,6 +324,7 @@ def test_it_looks_as_it_should(
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("3")
     desk.solve_for("1 kB")
+    desk.button("Solve for all").click()
     expect(desk.told("alert")).to_be_visible()
     desk.button("Export …").click()
     desk.wait_for_charts(5)

@@ -27,7 +27,7 @@ SHOWN = """() => {
         const bits = row.querySelector('[data-key="bits"]');
         const locked = row.querySelector(".aq-lock").getAttribute("aria-pressed") === "true";
         const name = row.querySelector('[data-key="name"]').title;
-        return [name, [bits.querySelector("b").textContent, bits.querySelector("small").textContent,
+        return [name, [bits.querySelector("b").textContent, bits.querySelector("small").textContent.replace(/^\\d → /, ""),
             text("nbytes"), locked]];
     }));
 }"""

@@ -79,6 +79,7 @@ def test_depths_are_those_of_the_denoiser_alone(all_in_one: Path, write: Callabl
     ("tensors", "layers"),
     [
         ({"first_stage_model.decoder.conv_in.weight": (8, 4, 3, 3)}, 1),
+        ({"text_encoder.q.weight": (8, 8), "vision_model.blocks.0.q.weight": (8, 8)}, 2),
         ({"encoder.conv_in.weight": (8, 4, 3, 3), "decoder.conv_in.weight": (8, 4, 3, 3)}, 2),
         ({"diffusion_model.blocks.0.q.weight": (8, 8), "vae.decoder.conv.weight": (8, 4, 3, 3)}, 1),
         ({"transformer.transformer_blocks.0.attn.to_q.weight": (8, 8), "text_encoder.q.weight": (8, 8)}, 1),
@@ -91,7 +92,7 @@ def test_depths_are_those_of_the_denoiser_alone(all_in_one: Path, write: Callabl
             1,
         ),
     ],
-    ids=["VAE alone", "VAE", "prefixed", "diffusers", "bare", "Stable Audio"],
+    ids=["VAE alone", "CLIP", "VAE", "prefixed", "diffusers", "bare", "Stable Audio"],
 )
 def test_what_is_a_denoiser_among_others(
     write: Callable[..., Path], tensors: dict[str, tuple[int, ...]], layers: int

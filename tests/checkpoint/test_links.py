@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.checkpoint import load_sharded_safetensors, open_checkpoint
+from workbench.checkpoint import SideFile, load_sharded_safetensors, open_checkpoint
 from workbench.errors import MetadataError, ModelNotFoundError, ValidationError
 
 Write = Callable[..., Path]
@@ -87,6 +89,33 @@ def test_side_files_that_are_not_copied_are_named(pipeline: Path, tmp_path: Path
     assert not (tmp_path / "out/tokenizer").exists()
 
 
+def test_a_side_file_that_may_not_be_read_is_named_and_does_not_stop_the_run(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pipeline / "README.md").write_text("secret")
+    access = os.access  # tests may run as root, who may read everything
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "README.md" and access(path, mode)
+    )
+    report = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(min_accuracy=0.0)).run(
+        pipeline, tmp_path / "out"
+    )
+    assert "README.md was not copied: it is a file that this user may not read." in report.notes
+    assert not (tmp_path / "out/README.md").exists()
+    assert (tmp_path / "out/tokenizer/tokenizer.json").exists()
+
+
+def test_a_side_file_that_cannot_be_read_is_not_taken_for_a_full_disk(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = SideFile("README.md", pipeline / "README.md")
+    monkeypatch.setattr("workbench.checkpoint.checkpoint.find_side_files", lambda *_: (gone,))
+    engine = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(min_accuracy=0.0))
+    with pytest.raises(ValidationError, match=r"README\.md cannot be read.*move it out"):
+        engine.run(pipeline, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_links_into_the_cache_are_followed_and_need_no_note(pipeline: Path, tmp_path: Path) -> None:
     root = tmp_path / "models--someone--flux"
     (root / "blobs").mkdir(parents=True)
@@ -137,6 +166,19 @@ def test_a_shard_by_another_name_is_known_by_the_index(shards: Path) -> None:
     index.write_text(json.dumps(document))
     with pytest.raises(ValidationError, match="one of the 2 shards"):
         open_checkpoint(shards / "first.safetensors")
+
+
+def test_one_file_of_a_split_gguf_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model-00001-of-00002.gguf"
+    writer = gguf.GGUFWriter(path, "flux")
+    writer.add_uint16("split.count", 2)
+    writer.add_tensor("blocks.0.attn.to_q.weight", np.ones((8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ValidationError, match=r"one of 2 files of a model.*llama-gguf-split --merge"):
+        open_checkpoint(path)
 
 
 def test_a_file_that_is_whole_opens_beside_an_index_of_others(shards: Path, write: Write) -> None:

@@ -130,11 +130,11 @@ def test_a_renamed_checkpoint_is_known_to_comfyui(
     request: pytest.FixtureRequest, family: str, tmp_path: Path
 ) -> None:
     with open_checkpoint(make(request, family, tmp_path, torch.bfloat16)) as checkpoint:
-        assert "diffusers' names" in family_of(checkpoint).runtimes
+        assert "diffusers' names" in family_of(checkpoint).remark
         original = originally_named(checkpoint)
         assert original is not None
         found = family_of(original)
-    assert found.runtimes.startswith(f"Known to load {found.architecture} files: ComfyUI-GGUF")
+    assert "comfyui" in found.loaders
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,8 @@ def test_what_does_not_fit_keeps_its_names_and_says_why(case: str, sd3_folder: P
         with pytest.raises(ConfigurationError, match=r"names=.checkpoint") as refused:
             named(checkpoint, "original", "gguf")
         assert refused.value.key == "names"
+        assert ".." not in str(refused.value)
+        assert "names=original" not in family_of(checkpoint).runtimes, "what cannot be had is not recommended"
         assert named_as(checkpoint, ["anything"]) is checkpoint
 
 

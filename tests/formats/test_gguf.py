@@ -225,7 +225,7 @@ def test_architectures_are_told_by_their_tensors(tmp_path: Path, architecture: s
     with open_checkpoint(tmp_path / "model.safetensors") as checkpoint:
         family = family_of(checkpoint)
     assert family.architecture == architecture
-    assert "ComfyUI-GGUF" in family.runtimes
+    assert "comfyui" in family.loaders
 
 
 def test_tables_stay_float32_and_no_tensor_has_five_axes(make_checkpoint: Make, tmp_path: Path) -> None:

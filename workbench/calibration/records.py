@@ -128,17 +128,24 @@ class CalibrationRecords:
         values: SingleArray = getattr(record, what)
         return np.where(record.count[:, None] > 0, values, np.float32(np.nan))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the records to one Parquet file, in one step; `workbench.calibration.file` describes it.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Replace the records that are there; a file of another kind is never replaced.
 
         Raises
         ------
         ValidationError
-            If it cannot be written; nothing is left half-written.
+            If there is a file already that is not to be replaced, or it cannot be written; nothing is left
+            half-written.
         """
         metadata = {"fingerprint": self.fingerprint, "time": self.time, "made_by": dict(self.made_by)}
         axes = {name: getattr(self, name) for name in ("steps", "step_calls", "buckets", "bucket_calls")}
-        write_file(path, metadata, axes, self.layers)
+        write_file(path, metadata, axes, self.layers, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -17,7 +17,7 @@ _FACTORS: tuple[tuple[str, str], ...] = (
     ("DoRA", r"\.(dora_scale|lora_magnitude_vector)\b"),
     ("LoHa", r"\.hada_[wt]\d"),
     ("LoKr", r"\.lokr_[wt]\d"),
-    ("LoRA", r"(^|[._])lora(_embedding)?[._](A|B|down|up|mid)\b"),
+    ("LoRA", r"(^|[._])lora(_embedding)?[._]([ABab]|down|up|mid)\b"),
     ("OFT adapter", r"\.oft_(blocks|diag|R|r)\b"),
     ("BOFT adapter", r"\.boft_[RsA]\b"),
     ("IA3 adapter", r"\.ia3_l\b"),

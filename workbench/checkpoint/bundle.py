@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.wrappers import DENOISER_NAMES
 
 DENOISER = "denoiser"
 EMA = "EMA copy of the denoiser"
@@ -24,7 +25,7 @@ _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "text encoders",
         (
             "conditioner.", "cond_stage_model.", "text_encoders.", "text_encoder.", "text_encoder_2.",
-            "text_encoder_3.", "clip_l.", "clip_g.", "t5xxl.", "text_model.",
+            "text_encoder_3.", "clip_l.", "clip_g.", "t5xxl.",
         ),
     ),
     ("image encoder", ("clip_vision.", "image_encoder.", "embedder.model.")),
@@ -75,9 +76,9 @@ def find_bundle(tensors: Mapping[str, TensorInfo], config: Mapping[str, object])
     candidates = (*_DENOISERS, *([_STABLE_AUDIO] if _has(groups, "pretransform.") else []))
     prefix = next((prefix for prefix in candidates if any(name.startswith(prefix) for name in rest)), None)
     if prefix is None:
-        prefix = _bare(rest, tensors)
-        if prefix is None:
+        if not any(DENOISER_NAMES.match(name) for name in rest):
             return ()
+        prefix = ""
     for name in rest:
         is_denoiser = name.startswith(prefix) if prefix else len(tensors[name].shape) > 1 or "." in name
         groups[name] = (DENOISER, prefix) if is_denoiser else (REST, "")
@@ -95,12 +96,6 @@ def _other(name: str) -> tuple[str, str] | None:
 
 def _has(groups: Mapping[str, tuple[str, str]], prefix: str) -> bool:
     return any(found == prefix for _, found in groups.values())
-
-
-def _bare(rest: Iterable[str], tensors: Mapping[str, TensorInfo]) -> str | None:
-    """No prefix, where other weights stand beside the parts: then they are the denoiser's."""
-    is_model = any(name.endswith(".weight") and len(tensors[name].shape) > 1 for name in rest)
-    return "" if is_model else None
 
 
 def _part(part: str, groups: Mapping[str, tuple[str, str]], tensors: Mapping[str, TensorInfo]) -> BundlePart:

@@ -30,6 +30,7 @@ from workbench.checkpoint.renamed import RenamedAdapter
 from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
 from workbench.checkpoint.selected import SelectedAdapter
 from workbench.checkpoint.side_files import LeftFile, SideFile, find_left_files, find_side_files
+from workbench.checkpoint.tied_head import TiedHead, find_tied_head, note_on_tied_head
 from workbench.errors import ShapeMismatchError, ValidationError
 from workbench.plan import Layer, Role
 
@@ -67,6 +68,8 @@ class Checkpoint:
     """The file with its keys, where the checkpoint is a GGUF file."""
     parts: Mapping[str, tuple[Part, ...]] | None
     """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
+    tied_head: TiedHead | None
+    """A stored head that config.json ties to the embedding, and that is not among `tensors`."""
     bundle: tuple[BundlePart, ...]
     """The models of an all-in-one file, the denoiser first, whose are the layers; empty where it is one model."""
     left_out: tuple[BundlePart, ...]
@@ -88,7 +91,11 @@ class Checkpoint:
         self._remarks = tuple(remarks)
         self.layout = weights.layout
         self.component = weights.component
+        self.tied_head = find_tied_head(source.tensors, weights.config)
         self.tensors = source.tensors
+        if self.tied_head is not None:
+            rest = {name: info for name, info in source.tensors.items() if name != self.tied_head.head}
+            self.tensors = MappingProxyType(rest)
         self.metadata = source.metadata
         self.gguf = source.file if isinstance(source, GgufAdapter) else None
         self.parts = source.parts if isinstance(source, RenamedAdapter) else None
@@ -101,9 +108,9 @@ class Checkpoint:
             () if self.parts is not None or left_out else find_bundle(source.tensors, weights.config)
         )
         self.denoiser_prefix = self.bundle[0].prefix if self.bundle else denoiser_prefix
-        roles = roles_of(source.tensors.values())
+        roles = roles_of(self.tensors.values())
         self.roles = MappingProxyType(roles)
-        model = source.tensors
+        model = self.tensors
         if self.bundle:
             model = {name: source.tensors[name] for name in self.bundle[0].tensors}
         self.layers = find_layers(model, roles, self._peek)
@@ -123,7 +130,7 @@ class Checkpoint:
             self.path,
             self._weights,
             source,
-            remarks=(*self._remarks, *remarks),
+            remarks=(*self._remarks, *filter(None, [self.tie_note]), *remarks),
             left_out=self.left_out if left_out is None else left_out,
             denoiser_prefix=self.denoiser_prefix,
         )
@@ -132,7 +139,7 @@ class Checkpoint:
     def notes(self) -> tuple[str, ...]:
         """What a user should know of what was opened: names without wrappers, several models, files passed over."""
         return (
-            *self._remarks,
+            *dict.fromkeys((*self._remarks, *filter(None, [self.tie_note]))),
             *notes_on_bundle(self.bundle, self.left_out),
             *notes_on_denoisers(self._weights),
             *notes_on_files({}, self.left_files),
@@ -158,6 +165,12 @@ class Checkpoint:
         """The small files that travel along into an export, see `find_side_files`."""
         root = self._weights.root
         return () if root is None else find_side_files(root, self._weights.folders)
+
+    @cached_property
+    def tie_note(self) -> str | None:
+        """A sentence on the head that config.json ties to the embedding, where it is stored and so left out."""
+        tied = self.tied_head
+        return None if tied is None else note_on_tied_head(tied, self._row_of)
 
     @cached_property
     def left_files(self) -> tuple[LeftFile, ...]:
@@ -330,6 +343,13 @@ class Checkpoint:
             raise ValidationError(
                 f"{self.path}: there is no tensor {name!r}.", path=self.path, tensor=name
             ) from None
+
+    def _row_of(self, name: str, row: int) -> NDArray[Any]:
+        """A row of a tensor of the files."""
+        info = self._source.tensors[name]
+        values = np.empty(info.shape[1:], DTYPES[info.dtype])
+        self._source.read_into(name, row * values.nbytes, values.view(np.uint8).reshape(-1))
+        return values
 
     def _peek(self, info: TensorInfo) -> NDArray[np.float32]:
         values = np.empty(min(math.prod(info.shape), PEEK_VALUES), DTYPES[info.dtype])

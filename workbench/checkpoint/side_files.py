@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -107,9 +108,11 @@ def _reason_against(entry: Path, allowed: Iterable[Path]) -> str | None:
     target = entry.resolve()
     if not any(target.is_relative_to(place) for place in allowed):
         return f"a link that leads out of the folder, to {target}"
+    if not os.access(entry, os.R_OK):
+        return "a file that this user may not read"
     size = entry.stat().st_size
     if size > MAX_SIDE_FILE_BYTES:
-        return f"{size:,} bytes, more than the {MAX_SIDE_FILE_BYTES:,} of a side file"
+        return f"a file of {size:,} bytes, more than the {MAX_SIDE_FILE_BYTES:,} of a side file"
     return None
 
 

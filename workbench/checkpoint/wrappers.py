@@ -41,7 +41,7 @@ _FIRST: Mapping[str, str] = {
 }
 """First parts that all names may have in common: the attributes under which training code keeps its model."""
 
-_DENOISER = re.compile(
+DENOISER_NAMES = re.compile(
     r"(?:\w*double_(?:stream_)?(?:blocks|layers)|\w*single_(?:stream_|transformer_)?(?:blocks|layers)|joint_blocks"
     r"|\w*transformer_blocks|down_blocks|up_blocks|mid_block|input_blocks|middle_block|output_blocks|blocks"
     r"|\w+_refiner|x_embedder|img_in|patch_embed\w*|pos_embed)\."
@@ -147,5 +147,5 @@ def _common_first(names: Iterable[str], is_language_model: bool) -> str | None:
     if any(_LANGUAGE.search(name) for name in inner):
         return None
     # Several wrappers may stand one in another.
-    is_denoiser = any(_DENOISER.match(name) for name in inner) or _common_first(inner, False) is not None
+    is_denoiser = any(DENOISER_NAMES.match(name) for name in inner) or _common_first(inner, False) is not None
     return prefix if is_denoiser else None

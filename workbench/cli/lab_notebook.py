@@ -113,7 +113,10 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[
             f"The cells below measure the layers, {_aim(target, goal)}, write the export into a folder beside this "
             "notebook, prove it, and say what loads it. They run from top to bottom as they are; each number in them "
             "is yours to change.",
-            "\n".join(f"* {sentence}" for sentence in readers(ready.checkpoint, target)),
+            "\n".join(
+                f"* {_plain(sentence)}"
+                for sentence in (*ready.checkpoint.notes, *readers(ready.checkpoint, target))
+            ),
         ),
         _markdown(
             "## Open",
@@ -167,7 +170,7 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[
         _markdown("Is what stands in the folder what the report claims? Every block is decoded and compared again:"),
         _python(
             f"proof = wb.verify(folder, {model!r}{checked})\n"
-            'print("verified:", proof.ok, *proof.problems, sep="\\n")'
+            'print(f"verified: {proof.ok}", *proof.problems, sep="\\n")'
         ),
         _markdown("## Load it", "What is known to load this export, and how:"),
         _python(
@@ -195,13 +198,12 @@ def app_notebook(model: str, folder: Path, given: Mapping[str, str]) -> dict[str
     folder : Path
         Where plans and exports go.
     """
-    opening = "".join(f", {key}={value!r}" for key, value in given.items())
+    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
     return document(
         [
             _python(
-                "import workbench as wb\n"
-                "from workbench.ui import Panel\n"
-                f"Panel(wb.open({model!r}{opening}), folder={str(folder)!r}, confined=True)"
+                "from workbench.ui.opening import opening\n\n"
+                f"opening({model!r}, folder={str(folder)!r}{arguments})"
             )
         ]
     )
@@ -359,6 +361,11 @@ def _code(text: str) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{space}{text}{space}{fence}"
+
+
+def _plain(text: str) -> str:
+    """Text in which Markdown sees no markup."""
+    return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", text)
 
 
 def write_new(notebook: Mapping[str, Any], folder: Path, stem: str) -> Path:

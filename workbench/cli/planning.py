@@ -29,7 +29,6 @@ from workbench.cli.arguments import (
     settings_from,
 )
 from workbench.cli.ready_plans import take_plan
-from workbench.errors import ValidationError
 
 if TYPE_CHECKING:
     from workbench.plan import Plan
@@ -151,14 +150,14 @@ def plan(
     Example: workbench plan zoo:digits-dit --size 2MB -o plan.yaml; then workbench quantize --plan plan.yaml
     """
     from workbench.formats.rules import rules_format as format_named
+    from workbench.text_file import require_absent
 
     if output is None and to_rules is None and not dry_run:
         raise typer.BadParameter("say where the plan goes: -o, --to-rules, or --dry-run.", param_hint="-o")
     if (from_rules or to_rules) and rules_format is None:
         raise typer.BadParameter(f"name the format of the rules: {RULES}.", param_hint="--rules-format")
     for path in filter(None, (output, to_rules)):
-        if path.exists():
-            raise ValidationError(f"{path} exists already. Choose another name, or move it away.", path=path)
+        require_absent(path)
     settings = settings_from(shard_size, all_widths)
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target

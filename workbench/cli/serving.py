@@ -165,8 +165,8 @@ def _checked(
         model, target, component=component, calibration=given.get("calibration"), effort=effort,
         names=names,
     )  # fmt: skip
-    with ready.checkpoint as checkpoint:
-        location = model if model.startswith("zoo:") else str(checkpoint.path)
+    with ready.opened as opened:
+        location = model if model.startswith("zoo:") else str(opened.path)
         # The notebook says what it is for, also where nobody did.
         yield location, ready, {"target": ready.target.name, **given}
 

@@ -143,8 +143,8 @@ def error_by_group(comparison: Comparison, *, template: str = "simple_white") ->
     rows = comparison.by_group().to_pylist()
     figure = Figure()
     for key, name, colour, symbol in (
-        ("predicted", "layers, predicted", "#31688e", "x"),
-        ("measured", "layers, measured", "#35b779", "circle"),
+        ("predicted", "layers, predicted", "#0072b2", "x"),
+        ("measured", "layers, measured", "#009e73", "circle"),
         ("output", "the model's output", "black", "diamond"),
     ):
         known = [row for row in rows if row[key] is not None and row[key] > 0]

@@ -17,11 +17,11 @@ from workbench.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.gguf_file import GgufFile
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.formats.blocks import Block, require_same
-from workbench.formats.gguf_families import COMFYUI_NAME_BYTES, LLAMA_NAME_BYTES, family_of
+from workbench.formats.gguf_families import family_of
 from workbench.formats.gguf_keys import file_keys
 from workbench.formats.gguf_layout import lay_out
+from workbench.formats.gguf_runtimes import runtimes_of
 from workbench.formats.gguf_tensors import Stored, describe, stored_of, stored_tensors
-from workbench.formats.gguf_tokenizer import has_tokenizer
 from workbench.formats.kept import kept_tensors, notes_on_conversions
 from workbench.formats.target import BlockCheck, Check, StoredTensor, Unit
 from workbench.formats.units import PlacedRows, Run, units_of
@@ -89,9 +89,9 @@ class GgufWriter:
         self._layout = lay_out(keys, pieces)
         self.units: Sequence[Unit] = units_of(checkpoint)
         rounded = {tensor: "F32" for tensor in kept_tensors(checkpoint, plan) if tensor.dtype == "F64"}
+        self.runtimes = runtimes_of(family, self._stored.values(), keys)
         self.notes = (
-            family.runtimes,
-            *_remarks(pieces, keys, family.language_model is not None),
+            *self.runtimes.notes,
             *notes_on_conversions(rounded),
         )
 
@@ -276,21 +276,3 @@ class GgufPayload:
         if missing:
             raise MetadataError(f"{path}: tensor {missing[0]!r} is missing.", path=path, tensor=missing[0])
         return plan, stored
-
-
-def _remarks(pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: bool) -> Iterator[str]:
-    longest = max((piece.name for piece in pieces), key=lambda name: len(name.encode()), default="")
-    count = len(longest.encode())
-    if count > LLAMA_NAME_BYTES:
-        what = (
-            "tools that are built on llama.cpp cannot load the file"
-            if count <= COMFYUI_NAME_BYTES
-            else f"neither tools that are built on llama.cpp nor ComfyUI-GGUF, which reads {COMFYUI_NAME_BYTES}, can "
-            "load the file"
-        )
-        yield f"The name {longest!r} has {count} bytes, more than {LLAMA_NAME_BYTES}: {what}."
-    if is_language_model and not has_tokenizer(keys):
-        yield (
-            "There is no tokenizer.json beside the weights, so that llama.cpp can load the file but not read text: add "
-            "one, or give an F16 GGUF with --from-gguf."
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -125,11 +126,30 @@ class Stored:
         return _DTYPES[self.kind]
 
 
+_VOCABULARY = re.compile(
+    r"(^|\.)(embed_tokens|wte|word_embeddings?|tok_embeddings|token_embd|shared)\.weight$"
+    # DiT's table of labels: no runtime loads a DiT from a GGUF file.
+    r"|\bclass_embedder\.embedding_table\.weight$"
+)
+"""Tables that are decoded: of tokens by llama.cpp, others by this workbench."""
+
+
+def is_decoded(layer: Layer) -> bool:
+    """Whether runtimes decode the layer's weight, so that it may be in blocks.
+
+    They decode the weights of linears and of convolutions of two axes, and tables of tokens. Other embeddings they take
+    as they are, like bare parameters, and so must find in float.
+    """
+    if layer.kind == "embedding":
+        return _VOCABULARY.search(layer.name) is not None
+    return len(layer.shape) <= MAX_DIMS
+
+
 def kept_kind(name: str, dtype: str, shape: tuple[int, ...], is_plain: bool) -> str:
     """The type of a tensor that keeps its values.
 
     Float32 where a runtime cannot make it of less: vectors, small tensors, tables; and of bfloat16 all that is not
-    the weight of a linear or an embedding (diffusers takes other modules' weights as they are).
+    the weight of a linear or a table of tokens (diffusers takes other modules' weights as they are).
     """
     kind = _KEPT.get(dtype)
     if kind is None:
@@ -146,13 +166,17 @@ def kept_kind(name: str, dtype: str, shape: tuple[int, ...], is_plain: bool) -> 
 
 def kept_option(layer: Layer) -> Option:
     """The option of keeping a layer's values."""
-    itemsize = _DTYPES[kept_kind(layer.name, layer.dtype, layer.shape, layer.kind != "conv")].itemsize
+    itemsize = _DTYPES[kept_kind(layer.name, layer.dtype, layer.shape, _is_plain(layer))].itemsize
     return Option(8 * itemsize, KEEP, 0, layer.params * itemsize)
+
+
+def _is_plain(layer: Layer) -> bool:
+    return layer.kind != "conv" and is_decoded(layer)
 
 
 def stored_tensors(checkpoint: Checkpoint, plan: Plan, family: Family) -> dict[str, Stored]:
     """How each tensor of a checkpoint is stored, by name, in the checkpoint's order."""
-    plain = {layer.name for layer in checkpoint.layers if layer.kind != "conv"}
+    plain = {layer.name for layer in checkpoint.layers if _is_plain(layer)}
     stored = {}
     for name, info in checkpoint.tensors.items():
         option = plan.choices.get(name)

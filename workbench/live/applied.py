@@ -252,7 +252,7 @@ def _tables(
     if activations == "none":
         return None
     if isinstance(tables, TimeAwareQuantizer):
-        found = ActivationTables.from_dict(tables.to_dict())
+        found: ActivationTables | None = ActivationTables.from_dict(tables.to_dict())
     else:
         found = tables or getattr(plan_or_export, "activation_tables", None)
     if found is None:

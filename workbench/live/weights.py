@@ -133,7 +133,8 @@ def _offloaded(module: nn.Module, leaf: str) -> Slot | None:
     """Where accelerate's offloading keeps a tensor between the calls of a module."""
     hook: Any = getattr(module, "_hf_hook", None)
     for one in getattr(hook, "hooks", (hook,)):
-        store, key = getattr(one, "weights_map", None), leaf
+        store: Any = getattr(one, "weights_map", None)
+        key = leaf
         while hasattr(store, "dataset") and hasattr(store, "prefix"):  # names below a module's
             store, key = store.dataset, store.prefix + key
         if store is None:
@@ -172,4 +173,4 @@ def _stored(store: Any, memory: dict[str, Any], key: str) -> Slot:
 
 
 def _same_memory(one: Tensor, other: Tensor) -> bool:
-    return one.numel() > 0 and one.data_ptr() == other.data_ptr()
+    return bool(one.numel()) and bool(one.data_ptr() == other.data_ptr())

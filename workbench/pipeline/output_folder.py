@@ -24,7 +24,7 @@ def place_side_files(
     Raises
     ------
     ValidationError
-        If a side file has the name of a file of the payload, or of one that every folder has, or cannot be read.
+        If a side file cannot be read, or has the name of a file of the payload or of one that every folder has.
     """
     for name, content in documents.items():
         (folder / name).write_bytes(content)

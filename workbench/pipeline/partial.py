@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from workbench.errors import ValidationError, setting
+from workbench.text_file import require_absent
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
@@ -140,11 +141,7 @@ def export_folder(path: str | os.PathLike[str]) -> Path:
 
 def refuse_existing(output: Path) -> None:
     """Raise if an output folder cannot be made: it exists, or its parent does not."""
-    if output.exists() or output.is_symlink():
-        raise ValidationError(
-            f"{output} exists already, and nothing is ever overwritten. Choose another output, or move it away.",
-            path=output,
-        )
+    require_absent(output)
     if not output.parent.is_dir():
         raise ValidationError(
             f"{output.parent} is not a folder. Make it first, or choose another output.", path=output

@@ -6,22 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
-from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.formats.rules import naming_of, read_rules
 from workbench.plan import TOTALS, Layer, Option, Plan
 from workbench.quantize import Encodings
-from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
 from workbench.session.patterns import Patterns, rows_matching
-from workbench.session.values import Totals, parse_size, plain_values
+from workbench.session.tuning import Tuning
+from workbench.session.values import Naming, Totals, parse_size, plain_values
 from workbench.thermo import (
     Constraints,
     CostTable,
@@ -59,6 +57,8 @@ class Study:
         How the weights became codes; by default ``fast``.
     learnt : mapping of str to float, optional
         By what the damage of layers is multiplied, because measuring found it so.
+    naming : Naming, optional
+        What layers are called, and could be.
     """
 
     def __init__(
@@ -72,7 +72,9 @@ class Study:
         pricing: Pricing | None = None,
         encodings: Encodings | None = None,
         learnt: Mapping[str, float] | None = None,
+        naming: Naming | None = None,
     ) -> None:
+        self.naming = naming or Naming()
         self.learnt = dict(learnt or {})
         self.checkpoint = checkpoint
         self.target = target
@@ -88,7 +90,17 @@ class Study:
         self.costs: CostTable = self.priced.costs
         # Prices stand layer by layer in the order of the options.
         self.starts: IntArray = np.cumsum([0, *(len(options) for options in self.options)])[:-1]
-        self._wish = scheme, group_size
+        self.scheme, self.group_size = scheme, group_size
+
+    @property
+    def names(self) -> str:
+        """What layers are called: ``"original"`` or ``"checkpoint"``."""
+        return "checkpoint" if self.checkpoint.parts is None else "original"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on the names."""
+        return self.naming.notes
 
     def learn(self, factors: Mapping[str, float]) -> Study:
         """The same with the damage of layers multiplied, in place of what was learnt before of them.
@@ -113,8 +125,9 @@ class Study:
         others = float(np.median(list(factors.values())))
         learnt = {name: factors.get(name, self.learnt.get(name, others)) for name in self.index}
         return Study(
-            self.checkpoint, self.target, *self._measured, *self._wish, self.pricing, self.encodings, learnt
-        )
+            self.checkpoint, self.target, *self._measured, self.scheme, self.group_size, self.pricing,
+            self.encodings, learnt, self.naming,
+        )  # fmt: skip
 
     def uniform(self, bits: int) -> Tuning:
         """Every layer at one width."""
@@ -127,10 +140,10 @@ class Study:
 
     def place(self, row: int, bits: int) -> int:
         """Place of a layer's option of a width in the session's scheme and group size."""
-        option = self.target.quantized(self.layers[row], bits, *self._wish)
-        return self._place_of(row, option)
+        option = self.target.quantized(self.layers[row], bits, self.scheme, self.group_size)
+        return self.place_of(row, option)
 
-    def _place_of(self, row: int, option: Option) -> int:
+    def place_of(self, row: int, option: Option) -> int:
         """Place of a layer's option; of a layer that was opened to be kept, of its only one."""
         options = self.options[row]
         return 0 if len(options) == 1 else options.index(option)
@@ -152,7 +165,7 @@ class Study:
         }
         wanted = [
             [
-                *(self.target.quantized(layer, bits, *self._wish) for bits in range(2, 9)),
+                *(self.target.quantized(layer, bits, self.scheme, self.group_size) for bits in range(2, 9)),
                 options[self.place_kept(row)],
             ]
             for row, (layer, options) in enumerate(zip(self.layers, self.options, strict=True))
@@ -197,7 +210,7 @@ class Study:
             found = self.within(parse_size(size), ahead)
         else:
             raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
-        return replace(ahead, choice=tuple(found.tolist()))
+        return replace(ahead, choice=tuple(found.tolist()), by_hand=now.by_hand & now.locks)
 
     def by_policy(self, now: Tuning, policy: str, size: int | None) -> Tuning:
         """The tuning of a policy, see `Session.follow`.
@@ -226,39 +239,8 @@ class Study:
                 allowed=allowed,
             )
         choice = tuple(ways[policy]().tolist())
-        return replace(now, choice=choice, made_by={"method": policy}, limits=Constraints())
-
-    def like(self, other: Study, tuning: Tuning) -> tuple[Tuning, tuple[str, ...]]:
-        """The tuning of another target's study as nearly as this target has it, and what is not the same.
-
-        Parameters
-        ----------
-        other : Study
-            Of the same checkpoint.
-        tuning : Tuning
-            Of the other.
-        """
-        choice, moved, newly_kept = [], 0, 0
-        for row, (layer, place) in enumerate(zip(self.layers, tuning.choice, strict=True)):
-            wanted = other.options[row][place]
-            if wanted.is_kept:
-                choice.append(self.place_kept(row))
-                continue
-            # A format's own name for its scheme means nothing to another.
-            scheme = wanted.scheme if wanted.scheme in get_args(Scheme) else self._wish[0]
-            found = self.target.quantized(layer, wanted.bits, scheme, wanted.group_size or self._wish[1])
-            moved += found.bits != wanted.bits and not found.is_kept
-            newly_kept += found.is_kept
-            choice.append(self._place_of(row, found))
-        notes = [f"The plan is now for {self.target.name}; edits before cannot be undone."]
-        if moved:
-            notes.append(f"{moved} layers got the next wider width, for {self.target.name} lacks theirs.")
-        if newly_kept:
-            notes.append(
-                f"{newly_kept} layers keep their dtype, for {self.target.name} has nothing smaller for them."
-            )
-        made_by = {"method": f"from {other.target.name}", "before": dict(tuning.made_by)}
-        return replace(tuning, choice=tuple(choice), made_by=made_by, limits=Constraints()), tuple(notes)
+        made_by = {"method": policy}
+        return replace(now, choice=choice, made_by=made_by, limits=Constraints(), by_hand=frozenset())
 
     def limits(self, limits: Mapping[str, int] | None, otherwise: int) -> list[int] | None:
         if not limits:
@@ -319,9 +301,9 @@ class Study:
         present = self.priced.choices(now.choice)
         naming = naming_of(self.checkpoint, rules_format, names)
         found = read_rules(text, rules_format, self.layers, self.target, present, where=where, naming=naming)
-        choice = tuple(self._place_of(row, found[layer.name]) for row, layer in enumerate(self.layers))
+        choice = tuple(self.place_of(row, found[layer.name]) for row, layer in enumerate(self.layers))
         made_by = {"method": "rules", "format": rules_format}
-        return replace(now, choice=choice, made_by=made_by, limits=Constraints())
+        return replace(now, choice=choice, made_by=made_by, limits=Constraints(), by_hand=frozenset())
 
     def compressible_bytes(self, tuning: Tuning) -> int:
         """Bytes of the codes of a tuning beyond their entropy."""

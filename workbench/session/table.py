@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.layer_names import natural_order
-from workbench.session.history import Tuning
 from workbench.session.study import Study
+from workbench.session.tuning import Tuning
 from workbench.session.values import Totals
 
 SHOWN = 40

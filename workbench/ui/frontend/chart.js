@@ -9,9 +9,9 @@ function colour(element, name, fallback) {
 
 // The layout with the page's colours for all that is not data.
 function themed(layout, element) {
-  const text = colour(element, "--jp-ui-font-color1", "#222");
-  const grid = colour(element, "--jp-border-color2", "#ddd");
-  const ground = colour(element, "--jp-layout-color1", "#fff");
+  const text = colour(element, "--aq-ink", "#222");
+  const grid = colour(element, "--aq-line", "#ddd");
+  const ground = colour(element, "--aq-shade", "#fff");
   const axis = { color: text, gridcolor: grid, zerolinecolor: grid, linecolor: grid };
   const changed = {
     ...layout,
@@ -33,7 +33,7 @@ function themed(layout, element) {
 // What a figure draws in black has the colour of the page's text.
 const INK = new Set(["black", "#555555"]);
 function inked(data, element) {
-  const text = colour(element, "--jp-ui-font-color1", "#222");
+  const text = colour(element, "--aq-ink", "#222");
   return data.map((trace) => {
     const changed = { ...trace };
     for (const part of ["marker", "line"]) {
