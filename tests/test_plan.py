@@ -89,7 +89,7 @@ def test_a_file_without_predicted_totals_is_a_plan() -> None:
 )
 def test_the_effort_comes_back(changes: dict[str, str], tmp_path: Path) -> None:
     made = plan(**changes)
-    made.save(tmp_path / "plan.yaml")
+    made.save(tmp_path / "plan.yaml", overwrite=True)
     assert wb.Plan.load(tmp_path / "plan.yaml") == made
     assert ("effort" in made.to_dict()) == bool(changes), "plans of before stay what they are"
 
@@ -141,7 +141,7 @@ def test_a_plan_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         with monkeypatch.context() as patch:
             patch.setattr(Path, broken, full_disk)
             with pytest.raises(wb.ConfigurationError, match="cannot be written: No space left") as caught:
-                plan(locks=frozenset()).save(path)
+                plan(locks=frozenset()).save(path, overwrite=True)
         assert caught.value.path == path
         assert [entry.name for entry in tmp_path.iterdir()] == ["plan.yaml"]
         assert path.read_bytes() == before

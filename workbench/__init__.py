@@ -40,12 +40,13 @@ _HOMES = {
         "verify",
         "write_folded",
     ],
+    "workbench.notebook": ["open"],
     "workbench.plan": ["Layer", "Option", "Plan"],
-    "workbench.session": ["Change", "Job", "Session", "Totals", "open"],
+    "workbench.session": ["Change", "Job", "Session", "Totals"],
     "workbench.thermo": ["ThermodynamicMetrics"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_AT_HOME = {"open": "open_session"}
+_AT_HOME = {"open": "open_shown"}
 _PARTS = ("figures", "live")
 
 __all__ = sorted([*_HOME_OF, *_PARTS])

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import ConfigurationError
 from workbench.pipeline import DiffusionOrchestrator, ProgressCallback
+from workbench.pipeline.partial import export_folder
 
 Mode = Literal["diffusion", "base"]
 """What to make of a model: ``"base"`` quantizes its weights and looks at nothing else."""
@@ -119,7 +120,9 @@ class AsyncArrowQuantV2:
             Whatever is wrong; nothing is left behind.
         """
         loop = asyncio.get_running_loop()
-        output = Path(output_path).absolute()  # the working directory may be another when the thread starts
+        output = export_folder(
+            output_path
+        ).absolute()  # the working directory may be another when the thread starts
         cancel = threading.Event()
         raised: list[Exception] = []
 

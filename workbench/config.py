@@ -24,8 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.config_sources import Given, environment_values, yaml_values
-from workbench.text_file import replace_text
+from workbench.config_sources import Given, did_you_mean, environment_values, yaml_values
+from workbench.errors import ConfigurationError
+from workbench.text_file import FileKind, write_text
 
 Profile = Literal["edge", "local", "cloud"]
 """Where the quantized model is to run."""
@@ -89,6 +90,10 @@ def _none_by_name(value: Any) -> Any:
     return None if value == "none" else value
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 def _path_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -138,8 +143,11 @@ class DiffusionQuantConfig(BaseModel):
 
     deployment_profile: Annotated[Profile, Field(description="edge, local or cloud")] = "local"
     """Selects the defaults of other fields: ``edge`` is smallest, ``cloud`` most faithful."""
-    target: Annotated[Target, Field(description=", ".join(TARGETS))] = "parquet"
-    """Export format."""
+    target: Annotated[
+        Target | None, BeforeValidator(_none_by_name), Field(description=", ".join((*TARGETS, "none")))
+    ] = "parquet"
+    """Export format. None is the one that the usual runtime of the model's family loads, see
+    `workbench.formats.loading.best_target`; the command line has it so where nothing is said."""
     bit_width: _Bits = 4
     """Bits per weight, where ``layer_bit_widths`` says nothing else. 2 on edge, 8 on cloud."""
     num_time_groups: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")] = 10
@@ -198,6 +206,14 @@ class DiffusionQuantConfig(BaseModel):
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
     """Equalise channels where an exact fold exists and helps, by the calibration. Off on edge; see `inactive`."""
+    keep: Annotated[
+        Sequence[_Name],
+        BeforeValidator(_listed),
+        AfterValidator(tuple),
+        Field(description="a name, or a list of names, globs or roles such as role:head"),
+    ] = ()
+    """Layers to keep in their source dtype: names, globs, or globs on roles after ``role:``; a tuple. Their weights
+    may be NaN or Inf."""
     skip_sensitive_layers: _Flag = False
     """Keep sensitive layers in source precision."""
     sensitive_layer_names: Annotated[
@@ -244,14 +260,17 @@ class DiffusionQuantConfig(BaseModel):
         """Configuration of a YAML file; overrides are arguments."""
         return cls.model_validate(overrides, context=Path(path))
 
-    def to_yaml(self, path: str | os.PathLike[str]) -> None:
-        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration."""
+    def to_yaml(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write all keys to a YAML file, in one step: `from_yaml` gives an equal configuration.
+
+        With `overwrite` it replaces the configuration that is there; another file it never replaces.
+        """
         text = _HEADER
         for key in type(self).model_fields:
             value = getattr(self, key)
             plain = "none" if value is None else list(value) if isinstance(value, tuple) else value
             text += yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
-        replace_text(path, text)
+        write_text(path, text, _CONFIG_FILE, overwrite=overwrite)
 
     @property
     def inactive(self) -> dict[str, str]:
@@ -288,6 +307,15 @@ class DiffusionQuantConfig(BaseModel):
             return self.layer_bit_widths[name]
         return next((bits for glob, bits in self.layer_bit_widths.items() if fnmatchcase(name, glob)), None)
 
+    def keeps(self, name: str, role: str) -> bool:
+        """Whether a layer is to stay in its source dtype by ``keep``."""
+        return any(
+            fnmatchcase(role, pattern.removeprefix("role:"))
+            if pattern.startswith("role:")
+            else name == pattern or fnmatchcase(name, pattern)
+            for pattern in self.keep
+        )
+
     def names_sensitive(self, name: str) -> bool:
         """Whether the user counts a layer as sensitive, by its name or by a pattern found in it."""
         return name in self.sensitive_layer_names or any(
@@ -316,6 +344,17 @@ class DiffusionQuantConfig(BaseModel):
         return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
 
 
+def _is_config(path: Path) -> bool:
+    try:
+        keys = {given.key for given in yaml_values(path)}
+    except ConfigurationError:
+        return False
+    return bool(keys) and keys <= set(DiffusionQuantConfig.model_fields)
+
+
+_CONFIG_FILE = FileKind("a configuration", _is_config)
+
+
 def _parse(given: Given) -> Any:
     """The value in its field's type: strictly, except that text of the environment is converted."""
     if given.key not in DiffusionQuantConfig.model_fields:
@@ -334,7 +373,8 @@ def _parse(given: Given) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         cause = f"{first['ctx']['error']}; " if first["type"] == "value_error" else ""
-        problem = f"{cause}allowed: {allowed}"
+        near = did_you_mean(value, re.split(", | or ", allowed)) if first["type"] == "literal_error" else ""
+        problem = f"{cause}allowed: {allowed}{'; ' if near else ''}{near}"
         raise given.error(problem, first["input"], allowed=allowed, entry=first["loc"][:1]) from error
 
 

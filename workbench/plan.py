@@ -19,7 +19,7 @@ import yaml
 from workbench.config import EFFORTS
 from workbench.config_sources import yaml_values
 from workbench.errors import ConfigurationError
-from workbench.text_file import replace_text
+from workbench.text_file import FileKind, write_text
 
 Role = Literal[
     "attention.q", "attention.k", "attention.v", "attention.out", "mlp.in", "mlp.out", "conv", "embedding",
@@ -87,6 +87,9 @@ class Option:
         return self.scheme == KEEP
 
 
+FORMAT: Final = "arrowquant-plan"
+"""What the file of a plan says that it is."""
+
 TOTALS: Final = ("nbytes", "bpw", "nsr", "gap", "temperature")
 """What a plan may predict: bytes of the payload, bits per layer weight, Σ D over the layers, by how much another plan
 of the same bytes could be better at most, and the price of a bit."""
@@ -130,7 +133,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, as `from_dict` takes them."""
         return {
-            "format": "arrowquant-plan",
+            "format": FORMAT,
             "version": self.VERSION,
             "target": self.target,
             "fingerprint": self.fingerprint,
@@ -157,9 +160,9 @@ class Plan:
             If something is missing, unknown or of the wrong type; `where` begins the message.
         """
         expected = {"format", "version", "target", "fingerprint", "made_by", "locks", "layers"}
-        if data.get("format") != "arrowquant-plan":
+        if data.get("format") != FORMAT:
             raise ConfigurationError(
-                f"{where}: this is not a plan: it has no line 'format: arrowquant-plan'.", key="format"
+                f"{where}: this is not a plan: it has no line 'format: {FORMAT}'.", key="format"
             )
         if data.get("version") != cls.VERSION:
             raise ConfigurationError(
@@ -216,18 +219,26 @@ class Plan:
         """SHA-256, in hexadecimal, of the `recipe`: with the checkpoint it decides the payload's bytes."""
         return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the plan as YAML, one line a layer, in one step.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Replace the plan that is there; a file that is not a plan is never replaced.
 
         Raises
         ------
+        ValidationError
+            If there is another plan already, or something that is not a plan.
         ConfigurationError
             If the file cannot be written; what was there stays.
         """
         text = yaml.safe_dump(
             self.to_dict(), sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=None
         )
-        replace_text(path, text)
+        write_text(path, text, PLAN_FILE, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -240,6 +251,17 @@ class Plan:
         """
         path = Path(path)
         return cls.from_dict({given.key: given.value for given in yaml_values(path)}, str(path))
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        return any(given.key == "format" and given.value == FORMAT for given in yaml_values(path))
+    except ConfigurationError:
+        return False
+
+
+PLAN_FILE: Final = FileKind("a plan", _is_plan)
+"""The kind of file that `Plan.save` writes."""
 
 
 def _option(fields: object, where: str) -> Option:

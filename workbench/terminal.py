@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import sys
 import threading
@@ -46,7 +47,15 @@ _NUMBERS = (
     "seconds",
     "Δ",
     "bytes",
+    "Ĥ",
+    "crest",
+    "kurtosis",
+    "H exp",
+    "κ",
+    "V",
 )
+_ERRORS = ("NSR ", "D ", "mean ", "worst N", "worst D", "lowest ")
+"""How headings of other columns of numbers begin."""
 
 
 @contextmanager
@@ -102,8 +111,19 @@ def ctrl_c() -> Iterator[threading.Event]:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print the one JSON document of a command."""
-    print(json.dumps(document, indent=1, allow_nan=False))
+    """Print the one JSON document of a command; a figure that is not finite is null."""
+    print(json.dumps(finite(document), indent=1, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """A value of a JSON document with None for every figure that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def print_error(error: BaseException | str, message: str, as_json: bool) -> None:
@@ -129,12 +149,36 @@ def print_table(rows: Sequence[Mapping[str, str]]) -> None:
     """Print rows as a table; the keys of the first are its columns."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in rows[0] if rows else ():
-        is_number = column in _NUMBERS
+        is_number = column in _NUMBERS or column.startswith(_ERRORS)
         table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row.values()))
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
-    console.print(table)
+    Console(width=width(), highlight=False).print(table)
+
+
+def width() -> int:
+    """Columns that stdout has: of its terminal or by COLUMNS, else `WIDTH_OF_FILES`."""
+    return shutil.get_terminal_size((WIDTH_OF_FILES, 24)).columns
+
+
+def elided(names: Sequence[str], room: int) -> list[str]:
+    """Distinct names in so many characters each, with a part left out where they are longer; they stay distinct.
+
+    As they are where that cannot be, so that a table folds them.
+    """
+    for head in range((room - 1) // 3, room):
+        shown = [_elided(name, room, head) for name in names]
+        if len(set(shown)) == len(set(names)):
+            return shown
+    return list(names)
+
+
+def _elided(name: str, room: int, head: int) -> str:
+    if len(name) <= room:
+        return name
+    while head < room - 1 and name[head - 1 : head + 1].isdecimal():
+        head += 1  # not half a number
+    return f"{name[:head]}…{name[len(name) - (room - 1 - head) :]}"
 
 
 def print_demo(

@@ -1,30 +1,128 @@
-"""Writing a text file whole or not at all."""
+"""Writing a file: whole or not at all, and never over something else.
+
+Everything that the workbench writes goes by one rule. What exists already is not replaced, unless it is asked for
+(``overwrite=True``) and what exists is of the same kind: a plan may replace a plan, never a model. Folders are never
+replaced. Writing what is there already, to the byte, is no replacement and always allowed.
+"""
 
 from __future__ import annotations
 
+import filecmp
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.config_sources import error_at
+from workbench.errors import ValidationError
+
+LARGEST_TEXT = 64 * 2**20
+"""Bytes; a larger file is not read to find out whether it is a text of ours."""
 
 
-def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in one step: it is either as it was before, or whole.
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file that the workbench writes."""
+
+    name: str
+    """With its article, for messages: ``"a plan"``."""
+    holds: Callable[[Path], bool]
+    """Whether a file is one; asked only of files that exist and are not larger than `largest`."""
+    largest: int = LARGEST_TEXT
+    """Bytes."""
+
+    def found_at(self, path: str | os.PathLike[str]) -> bool:
+        """Whether there is a file of this kind at a path."""
+        path = Path(path)
+        try:
+            return path.is_file() and path.stat().st_size <= self.largest and self.holds(path)
+        except OSError:
+            return False
+
+
+class ExistingFileError(ValidationError):
+    """There is a file already where one is to be written; `replaceable` tells whether it is of the same kind."""
+
+
+def require_absent(path: str | os.PathLike[str]) -> None:
+    """Make sure that nothing is at a path yet.
 
     Raises
     ------
+    ValidationError
+        If something is.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise ValidationError(
+            f"{path} exists already, and nothing is ever overwritten. Choose another name, or move it away.",
+            path=path,
+        )
+
+
+@contextmanager
+def new_file(path: str | os.PathLike[str], kind: FileKind, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary file beside a path, which takes the path's place when the block ends without an error.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : FileKind
+        What is written.
+    overwrite : bool
+        Replace what is there, if it is of the same kind.
+
+    Raises
+    ------
+    ExistingFileError
+        If there is something at the path that is not to be replaced; carries ``replaceable``.
+    OSError
+        If the file cannot be put there; what was there stays.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        if path.exists() or path.is_symlink():
+            if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+                return
+            _require_replaceable(path, kind, overwrite)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str, kind: FileKind, *, overwrite: bool = False) -> None:
+    """Write a text file in one step, see `new_file`.
+
+    Raises
+    ------
+    ExistingFileError
+        If there is something at the path that is not to be replaced; carries ``replaceable``.
     ConfigurationError
         If it cannot be written; the file that was there stays.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with new_file(path, kind, overwrite=overwrite) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise error_at(f"cannot be written: {error.strerror}; choose another place", path=path) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+
+def _require_replaceable(path: Path, kind: FileKind, overwrite: bool) -> None:
+    same = kind.found_at(path)
+    if same and overwrite:
+        return
+    problem = (
+        f"{path} is {kind.name} already. Choose another name, or replace it with overwrite=True."
+        if same
+        else f"{path} exists already and is not {kind.name}; only {kind.name} is ever replaced by one. Choose another "
+        "name."
+    )
+    raise ExistingFileError(problem, path=path, replaceable=same)

@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 ORIGIN = "http://panel.test/"
 TRAITS = {
-    "selected": [], "current": -1, "filter": "", "sort": "", "widths": {}, "min_cosine": 0.95, "height": 440,
+    "selected": [], "current": -1, "filter": "", "sort": "", "widths": {}, "column_order": [], "hidden_columns": [],
+    "min_cosine": 0.95, "height": 440,
 }  # fmt: skip
 CHROMIUM = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
@@ -84,6 +85,7 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
     }
     chosen = np.arange(count) * len(bits) + present
     arrays = {
+        "order": np.arange(count, dtype="u4"),
         "params": params,
         "role": kind.astype("u1"),
         "entropy": rng.uniform(0.5, 0.95, count).astype("f4"),
@@ -124,6 +126,7 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         traits: dict[str, Any] | None = None,
         names: dict[int, str] | None = None,
         width: int = 1500,
+        module: str = "table",
         **context: Any,
     ) -> Page:
         header, blob = (state["header"], state["blob"]) if state else generated(rows)
@@ -132,8 +135,8 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         files: dict[str, tuple[str, str | bytes]] = {
             "": ("text/html", (HERE / "page.html").read_text(encoding="utf-8")),
             "stub.js": ("text/javascript", (HERE / "stub.js").read_text(encoding="utf-8")),
-            "table.js": ("text/javascript", joined("table.js")),
-            "table.css": ("text/css", style("table.css")),
+            "table.js": ("text/javascript", joined(f"{module}.js")),
+            "table.css": ("text/css", style("table.css") + (style("panel.css") if module == "panel" else "")),
             "header.json": ("application/json", json.dumps(header)),
             "traits.json": ("application/json", json.dumps({**TRAITS, **(traits or {})})),
             "blob.bin": ("application/octet-stream", blob),

@@ -47,7 +47,12 @@ class Model {
   off(event, act) { this.listeners[event]?.delete(act); }
   emit(event, ...values) { this.listeners[event]?.forEach((act) => act(...values)); }
   hear(content, buffers = []) { this.emit("msg:custom", content, buffers); }
-  answer({ content, buffers }) { this.hear(content, buffers.map(fromBase64)); }
+  answer({ content, buffers, data }) {
+    if (data) this.change("data", { header: data.header, blob: fromBase64(data.blob) });
+    else this.hear(content, buffers.map(fromBase64));
+  }
+  // What the kernel said of its own accord since it was asked last.
+  async listen() { (await window.kernel({ listen: true })).forEach((one) => this.answer(one)); }
   change(name, value) { this.state[name] = value; this.emit(`change:${name}`); }
 }
 

@@ -94,6 +94,7 @@ def test_a_plan_is_proved_by_hand(open_desk: Callable[..., Desk], results: Path)
     assert float(desk.ask("s.totals.nsr / s.proof.error")) > 0.999
     desk.agree()
     desk.solve_for("1.9 MB")
+    desk.button("Solve for all").click()
     desk.settle()
     expect(pane(desk)).to_contain_text("the plan is another since", timeout=PATIENCE)
 

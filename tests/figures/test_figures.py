@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
 
 import workbench as wb
 from workbench import figures
 from workbench.figures.front import POLICIES
-from workbench.figures.widths import COLOURS, SYMBOLS, colour_of
+from workbench.figures.widths import COLOURS, KEPT_COLOUR, SYMBOLS, colour_of
 from workbench.session import Session
 from workbench.thermo import cost_table, trace
+from workbench.ui.module import FRONTEND
 
 Draw = Callable[..., go.Figure]
 
@@ -127,16 +130,42 @@ def test_entropies_stand_at_their_layers(session: Session) -> None:
         assert len({x for _, _, x, _ in marks}) == len(names), "no layer hides another"
 
 
+def luminance(colour: str) -> float:
+    """As WCAG 2.2 defines it."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 def test_widths_differ_by_lightness_and_symbol() -> None:
     assert set(COLOURS) == set(SYMBOLS) == set(range(2, 9))
     assert len(set(SYMBOLS.values())) == len(SYMBOLS)
+    assert (np.diff([luminance(COLOURS[bits]) for bits in sorted(COLOURS)]) > 0).all()
 
-    def lightness(colour: str) -> float:
-        red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
-        return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
 
-    rising = np.diff([lightness(COLOURS[bits]) ** (1 / 2.2) for bits in sorted(COLOURS)])
-    assert (rising > 0.05).all()
+# White; the dark grounds of JupyterLab and Voila, of VS Code, and of a page without a host.
+@pytest.mark.parametrize("ground", ["#ffffff", "#111111", "#1e1e1e", "#1b1b1d", "#212121"])
+def test_marks_stand_out_from_light_and_dark(ground: str) -> None:
+    marks = {
+        **{bits: colour_of(bits) for bits in range(2, 10)},
+        **{name: colour for name, (colour, _) in POLICIES.items()},
+    }
+    assert {name: colour for name, colour in marks.items() if contrast(colour, ground) < 3} == {}
+
+
+def test_the_table_has_the_same_colours() -> None:
+    script = (FRONTEND / "columns.js").read_text(encoding="utf-8")
+    assert {
+        int(bits): colour for bits, colour in re.findall(r'^  (\d): \["(#\w+)"', script, re.MULTILINE)
+    } == COLOURS
+    assert f'KEPT = ["{KEPT_COLOUR}"' in script
 
 
 def test_option_costs_are_the_least_of_each_width(session: Session) -> None:
@@ -201,3 +230,21 @@ def test_many_layers_keep_their_axis_readable_and_names_are_escaped(
         assert len(axis.tickvals) == len(axis.ticktext) <= 60
         assert axis.ticktext[1].startswith("3: ")
         assert all(len(text.replace("&lt;", "<").replace("&gt;", ">")) <= 40 for text in axis.ticktext)
+
+
+@pytest.mark.parametrize("draw", ALL)
+def test_a_figure_is_shown_without_uploads(
+    session: Session, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pio.renderers, "default", "plotly_mimetype+notebook_connected")
+    figure = draw(session)
+    shown = figure._repr_mimebundle_()
+    for document in (shown["application/vnd.plotly.v1+json"], json.loads(figure.to_display_json())):
+        assert document["config"]["showSendToCloud"] is False
+        assert document["config"]["displaylogo"] is False
+        assert "sendChartToCloud" in document["layout"]["modebar"]["remove"]
+    for saved in (shown["text/html"], figure.to_html(config={"scrollZoom": True})):
+        assert '"showSendToCloud": false' in saved
+    assert '"scrollZoom": true' in figure.to_html(config={"scrollZoom": True}), (
+        "one's own settings beside them"
+    )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import workbench as wb
 from workbench.calibration import ActivationTables, TimeAwareQuantizer
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.live import apply, capture
 from workbench.session import Session
@@ -188,19 +188,3 @@ def test_spoilt_tables_are_refused(session: Session, spoil: Callable[[dict[str, 
     spoil(data)
     with pytest.raises(wb.MetadataError, match="Export again"):
         ActivationTables.from_dict(data)
-
-
-def test_a_plan_under_the_original_names_is_told_from_one_of_another_checkpoint(
-    sd3_model: Callable[..., nn.Module], tmp_path: Path
-) -> None:
-    model: Any = sd3_model()
-    model.save_pretrained(tmp_path / "model")
-    with wb.open(tmp_path / "model", target="gguf") as session:
-        plan = session.plan
-    with (
-        open_checkpoint(tmp_path / "model") as checkpoint,
-        pytest.raises(ValidationError, match="names='checkpoint'"),
-    ):
-        apply(model, plan, checkpoint)
-    with wb.open(tmp_path / "model", target="gguf", names="checkpoint") as session:
-        assert apply(model, session.plan, session.checkpoint).replaced

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from workbench import zoo
 from workbench.checkpoint import open_checkpoint
-from workbench.live import capture, match_modules
+from workbench.live import MissingLayersWarning, capture, match_modules
 from workbench.live.summary import Observer
 from workbench.zoo.digits_dit.sample import load, sample
 from workbench.zoo.stdlib_mdlm.model import load as load_language_model
@@ -185,7 +185,7 @@ def test_samples_of_one_batch_may_be_at_different_times(toy: Any, store: Store, 
 @pytest.mark.parametrize("named", [False, True])
 def test_times_of_every_form(toy: Any, store: Store, time: Any, named: bool) -> None:
     with torch.no_grad(), capture(toy, store(toy)) as rec:
-        toy(images(), t=time) if named else toy(images(), time)
+        toy(images(), t=time, labels=LABELS) if named else toy(images(), time, LABELS)
     assert rec.records.steps.tolist() == [[300, 300]]
 
 
@@ -349,10 +349,15 @@ def test_planned_bytes_are_an_upper_bound(toy: Any, store: Store) -> None:
 def test_records_may_be_read_meanwhile_and_a_capture_goes_on(toy: Any, store: Store, keep: Any) -> None:
     checkpoint = store(toy)
     keeper, rec = keep(match_modules(toy, checkpoint)), capture(toy, checkpoint)
-    with torch.no_grad(), keeper.keeping(toy, second):
+
+    def without_labels() -> None:
         with rec:
             toy(images(), 5.0)
             keeper.check(rec.records)
+
+    with torch.no_grad(), keeper.keeping(toy, second):
+        with pytest.warns(MissingLayersWarning, match=r"1 of 8 layers.*label_embed\.weight"):
+            without_labels()
         with rec:
             toy(images(3, 1), 3.0, LABELS)
     keeper.check(rec.records)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
-from workbench.live import Clock, capture, match_modules
+from workbench.live import Clock, MissingLayersWarning, capture, match_modules
 
 Store = Callable[..., Any]
 
 
 def images(batch: int = 3) -> Tensor:
     return torch.randn(batch, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+LABELS = torch.tensor([0, 3, 3])
 
 
 def hooks(model: nn.Module) -> list[int]:
@@ -53,7 +56,11 @@ def test_layers_without_a_module_are_listed(toy: Any, store: Store) -> None:
     del toy.label_embed
     rec = capture(toy, checkpoint)
     assert rec.unmatched == ("inner.label_embed.weight",)
-    with rec, torch.no_grad():
+    with (
+        pytest.warns(MissingLayersWarning, match=r"label_embed\.weight \(not in the model\)"),
+        rec,
+        torch.no_grad(),
+    ):
         toy(images(), 1.0)
     assert rec.records.made_by["not_in_model"] == ["inner.label_embed.weight"]
 
@@ -173,11 +180,17 @@ def test_nothing_captured_is_an_error(toy: Any, store: Store) -> None:
 
 
 def test_layers_called_by_themselves_belong_to_no_time(toy: Any, store: Store) -> None:
-    with torch.no_grad(), capture(toy, store(toy)) as rec:
-        toy.to_q(torch.ones(2, 6))
-        with pytest.raises(ValidationError, match="Nothing was captured"):
-            _ = rec.records
-        toy(images(), 1.0)
+    rec = capture(toy, store(toy))
+
+    def loop() -> None:
+        with torch.no_grad(), rec:
+            toy.to_q(torch.ones(2, 6))
+            with pytest.raises(ValidationError, match="Nothing was captured"):
+                _ = rec.records
+            toy(images(), 1.0)
+
+    with pytest.warns(MissingLayersWarning, match=r"label_embed\.weight \(never called\)"):
+        loop()
     assert rec.records.made_by["called_outside"] == {"to_q.weight": 1}
     assert rec.records.made_by["not_called"] == ["label_embed.weight"]
     assert "label_embed.weight" not in rec.records.layers
@@ -219,7 +232,7 @@ def test_hooks_are_gone_afterwards_whatever_happens(toy: Any, store: Store) -> N
     checkpoint = store(toy)
     before = hooks(toy)
     with torch.no_grad(), capture(toy, checkpoint):
-        toy(images(), 1.0)
+        toy(images(), 1.0, LABELS)
         assert hooks(toy) != before
     assert hooks(toy) == before
 
@@ -238,7 +251,7 @@ def test_a_call_that_fails_does_not_spoil_the_next(toy: Any, store: Store) -> No
         with pytest.raises(RuntimeError):
             toy(torch.ones(1, 3, 8, 8), 7.0)
         toy.to_q(torch.ones(2, 6))
-        toy(images(), 1.0)
+        toy(images(), 1.0, LABELS)
     record = rec.records.layers["to_q.weight"]
     assert rec.records.layers["conv_in.weight"].count.tolist() == [3 * 64, 0]
     assert record.count.tolist() == [27, 0]
@@ -246,7 +259,7 @@ def test_a_call_that_fails_does_not_spoil_the_next(toy: Any, store: Store) -> No
 
 def test_outputs_are_those_without_a_capture(toy: Any, store: Store) -> None:
     with torch.no_grad():
-        expected = toy(images(), 1.0)
+        expected = toy(images(), 1.0, LABELS)
         with capture(toy, store(toy)):
-            found = toy(images(), 1.0)
+            found = toy(images(), 1.0, LABELS)
     assert torch.equal(found, expected)

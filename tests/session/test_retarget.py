@@ -46,17 +46,26 @@ def test_there_and_back(session: Session, tmp_path: Path) -> None:
     assert session.plan.choices["proj_out_2.weight"].is_kept
     assert session.locked == locked
     assert "12 layers got the next wider width" in " ".join(notes)
-    assert "cannot be undone" in notes[0]
-    (change,) = heard
+    assert notes[0] == "The plan is now for mlx. Undo goes back to parquet."
+    [change] = heard
     assert change.rows == tuple(range(33))
     assert change.version == session.version
     assert change.totals == session.totals
     assert session.version == len(session.script)
 
-    assert not session.undo(), "edits for the other format are no edits of this"
-    assert not session.redo()
+    here = session.plan
+    assert session.undo()
+    assert session.plan == before, "with the options that the other format has"
+    assert session.locked == locked
+    assert heard[-1].rows == tuple(range(33))
+    assert session.undo()
+    assert not session.locked, "and further back"
+    assert session.redo()
+    assert session.redo()
+    assert session.plan == here
     session.set_bits("*", 4)
     assert session.undo()
+    assert session.plan == here
 
     report = session.export(tmp_path / "out").result(120)
     assert report.actual_bytes == session.totals.nbytes

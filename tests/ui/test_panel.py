@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench.session import Session
@@ -41,6 +42,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(cache: Path) -> Iterator[Session]:
     with wb.open("zoo:digits-dit", target="mlx", calibration="zoo:digits-dit", cache=cache) as digits:
         yield digits
+
+
+def test_what_was_found_on_opening_stands_in_the_panel_from_the_start(tmp_path: Path, cache: Path) -> None:
+    weights = {"_orig_mod.blocks.0.to_q.weight": np.eye(64, dtype=np.float32)}
+    save_file(weights, tmp_path / "model.safetensors")
+    with wb.open(tmp_path / "model.safetensors", target="mlx", cache=cache) as session:
+        panel = Panel(session)
+        strip = panel.state()["header"]["strip"]
+        assert strip["kind"] == "note"
+        assert "_orig_mod. of torch.compile" in strip["text"]
+        assert panel.get_state()["data"]["header"]["strip"] == strip
+        panel.close()
 
 
 class Asked:
@@ -105,7 +118,7 @@ def test_each_action_is_a_method_and_a_line_of_python(asked: Asked, session: Ses
 def test_below_the_end_of_the_slider_is_the_least_there_is(asked: Asked, session: Session) -> None:
     session.solve(temperature=float("inf"))
     least, nbytes = session.plan.choices, session.totals.nbytes
-    session.set_bits("*", 6)
+    session.solve(bpw=6)
     assert "error" not in asked.do("budget", nbytes=nbytes - 500)
     assert session.plan.choices == least
 
@@ -132,21 +145,71 @@ def test_plans_are_saved_and_loaded_in_the_folder_only(
     assert "taken over" in asked.do("load", path="plan.yaml")["note"]
     assert session.plan.choices == plan
     assert "outside" in asked.do("save", path="../plan.yaml")["error"]
+    assert "is empty" in asked.do("save", path=" ")["error"]
     assert not (tmp_path.parent / "plan.yaml").exists()
     assert "nothing.yaml" in asked.do("load", path="nothing.yaml")["error"]
 
 
+def test_what_would_lose_something_is_asked_first(asked: Asked, session: Session, tmp_path: Path) -> None:
+    session.set_bits("*attn1*", 6)
+    before, version = session.plan, session.version
+    asks: list[dict[str, Any]] = [
+        {"act": "solve", "size": "2.2 MB"}, {"act": "budget", "nbytes": 2_200_000}, {"act": "solve", "bpw": 4},
+        {"act": "solve", "temperature": 1e-7}, {"act": "follow", "policy": "threshold"},
+    ]  # fmt: skip
+    for wanted in asks:
+        question = asked.do(**wanted)["question"]
+        assert question["text"] == "12 layers were set by hand and would change."
+        assert all(choice["message"].items() >= wanted.items() for choice in question["choices"])
+    assert (session.plan, session.version) == (before, version)
+    question = asked.do("solve", size="2.2 MB")["question"]
+    answer = asked.ask(**question["choices"][0]["message"])
+    assert "question" not in answer
+    assert len(session.locked) == 12
+    assert {session.plan.choices[name].bits for name in session.locked} == {6}
+    session.unlock()
+    (_, replace) = asked.do("solve", size="2.2 MB")["question"]["choices"]
+    asked.ask(**replace["message"])
+    assert session.edited == ()
+
+    asked.do("save", path="plan.yaml")
+    asked.do("save", path="plan.yaml")
+    saved = (tmp_path / "plan.yaml").read_bytes()
+    session.set_bits("*", 5)
+    [replace] = asked.do("save", path="plan.yaml")["question"]["choices"]
+    assert (tmp_path / "plan.yaml").read_bytes() == saved
+    assert "note" in asked.ask(**replace["message"])
+    assert wb.Plan.load(tmp_path / "plan.yaml").choices == session.plan.choices
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not a plan" in asked.do("save", path="notes.txt")["error"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_an_export_says_beforehand_what_it_takes(asked: Asked, session: Session, tmp_path: Path) -> None:
-    ahead = asked.ask(type="predict")
+    ahead = asked.ask(type="predict", folder="small")
     assert ahead["nbytes"] == session.totals.nbytes
-    assert ahead["seconds"] > 0 < ahead["peak_bytes"]
+    assert ahead["peak_bytes"] > 0
+    assert re.search(r"\d+ s", ahead["time"])
+    assert (ahead["folder"], ahead["exists"]) == (str(tmp_path / "small"), False)
+    assert ahead["readers"] == list(session.readers)
+    assert "outside" in asked.ask(type="predict", folder="../small")["error"]
     asked.do("export", folder="small")
     wait_until(lambda: "read back and compared" in asked.panel.strip.text)
     assert wb.load(tmp_path / "small").plan.choices == session.plan.choices
     jobs = asked.told("job")
     assert "export to small" in jobs[0]["job"]["text"]
     assert jobs[-1]["job"] is None
+    wait_until(lambda: asked.panel.jobs.shown is None)
+    assert asked.panel.actions.exported is not None
+    assert str(tmp_path / "small") in asked.panel.strip.text
+    assert str(tmp_path / "small") in asked.panel.actions.exported["lines"]
+    assert asked.panel.state()["header"]["exported"] == asked.panel.actions.exported, "also after a reload"
+    assert {one["job"]["place"] for one in jobs if one["job"]} == {"export"}
+    assert asked.ask(type="predict", folder="small")["exists"]
     asked.do("export", folder="small")
+    assert "" in [one["text"] for one in asked.told("strip")], (
+        "a new action ends the message of the one before"
+    )
     wait_until(lambda: asked.panel.strip.kind == "error")
     assert "exists" in asked.panel.strip.text
     state = asked.panel.get_state()["data"]["header"]
@@ -307,7 +370,7 @@ def test_nothing_heavy_is_imported_before_it_is_shown(cache: Path) -> None:
 
 def test_the_panel_is_one_module_that_asks_nobody() -> None:
     module = joined("panel.js")
-    assert len(module.encode()) < 120_000
+    assert len(module.encode()) < 135_000
     assert not re.search(r"^\s*import |\bimport\(|https?://(?!www\.w3\.org)", module, re.MULTILINE)
     assert module.count("export ") == module.count("export default {") == 1
     defined = re.findall(r"^(?:async )?(?:const|let|class|function) (\w+)", module, re.MULTILINE)
@@ -335,11 +398,6 @@ def test_what_a_cell_showed_before_is_closed_when_it_runs_again() -> None:
     shown.end_cell("three")
     assert (old.closed, other.closed) == (0, 0)
     assert (old.kept, other.kept) == (3, 3), "once after each cell, however often it is shown"
-    unplaced = View()
-    shown.note(unplaced)
-    shown.end_cell(None)
-    shown.end_cell(None)
-    assert unplaced.kept == 2, "without an identity of the cell too"
     shown.note(new)
     shown.end_cell("one")
     assert (old.closed, other.closed, new.closed) == (1, 0, 0), "another cell shows the other still"

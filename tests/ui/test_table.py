@@ -131,7 +131,7 @@ def test_what_is_no_message_is_answered(wire: Any, message: Any) -> None:
 
 
 def test_a_bug_is_told_in_the_table(session: Session, wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of cheese")
 
     monkeypatch.setattr(session, "set_bits", broken)
@@ -280,7 +280,7 @@ def test_packing_is_undone_by_unpacking() -> None:
 
 def test_the_module_is_one_small_file_that_asks_nobody() -> None:
     module = joined("table.js")
-    assert len(module.encode()) < 60_000
+    assert len(module.encode()) < 100_000
     assert not re.search(r"^\s*import |\bimport\(|https?://(?!www\.w3\.org)", module, re.MULTILINE)
     assert module.count("export ") == module.count("export default {") == 1
     defined = re.findall(r"^(?:export )?(?:const|let|class|function) (\w+)", module, re.MULTILINE)

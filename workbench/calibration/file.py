@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from workbench.calibration.layer_record import (
     StepStatistics,
 )
 from workbench.errors import MetadataError, ModelNotFoundError, ValidationError
+from workbench.text_file import FileKind, new_file
 
 FORMAT = "arrowquant-calibration"
 VERSION = 1
@@ -65,7 +64,12 @@ _AXES = (("steps", "step_calls", MAX_STEPS), ("buckets", "bucket_calls", MAX_BUC
 
 
 def write_file(
-    path: str | os.PathLike[str], metadata: Mapping[str, Any], axes: Axes, layers: Mapping[str, LayerRecord]
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any],
+    axes: Axes,
+    layers: Mapping[str, LayerRecord],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a file of records.
 
@@ -76,11 +80,13 @@ def write_file(
         ``fingerprint`` and ``time``, text, and ``made_by``, plain values.
     axes, layers
         What is written.
+    overwrite : bool
+        Replace the records that are there; another file is never replaced.
 
     Raises
     ------
     ValidationError
-        If it cannot be written; nothing is left half-written.
+        If there is a file already that is not to be replaced, or it cannot be written; nothing is left half-written.
     """
     path = Path(path)
     text = {
@@ -92,19 +98,29 @@ def write_file(
         **{name: json.dumps(values.tolist()) for name, values in axes.items()},
     }
     schema = SCHEMA.with_metadata(text)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+        with (
+            new_file(path, RECORDS_FILE, overwrite=overwrite) as temporary,
+            pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+        ):
             for name, record in layers.items():  # a row group a layer, so that memory stays bounded
                 writer.write_table(pa.Table.from_pylist(_rows(name, record), schema))
-        temporary.replace(path)
     except OSError as error:
         raise ValidationError(
             f"{path} cannot be written: {error.strerror}. Choose another place.", path=path
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def _is_records(path: Path) -> bool:
+    try:
+        with pq.ParquetFile(path) as file:
+            return (file.schema_arrow.metadata or {}).get(b"format") == FORMAT.encode()
+    except (pa.ArrowException, OSError):
+        return False
+
+
+RECORDS_FILE = FileKind("a file of calibration records", _is_records, largest=2**63)
+"""The kind of file that `write_file` writes."""
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:

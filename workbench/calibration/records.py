@@ -21,6 +21,10 @@ SHIPPED = "calibration.parquet"
 """The file of records in the folder of a model of the zoo."""
 
 
+UNKNOWN = "not captured"
+"""Why a layer has no record, where nothing tells."""
+
+
 @dataclass(frozen=True, eq=False)
 class CalibrationRecords:
     """What the layers of a checkpoint were given while it generated; immutable.
@@ -60,6 +64,28 @@ class CalibrationRecords:
         """Names of the estimators of importance that were run, in the order of the alphabet."""
         return tuple(sorted({name for record in self.layers.values() for name in record.sensitivity}))
 
+    @property
+    def not_recorded(self) -> Mapping[str, str]:
+        """Layers that the capture could not record, by name, and why; what it was told of the checkpoint."""
+        return {name: why for name, why in _reasons(self.made_by).items() if name not in self.layers}
+
+    def missing(self, checkpoint: Checkpoint) -> dict[str, str]:
+        """Layers of a checkpoint that have no record, by name, and why.
+
+        They are priced by their weights alone, and their codes are not weighed.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+            Under the names that the records use.
+        """
+        reasons = _reasons(self.made_by)
+        return {
+            layer.name: reasons.get(layer.name, UNKNOWN)
+            for layer in checkpoint.layers
+            if layer.params and layer.name not in self.layers
+        }
+
     def mean(self, layer: str) -> SingleArray:
         """Mean of each input channel, float32 [buckets, channels]; NaN where the layer did not run."""
         return self._observed(layer, "mean")
@@ -92,17 +118,24 @@ class CalibrationRecords:
         values: SingleArray = getattr(record, what)
         return np.where(record.count[:, None] > 0, values, np.float32(np.nan))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the records to one Parquet file, in one step; `workbench.calibration.file` describes it.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Replace the records that are there; a file of another kind is never replaced.
 
         Raises
         ------
         ValidationError
-            If it cannot be written; nothing is left half-written.
+            If there is a file already that is not to be replaced, or it cannot be written; nothing is left
+            half-written.
         """
         metadata = {"fingerprint": self.fingerprint, "time": self.time, "made_by": dict(self.made_by)}
         axes = {name: getattr(self, name) for name in ("steps", "step_calls", "buckets", "bucket_calls")}
-        write_file(path, metadata, axes, self.layers)
+        write_file(path, metadata, axes, self.layers, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -164,6 +197,17 @@ class CalibrationRecords:
                     tensor=name,
                 )
             check_channels(layers[name], record.kind, record.channels)
+
+
+def _reasons(made_by: Mapping[str, Any]) -> dict[str, str]:
+    """Why layers have no record, by what the captures noted."""
+    if "missing" in made_by:
+        return dict(made_by["missing"])
+    found: dict[str, str] = {}
+    for run in made_by.get("merged", ()):
+        found |= _reasons(run)
+    found |= dict.fromkeys(made_by.get("not_in_model", ()), "not in the model")
+    return found | dict.fromkeys(made_by.get("not_called", ()), "never called")
 
 
 def require_same(ours: CalibrationRecords, theirs: CalibrationRecords) -> None:

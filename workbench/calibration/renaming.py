@@ -27,16 +27,20 @@ def records_for(records: CalibrationRecords, checkpoint: Checkpoint) -> Calibrat
     if parts is None or records.fingerprint != checkpoint.files_fingerprint:
         return records
     layers = {}
+    missing = {}
+    reasons = records.not_recorded
     for name, made_of in parts.items():
         sources = dict.fromkeys(part.tensor for part in made_of)
         found = [records.layers[source] for source in sources if source in records.layers]
         if len(found) == len(sources):
             layers[name] = _joined(found)
+        elif lacking := {source: reasons[source] for source in sources if source in reasons}:
+            missing[name] = "; ".join(f"{source}: {why}" for source, why in lacking.items())
     return replace(
         records,
         fingerprint=checkpoint.fingerprint,
         layers=layers,
-        made_by={**records.made_by, "renamed from": records.fingerprint},
+        made_by={**records.made_by, "missing": missing, "renamed from": records.fingerprint},
     )
 
 

@@ -17,6 +17,8 @@ from workbench.checkpoint.safetensors import SAMPLE_BYTES
 from workbench.errors import ValidationError
 
 GGUF_SUFFIX: Final = ".gguf"
+SPLIT_KEY: Final = "split.count"
+"""Key that says into how many files a model is split."""
 
 
 class GgufAdapter(Mapping[str, NDArray[Any]]):
@@ -31,7 +33,7 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
     ModelNotFoundError, MetadataError, ShapeMismatchError
         If there is no sound file.
     ValidationError
-        If a tensor is in a block format: the file is already quantized.
+        If a tensor is in a block format: the file is already quantized; or if the file is one of several.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -43,6 +45,7 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
         self.path = path
         self.file = GgufFile(path)
         try:
+            self._refuse_part()
             self.tensors = MappingProxyType(self._tensors())
         except BaseException:
             self.close()
@@ -50,6 +53,16 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
         self.metadata = MappingProxyType(
             {name: str(key.value) for name, key in self.file.keys.items() if key.kind == STRING}
         )
+
+    def _refuse_part(self) -> None:
+        """Raise when the file is one of several into which llama.cpp has split a model."""
+        count = self.file.keys.get(SPLIT_KEY)
+        if count is not None and isinstance(count.value, int) and count.value > 1:
+            raise ValidationError(
+                f"{self.path}: this is one of {count.value} files of a model, and not the whole. Put them together "
+                "with llama.cpp's llama-gguf-split --merge, and open that file.",
+                path=self.path,
+            )
 
     def _tensors(self) -> dict[str, TensorInfo]:
         found = {}

@@ -87,7 +87,8 @@ def find_layers(
     for info in tensors.values():
         role = roles[info.name]
         if _is_layer(info, role, tensors, peek):
-            layers.append(Layer(info.name, role, _kind(info), depths[info.name], info.shape, info.dtype))
+            kind = _kind(info, tensors)
+            layers.append(Layer(info.name, role, kind, depths[info.name], info.shape, info.dtype))
     return tuple(layers)
 
 
@@ -112,10 +113,11 @@ def _is_gain(values: NDArray[np.float32]) -> bool:
     return values.size > 0 and bool(abs(values.mean(dtype=np.float64)) > 3 * values.std(dtype=np.float64))
 
 
-def _kind(info: TensorInfo) -> Kind:
+def _kind(info: TensorInfo, tensors: Mapping[str, TensorInfo]) -> Kind:
     if len(info.shape) > 2:
         return "conv"
-    return "embedding" if is_table(info.name) else "linear"
+    has_bias = f"{info.name.removesuffix('.weight')}.bias" in tensors  # which no table has
+    return "embedding" if is_table(info.name) and not has_bias else "linear"
 
 
 def block_depths(names: Iterable[str]) -> dict[str, int | None]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from workbench.checkpoint.adapters import refuse_adapter
+from workbench.checkpoint.bundle import find_bundle
 from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.folders import Weights, find_weights
 from workbench.checkpoint.gguf import GGUF_SUFFIX, GgufAdapter
+from workbench.checkpoint.notes import notes_on_files
 from workbench.checkpoint.quantized import refuse_quantized
 from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
+from workbench.checkpoint.selected import SelectedAdapter
+from workbench.checkpoint.wrappers import describe_wrappers, unwrapped_names
 from workbench.errors import ModelNotFoundError
 
 ZOO_PREFIX = "zoo:"
@@ -41,18 +48,62 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     MetadataError, ShapeMismatchError
         If a header, index or configuration is malformed; the message names file and tensor.
     ValidationError
-        If the weights are pickles, already quantized, of an unknown dtype, or it is not clear which are
-        meant.
+        If the weights are pickles, already quantized, an adapter such as a LoRA, one of several shards, of an unknown
+        dtype, or it is not clear which are meant.
+
+    Notes
+    -----
+    Wrappers that training code left in the names, such as ``_orig_mod.``, are taken off; `Checkpoint.notes` says so.
     """
     location = _locate(path)
     weights = find_weights(location, component)
     source = _open(weights)
     try:
-        refuse_quantized(location, weights.config, source.tensors)
-        return Checkpoint(location, weights, source)
+        refuse_adapter(location, source.tensors, source.metadata, weights.adapter)
+        _refuse_quantized_denoiser(location, weights, source)
+        if isinstance(source, GgufAdapter):
+            return Checkpoint(location, weights, source)
+        remarks = tuple(notes_on_files(source.trailing, ()))
+        is_language_model = "architectures" in weights.config or "model_type" in weights.config
+        names = unwrapped_names(source.tensors, location, is_language_model=is_language_model)
+        checkpoint = Checkpoint(location, weights, source, remarks=remarks)
+        wrapped = describe_wrappers(names)
+        if wrapped is None:
+            return checkpoint
+        clean = {new: old for old, new in names.items()}
+        return checkpoint.over(SelectedAdapter(checkpoint, clean), remarks=(wrapped,))
     except BaseException:
         source.close()
         raise
+
+
+@contextmanager
+def opened(source: Checkpoint | str | os.PathLike[str], component: str | None = None) -> Iterator[Checkpoint]:
+    """A checkpoint, or the one at a path, which is closed again at the end.
+
+    Parameters
+    ----------
+    source : Checkpoint or path-like
+    component : str, optional
+        Of a path: as for `open_checkpoint`.
+    """
+    if isinstance(source, Checkpoint):
+        yield source
+    else:
+        with open_checkpoint(os.fspath(source), component) as checkpoint:
+            yield checkpoint
+
+
+def _refuse_quantized_denoiser(
+    path: Path, weights: Weights, source: ShardedSafeTensorsAdapter | GgufAdapter
+) -> None:
+    """Raise when what would be quantized is so already; what else an all-in-one file holds is kept as it is."""
+    bundle = find_bundle(source.tensors, weights.config)
+    if not bundle:
+        refuse_quantized(path, weights.config, source.tensors, source.metadata)
+        return
+    # The metadata may speak of the text encoders.
+    refuse_quantized(path, {}, {name: source.tensors[name] for name in bundle[0].tensors})
 
 
 def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:
@@ -74,7 +125,7 @@ def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:
     ModelNotFoundError, MetadataError, ShapeMismatchError, ValidationError
         As `open_checkpoint`.
     """
-    weights = find_weights(_locate(path))
+    weights = find_weights(_locate(path), whole=False)
     if weights.paths[0].suffix == GGUF_SUFFIX:
         return GgufAdapter(weights.paths[0])
     if len(weights.paths) == 1 and weights.paths[0].suffix != ".json":
@@ -93,6 +144,9 @@ def _locate(path: str | Path) -> Path:
         from workbench.zoo import locate  # only those who ask for the zoo need it
 
         return Path(locate(path.removeprefix(ZOO_PREFIX)))
+    # A Path forgets "./" at its beginning, which tells a folder called "~" from the home.
+    if not str(path).startswith("~") or (isinstance(path, Path) and path.exists()):
+        return Path(path).absolute()
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # "~name" of a user who does not exist

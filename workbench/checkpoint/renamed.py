@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -135,3 +136,34 @@ class RenamedAdapter(Mapping[str, NDArray[Any]]):
     def close(self) -> None:
         """Close the source's files."""
         self.source.close()
+
+
+def split_rows(parts: Sequence[Part], values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """A tensor of a renamed checkpoint, taken apart into the tensors of the files.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        What the tensor is made of, see `Checkpoint.parts`.
+    values : ndarray
+        Its values; the first axis is the rows, unless it has no axes.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By the name in the files.
+    """
+    if len(parts) == 1:
+        return {parts[0].tensor: values}
+    pieces: dict[str, list[tuple[int, NDArray[Any]]]] = {}
+    at = 0
+    for part in parts:
+        stop = at + part.stop - part.start
+        pieces.setdefault(part.tensor, []).append((part.start, values[at:stop]))
+        at = stop
+    return {
+        name: found[0][1]
+        if len(found) == 1
+        else np.concatenate([rows for _, rows in sorted(found, key=itemgetter(0))])
+        for name, found in pieces.items()
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,8 +36,36 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
 ]
 
+
+def export_folder(text: str) -> Path:
+    """The folder of an export, of what was typed; a Path would forget the ``./`` of ``./~``."""
+    from workbench.pipeline.partial import export_folder as folder_of
+
+    return folder_of(text)
+
+
+Export = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.", parser=export_folder)]
+
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Layers that a name, a glob or role:GLOB matches stay in their source dtype; they may hold NaN or Inf. "
+        "Repeatable.",
+        metavar="PATTERN",
+    ),
+]
+
 TARGETS = "parquet, gguf, mlx, compressed-tensors or safetensors"
 """The export formats, for help texts."""
+
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Export format: {TARGETS}. By default what the usual runtime of MODEL's family loads, and parquet, an "
+        "archive, where none is known.",
+        metavar="NAME",
+    ),
+]
 
 AllWidths = Annotated[
     bool,
@@ -52,6 +81,19 @@ ShardSize = Annotated[
         metavar="SIZE",
     ),
 ]
+
+
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
+        metavar="FILE",
+    ),
+]
+Groups = Annotated[
+    int, typer.Option("--time-groups", help="Groups into which denoising steps are taken.", metavar="N")
+]
+Exact = Annotated[bool, typer.Option("--exact", help="Measure every row instead of a sample.")]
 
 
 def parse_widths(texts: Sequence[str], option: str) -> dict[str, int]:

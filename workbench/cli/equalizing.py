@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json, Model
+from workbench.cli.arguments import Component, Json, Model, export_folder
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command()(equalize)
+    app.command(short_help="Balance the channels of MODEL by exact folds.")(equalize)
 
 
 def equalize(
@@ -22,7 +22,9 @@ def equalize(
     output: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
+            metavar="OUT",
+            help="The folder to write; it must not exist, and appears when all is done.",
+            parser=export_folder,
         ),
     ],
     calibration: Annotated[
@@ -70,7 +72,7 @@ def equalize(
     with open_checkpoint(model, component) as checkpoint, terminal.ctrl_c() as cancel:
         with terminal.progress_bar(output.name, checkpoint.nbytes, not as_json) as callback:
             spatial = SpatialQuantizer.of(
-                checkpoint, calibration, target=wish.target, bits=wish.bit_width, scheme=wish.scheme,
+                checkpoint, calibration, target=target, bits=wish.bit_width, scheme=wish.scheme,
                 group_size=wish.group_size, alpha=alpha, activations=activations,
                 callback=callback, cancel=cancel,
             )  # fmt: skip

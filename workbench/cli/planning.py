@@ -1,9 +1,8 @@
-"""``workbench analyze`` and ``plan``: what layers cost, the best plan for a size, and what exporting it will take."""
+"""``workbench plan``: the best plan for a size, and what exporting it will take."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
+from workbench.cli.ahead import look_ahead, open_ahead
 from workbench.cli.arguments import (
     TARGETS,
     AllWidths,
+    Calibration,
     Component,
     Effort,
+    Exact,
+    Groups,
     Json,
+    Keep,
     Model,
     Names,
     ShardSize,
@@ -24,68 +28,18 @@ from workbench.cli.arguments import (
     settings_from,
 )
 from workbench.cli.ready_plans import take_plan
-from workbench.errors import ValidationError
 
 if TYPE_CHECKING:
-    from workbench.formats import TargetSettings
     from workbench.plan import Plan
-    from workbench.session import Session
     from workbench.session.prediction import Prediction
     from workbench.session.values import Totals
 
-Target = Annotated[str, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")]
 RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
-Calibration = Annotated[
-    str | None,
-    typer.Option(
-        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
-        metavar="FILE",
-    ),
-]
-Groups = Annotated[
-    int, typer.Option("--time-groups", help="Groups into which denoising steps are taken.", metavar="N")
-]
-Exact = Annotated[bool, typer.Option("--exact", help="Measure every row instead of a sample.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command()(analyze)
-    app.command()(plan)
-
-
-def analyze(
-    model: Model,
-    target: Target = "parquet",
-    component: Component = None,
-    calibration: Calibration = None,
-    time_groups: Groups = 10,
-    effort: Effort = None,
-    names: Names = None,
-    exact: Exact = False,
-    all_widths: AllWidths = False,
-    as_json: Json = False,
-) -> None:
-    """Show how the weights of every layer are distributed, and what each width would cost it.
-
-    Ĥ is the normalised entropy of the histogram, crest the peak over σ, H exp the entropy of the exponent bits;
-    under each width stands the noise-to-signal ratio of the best option. With a calibration that is the predicted
-    error of the model's output, and κ says how strongly the output feels the layer, V how unlike the time groups'
-    activations are. Measurements are remembered.
-
-    Example: workbench analyze zoo:digits-dit
-    """
-    settings = settings_from(shard_size=None, all_widths=all_widths)
-    session = _session(
-        model, target, component, exact, calibration, time_groups, effort, names, settings, shown=not as_json
-    )
-    with session:
-        layers, options = session.layers.to_pylist(), session.options.to_pylist()
-        path = str(session.checkpoint.path)
-    if as_json:
-        terminal.print_json({"model": path, "target": target, "layers": layers, "options": options})
-        return
-    terminal.print_table(_analysis(layers, options))
+    """Add the command to the application."""
+    app.command(short_help="Find the bits of every layer that lose least within a size.")(plan)
 
 
 def plan(
@@ -164,13 +118,18 @@ def plan(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(help=f"Export format: {TARGETS}. Parquet, or that of the rules.", metavar="NAME"),
+        typer.Option(
+            help=f"Export format: {TARGETS}. By default that of the rules, or what the usual runtime of MODEL's family "
+            "loads, and parquet, an archive, where none is known.",
+            metavar="NAME",
+        ),
     ] = None,
     all_widths: AllWidths = False,
     shard_size: ShardSize = None,
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
     exact: Exact = False,
@@ -186,46 +145,52 @@ def plan(
     Example: workbench plan zoo:digits-dit --size 2MB -o plan.yaml; then workbench quantize --plan plan.yaml
     """
     from workbench.formats.rules import rules_format as format_named
+    from workbench.text_file import require_absent
 
     if output is None and to_rules is None and not dry_run:
         raise typer.BadParameter("say where the plan goes: -o, --to-rules, or --dry-run.", param_hint="-o")
     if (from_rules or to_rules) and rules_format is None:
         raise typer.BadParameter(f"name the format of the rules: {RULES}.", param_hint="--rules-format")
     for path in filter(None, (output, to_rules)):
-        if path.exists():
-            raise ValidationError(f"{path} exists already. Choose another name, or move it away.", path=path)
+        require_absent(path)
     settings = settings_from(shard_size, all_widths)
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target
     totals: Totals | None = None
+    notes: list[str] = []
+    told: tuple[str, ...] = ()
     if from_plan or from_rules:
         goals = {
             "size": size, "bpw": bpw, "temperature": temperature, "max-nsr": max_nsr, "min-cosine": min_cosine,
-            "lock": lock, "floor": floor, "ceiling": ceiling, "tie": tie,
+            "lock": lock, "floor": floor, "ceiling": ceiling, "tie": tie, "keep": keep,
         }  # fmt: skip
         given = [name for name, value in goals.items() if value]
         if given or (from_plan and from_rules):
             more = given[0] if given else "from-rules"
             raise typer.BadParameter(f"a plan that is there is not solved for; leave out --{more}.")
-        found, ahead = take_plan(
+        found, prediction, notes = take_plan(
             model, component, from_plan, from_rules, rules_format, otherwise, rules_names, target, effort, names,
             settings, to_rules, dry_run,
         )  # fmt: skip
     else:
         floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
         locks = parse_widths(lock or [], "--lock")
-        session = _session(
-            model,
-            target or "parquet",
-            component,
-            exact,
-            calibration,
-            time_groups,
-            effort,
-            names,
-            settings,
-            shown=not as_json,
-        )
+        ties = [patterns.split(",") for patterns in tie or []]
+        patterns = {
+            "--lock": list(locks),
+            "--floor": list(floors),
+            "--ceiling": list(ceilings),
+            "--tie": [pattern for tied in ties for pattern in tied],
+            "--keep": keep or [],
+        }
+        with look_ahead(model, component, target, names, patterns=patterns) as ahead:
+            if not as_json:
+                ahead.say(model)
+            told = ahead.readers
+            session = open_ahead(
+                ahead, model, component, exact, calibration, time_groups, effort, names, keep or [], settings,
+                shown=not as_json,
+            )  # fmt: skip
         with session:
             for pattern, bits in locks.items():
                 session.lock(pattern, bits)
@@ -237,15 +202,19 @@ def plan(
                 min_cosine=min_cosine,
                 floors=floors,
                 ceilings=ceilings,
-                ties=[patterns.split(",") for patterns in tie or []],
+                ties=ties,
             )
-            found, ahead = session.plan, session.predict() if dry_run else None
+            found, prediction = session.plan, session.predict() if dry_run else None
+            notes = session.notes
             if to_rules is not None and rules_format is not None:
                 session.save_rules(to_rules, rules_format, rules_names)
+    with look_ahead(model, component, found.target, names, found) as ahead:
+        readers, loading = ahead.readers, ahead.loading(Path("OUT"))
     if output is not None:
         found.save(output)
     if as_json:
-        terminal.print_json(_facts(found, totals, ahead, output, to_rules))
+        facts = _facts(found, totals, prediction, output, to_rules)
+        terminal.print_json({**facts, "notes": notes, "readers": list(readers), "loading": loading})
         return
     print(f"{output or model}: {len(found.choices)} layers for {found.target}")
     if totals is not None:
@@ -261,15 +230,21 @@ def plan(
     print(*(f"{bits} bits: {count} layers" for bits, count in _layers_by_bits(found).items()), sep="\n")
     if to_rules is not None:
         print(f"{to_rules}: rules for {rules_format}")
-    if ahead is not None:
-        terminal.print_prediction(ahead)
+    if prediction is not None:
+        terminal.print_prediction(prediction)
+        print(*(sentence for sentence in readers if sentence not in told), "To load it:", loading, sep="\n")
+    print(*notes, sep="\n", end="\n" if notes else "")
     if output is not None:
         weighed = f" --calibration {calibration}" if found.weighted_by else ""
         print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")
 
 
 def _facts(
-    found: Plan, totals: Totals | None, ahead: Prediction | None, output: Path | None, to_rules: Path | None
+    found: Plan,
+    totals: Totals | None,
+    prediction: Prediction | None,
+    output: Path | None,
+    to_rules: Path | None,
 ) -> dict[str, Any]:
     """What the command has to say, as JSON."""
     facts: dict[str, Any] = {
@@ -289,70 +264,10 @@ def _facts(
         }
     if to_rules is not None:
         facts["rules"] = str(to_rules.absolute())
-    if ahead is not None:
-        facts["dry_run"] = asdict(ahead)
+    if prediction is not None:
+        facts["dry_run"] = asdict(prediction)
     return facts
 
 
 def _layers_by_bits(found: Plan) -> dict[int, int]:
     return dict(sorted(Counter(option.bits for option in found.choices.values()).items()))
-
-
-def _session(
-    model: str,
-    target: str,
-    component: str | None,
-    exact: bool,
-    calibration: str | None,
-    time_groups: int,
-    effort: str | None,
-    names: str | None,
-    settings: TargetSettings,
-    *,
-    shown: bool,
-) -> Session:
-    from workbench.checkpoint import open_checkpoint
-    from workbench.session import open_session
-
-    with open_checkpoint(model, component) as checkpoint:
-        nbytes = checkpoint.nbytes
-    with terminal.ctrl_c() as cancel, terminal.progress_bar(model, nbytes, shown) as callback:
-        return open_session(
-            model, target, component=component, exact=exact, calibration=calibration,
-            num_time_groups=time_groups, effort=effort, names=names, callback=callback, cancel=cancel,
-            all_widths=settings.all_widths, shard_size=settings.shard_bytes,
-        )  # fmt: skip
-
-
-def _analysis(layers: Sequence[dict[str, Any]], options: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    best: dict[tuple[str, int], float] = {}
-    for option in options:
-        if option["scheme"] != "none":
-            key = option["layer"], option["bits"]
-            best[key] = min(option["nsr"], best.get(key, option["nsr"]))
-    widths = sorted({bits for _, bits in best})
-    return [
-        {
-            "layer": layer["name"],
-            "role": layer["role"],
-            "weights": f"{layer['params']:,}",
-            "Ĥ": _digits(layer["entropy"], 3),
-            "crest": _digits(layer["crest"], 1),
-            "kurtosis": _digits(layer["kurtosis"], 2),
-            "H exp": _digits(layer["exponent_entropy"], 2),
-            **_over_time(layer),
-            **{f"NSR {bits}": terminal.number(best.get((layer["name"], bits))) for bits in widths},
-        }
-        for layer in layers
-    ]
-
-
-def _over_time(layer: dict[str, Any]) -> dict[str, str]:
-    """The columns that a calibration adds."""
-    if "importance" not in layer:
-        return {}
-    return {"κ": terminal.number(layer["importance"]), "V": _digits(layer["heterogeneity"], 2)}
-
-
-def _digits(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

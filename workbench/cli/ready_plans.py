@@ -28,18 +28,18 @@ def take_plan(
     settings: TargetSettings,
     to_rules: Path | None,
     dry_run: bool,
-) -> tuple[Plan, Prediction | None]:
-    """A plan that need not be solved for, written as rules if asked; and what exporting it will take, if asked.
+) -> tuple[Plan, Prediction | None, list[str]]:
+    """A plan that need not be solved for, written as rules if asked; what exporting it will take, if asked; and notes.
 
     Nothing has to be priced for it.
     """
-    from workbench.checkpoint import named, named_as, open_checkpoint
+    from workbench.checkpoint import exported, named, named_as, open_checkpoint
     from workbench.formats import dequantized, target_named
-    from workbench.formats.rules import naming_of, write_rules
+    from workbench.formats.rules import naming_of, rules_file, write_rules
     from workbench.pipeline.orchestrator import check_fit
     from workbench.plan import Plan
     from workbench.session.prediction import predict
-    from workbench.text_file import replace_text
+    from workbench.text_file import write_text
 
     with open_checkpoint(model, component) as opened:
         if from_plan is not None:
@@ -65,8 +65,11 @@ def take_plan(
         layers = [layer for layer in checkpoint.layers if layer.params]
         if to_rules is not None and rules_format is not None:
             naming = naming_of(checkpoint, rules_format, rules_names)
-            replace_text(to_rules, write_rules(found, rules_format, layers, target, naming=naming))
-        return found, predict(checkpoint, target, found) if dry_run else None
+            text = write_rules(found, rules_format, layers, target, naming=naming)
+            write_text(to_rules, text, rules_file(rules_format))
+        held = exported(checkpoint, target.name)
+        notes = [*held.notes, held.besides_layers]
+        return found, predict(held, target, found) if dry_run else None, notes
 
 
 def _plan_of_rules(

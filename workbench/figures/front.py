@@ -6,20 +6,23 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import costs_of, locks_of
 from workbench.session import Session
 from workbench.thermo import Constraints, trace
 from workbench.thermo.costs import CostTable
+from workbench.thermo.policies import ABOUT
 
 POLICIES = {
     "uniform": ("#0072b2", "square"),
-    "threshold": ("#e69f00", "diamond"),
+    "threshold": ("#b97a00", "diamond"),
     "sorted_greedy": ("#009e73", "triangle-up"),
-    "annealing": ("#cc79a7", "triangle-down"),
+    "annealing": ("#b8608f", "triangle-down"),
     "entropy_rule": ("#d55e00", "cross"),
-    "solver": ("#56b4e9", "circle"),
+    "solver": ("#2a8fc4", "circle"),
 }
-"""Colour and symbol of each policy: the palette of Okabe and Ito, made for every kind of colour vision."""
+"""Colour and symbol of each policy: the palette of Okabe and Ito, made for every kind of colour vision, with the light
+ones darkened so that they stand out from white too."""
 
 CORNERS = 1000
 """Corners of the front that are drawn at most; of more, those at nearly equal distances in size."""
@@ -44,7 +47,7 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
         plan within the same bytes. Plans without any damage have no place on a logarithmic axis and are left out.
     """
     costs, totals = costs_of(session), session.totals
-    figure = go.Figure()
+    figure = Figure()
     _add_front(figure, costs, Constraints(), "front", "solid")
     if session.locked:
         _add_front(figure, costs, locks_of(session), f"front under {len(session.locked)} locks", "dash")
@@ -63,9 +66,9 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
                 "thickness": 1,
                 "width": 0,
             },
-            customdata=[[row["nbytes"] / 1e6, row["solver_nsr"]]],
-            hovertemplate="%{x:.3f} bits a weight, %{customdata[0]:,.3f} MB of layers<br>ΣD %{y:.4g}; "
-            "the solver within these bytes: %{customdata[1]:.4g}",
+            customdata=[[row["nbytes"] / 1e6, row["solver_nsr"], ABOUT[row["policy"]]]],
+            hovertemplate="%{customdata[2]}<br>%{x:.3f} bits a weight, %{customdata[0]:,.3f} MB of layers<br>"
+            "ΣD %{y:.4g}; the solver within these bytes: %{customdata[1]:.4g}",
         )
     figure.add_scatter(
         x=[totals.bpw],

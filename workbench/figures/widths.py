@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 COLOURS = {
-    2: "#440154", 3: "#443983", 4: "#31688e", 5: "#21918c", 6: "#35b779", 7: "#90d743", 8: "#fde725",
+    2: "#b32dc0", 3: "#5361f3", 4: "#157bca", 5: "#1289a1", 6: "#11964f", 7: "#8a8e0b", 8: "#e8680b",
 }  # fmt: skip
-"""Viridis, whose lightness rises with the bits: it reads alike with any colour vision, and in grey."""
+"""Lightness and hue from purple over blue and green to orange rise with the bits; each stands out from white and from
+dark grounds by a contrast of 3 or more."""
 
-KEPT_COLOUR = "#b3b3b3"
+KEPT_COLOUR = "#808080"
 """Of layers that stay in their source dtype."""
 
 SYMBOLS = {

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, denoiser_of
 from workbench.formats.gguf_families import is_high_precision
 from workbench.formats.gguf_payload import GgufPayload, GgufWriter
-from workbench.formats.gguf_tensors import SMALL, kept_option
+from workbench.formats.gguf_tensors import SMALL, is_decoded, kept_option
 from workbench.formats.target import Check, Trial, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, Encodings, Error, measure_error
@@ -41,8 +41,9 @@ class GgufTarget:
     def options(self, layer: Layer) -> Sequence[Option]:
         """Every block format whose blocks divide the rows, fewest bytes first; F16 where none does.
 
-        Convolutions that embed patches keep their shape, which diffusers asks for, and so are at least F16; others are
-        stored as [out, in·kh·kw].
+        Convolutions that embed patches keep their shape, which diffusers asks for, and those of three axes are decoded
+        by nobody, so that both are at least F16; others are stored as [out, in·kh·kw]. Embeddings that are no tables of
+        tokens are kept.
         """
         kept = kept_option(layer)
         found = [_option(layer, name) for name in _legal(layer)]
@@ -95,7 +96,7 @@ class GgufTarget:
 
     def writer(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> GgufWriter:
         """What writes a plan's file."""
-        return GgufWriter(checkpoint, plan, encodings)
+        return GgufWriter(denoiser_of(checkpoint), plan, encodings)
 
     @contextmanager
     def checker(
@@ -104,7 +105,7 @@ class GgufTarget:
         """What reads units back and compares each block with the source."""
         payload = GgufPayload(folder, watched=False)
         try:
-            yield payload.checker(checkpoint)
+            yield payload.checker(denoiser_of(checkpoint))
         finally:
             payload.close()
 
@@ -114,13 +115,19 @@ class GgufTarget:
 
 
 def _stays(layer: Layer) -> bool:
-    return layer.params <= SMALL or is_high_precision(layer.name)
+    is_bare_table = layer.kind == "embedding" and not is_decoded(layer)
+    return layer.params <= SMALL or is_high_precision(layer.name) or is_bare_table
 
 
 def _legal(layer: Layer) -> list[str]:
     """The block formats that a layer can have."""
     embeds_patches = layer.kind == "conv" and layer.role == "embedding"
-    if _stays(layer) or embeds_patches or (layer.kind != "conv" and len(layer.shape) != 2):
+    if (
+        _stays(layer)
+        or embeds_patches
+        or not is_decoded(layer)
+        or (layer.kind != "conv" and len(layer.shape) != 2)
+    ):
         return []
     return [name for name, chosen in FORMATS.items() if layer.cols % chosen.block == 0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.errors import MetadataError, ValidationError
 from workbench.formats.gguf_families import MAX_DIMS, Family, is_high_precision
 from workbench.formats.gguf_layout import GgufPiece
+from workbench.formats.kept import narrowed
 from workbench.plan import KEEP, Layer, Option, Plan
 from workbench.quantize.ggml import FORMATS
 from workbench.quantize.half import HALF
@@ -25,11 +27,11 @@ SMALL: Final = 1024
 
 _KEPT: Mapping[str, str] = MappingProxyType(
     {
-        "F64": "F64", "F32": "F32", "F16": "F16", "BF16": "BF16", "F8_E4M3": "F16", "F8_E5M2": "F16", "I64": "I64",
+        "F64": "F32", "F32": "F32", "F16": "F16", "BF16": "BF16", "F8_E4M3": "F16", "F8_E5M2": "F16", "I64": "I64",
         "I32": "I32", "I16": "I16", "I8": "I8", "U8": "I16", "BOOL": "I8", "U16": "I32", "U32": "I64",
     }
 )  # fmt: skip
-"""The type that holds every value of a dtype."""
+"""The type that holds every value of a dtype; of F64, which no runtime reads, the nearest ones."""
 
 _DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
@@ -98,11 +100,19 @@ class Stored:
         return [(row, row + 1, self.place(row)) for row in range(start, stop)]
 
     def convert(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows in the dtype of the file; every value stays what it is."""
+        """Rows in the dtype of the file; every value stays what it is, but for the rounding of F64.
+
+        Raises
+        ------
+        ValidationError
+            If a finite number is beyond it.
+        """
         target = _DTYPES[self.kind]
         if rows.dtype == ml_dtypes.bfloat16 and self.kind == "F32":
             # By bits, since a conversion may change a NaN.
             return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        if rows.dtype == np.float64:
+            return narrowed(rows, target, self.source.name)
         return rows.astype(target, copy=False)
 
     def restore(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -116,11 +126,30 @@ class Stored:
         return _DTYPES[self.kind]
 
 
+_VOCABULARY = re.compile(
+    r"(^|\.)(embed_tokens|wte|word_embeddings?|tok_embeddings|token_embd|shared)\.weight$"
+    # DiT's table of labels: no runtime loads a DiT from a GGUF file.
+    r"|\bclass_embedder\.embedding_table\.weight$"
+)
+"""Tables that are decoded: of tokens by llama.cpp, others by this workbench."""
+
+
+def is_decoded(layer: Layer) -> bool:
+    """Whether runtimes decode the layer's weight, so that it may be in blocks.
+
+    They decode the weights of linears and of convolutions of two axes, and tables of tokens. Other embeddings they take
+    as they are, like bare parameters, and so must find in float.
+    """
+    if layer.kind == "embedding":
+        return _VOCABULARY.search(layer.name) is not None
+    return len(layer.shape) <= MAX_DIMS
+
+
 def kept_kind(name: str, dtype: str, shape: tuple[int, ...], is_plain: bool) -> str:
     """The type of a tensor that keeps its values.
 
     Float32 where a runtime cannot make it of less: vectors, small tensors, tables; and of bfloat16 all that is not
-    the weight of a linear or an embedding (diffusers takes other modules' weights as they are).
+    the weight of a linear or a table of tokens (diffusers takes other modules' weights as they are).
     """
     kind = _KEPT.get(dtype)
     if kind is None:
@@ -137,13 +166,17 @@ def kept_kind(name: str, dtype: str, shape: tuple[int, ...], is_plain: bool) -> 
 
 def kept_option(layer: Layer) -> Option:
     """The option of keeping a layer's values."""
-    itemsize = _DTYPES[kept_kind(layer.name, layer.dtype, layer.shape, layer.kind != "conv")].itemsize
+    itemsize = _DTYPES[kept_kind(layer.name, layer.dtype, layer.shape, _is_plain(layer))].itemsize
     return Option(8 * itemsize, KEEP, 0, layer.params * itemsize)
+
+
+def _is_plain(layer: Layer) -> bool:
+    return layer.kind != "conv" and is_decoded(layer)
 
 
 def stored_tensors(checkpoint: Checkpoint, plan: Plan, family: Family) -> dict[str, Stored]:
     """How each tensor of a checkpoint is stored, by name, in the checkpoint's order."""
-    plain = {layer.name for layer in checkpoint.layers if layer.kind != "conv"}
+    plain = {layer.name for layer in checkpoint.layers if _is_plain(layer)}
     stored = {}
     for name, info in checkpoint.tensors.items():
         option = plan.choices.get(name)
@@ -180,7 +213,7 @@ def stored_of(name: str, entry: Any, option: Option | None, path: Any) -> Stored
             and (heads == 0 or shape[0] % (2 * heads) == 0)
         )
         if option is None or option.is_kept:
-            sound = sound and kind in _DTYPES and kind in (_KEPT.get(dtype), "F32")
+            sound = sound and kind in _DTYPES and kind in (_KEPT.get(dtype), dtype, "F32")
         else:
             sound = sound and kind == option.scheme and len(shape) > 1 and 0 not in shape
             sound = sound and (kind == HALF or math.prod(shape[1:]) % FORMATS[kind].block == 0)

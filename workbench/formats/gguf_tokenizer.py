@@ -1,4 +1,4 @@
-"""The tokenizer of a language model as llama.cpp reads it, of its tokenizer.json.
+"""The tokenizer of a language model as llama.cpp reads it, of its tokenizer.json or the files it is kept in apart.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer. Byte-level BPE is written, which Dream and
 LLaDA use; llama.cpp splits text by rules of its own, chosen by a name, of which those it shares are told by their
@@ -30,27 +30,75 @@ _SPLIT = (
 _SPLITS: Mapping[str, str] = {"".join(_SPLIT): "qwen2", "{1,3}".join(_SPLIT): "llama-bpe"}
 """llama.cpp's name of a rule by which text is split, by the regular expression of tokenizer.json."""
 
+_BYTES = {"type": "ByteLevel", "use_regex": False}
+_QWEN2: Mapping[str, Any] = {
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Split", "pattern": {"Regex": "".join(_SPLIT)}}, _BYTES],
+    },
+    "decoder": {"type": "ByteLevel"},
+}
+_STEPS: Mapping[str, Mapping[str, Any]] = {
+    "Qwen2Tokenizer": _QWEN2,
+    "DreamTokenizer": _QWEN2,
+    "GPT2Tokenizer": {"pre_tokenizer": {"type": "ByteLevel"}, "decoder": {"type": "ByteLevel"}},
+}
+"""How tokenizers split text whose files do not say it, by their class."""
+
 _SPECIAL: Mapping[str, str] = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown", "mask": "mask"}
 """llama.cpp's word for each special token."""
 
 
 def tokenizer_keys(checkpoint: Checkpoint, family: Family) -> dict[str, GgufKey]:
-    """The tokenizer's keys; none where the checkpoint has no tokenizer.json.
+    """The tokenizer's keys, of tokenizer.json or of vocab.json and merges.txt; none where there is neither.
 
     Raises
     ------
     MetadataError, ValidationError
-        If tokenizer.json is malformed or no byte-level BPE, or has more tokens than the model.
+        If one of the files is malformed, or the tokenizer no byte-level BPE, or has more tokens than the model.
     """
     files = {side.relative: side.source for side in checkpoint.side_files}
-    if "tokenizer.json" not in files:
+    found = files.get("tokenizer_config.json")
+    settings = read_object(found, "tokenizer_config.json") if found else {}
+    if "tokenizer.json" in files:
+        path = files["tokenizer.json"]
+        return _keys(path, read_object(path, "tokenizer.json"), settings, checkpoint, family)
+    steps = _STEPS.get(str(settings.get("tokenizer_class", "")).removesuffix("Fast"))
+    if steps is None or not {"vocab.json", "merges.txt"} <= files.keys():
         return {}
-    path = files["tokenizer.json"]
-    document = read_object(path, "tokenizer.json")
-    settings = files.get("tokenizer_config.json")
-    return _keys(
-        path, document, read_object(settings, "tokenizer_config.json") if settings else {}, checkpoint, family
-    )
+    document = {**steps, **_parts(files, settings)}
+    return _keys(files["vocab.json"], document, settings, checkpoint, family)
+
+
+def _parts(files: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Vocabulary, merges and added tokens as tokenizer.json would have them, of the files they are kept in apart."""
+    path = files["merges.txt"]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetadataError(f"{path} cannot be read: {error}.", path=path) from error
+    merges = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :] if line.strip()]
+    vocabulary = read_object(files["vocab.json"], "vocab.json")
+    numbers: dict[str, Any] = {}
+    if "added_tokens.json" in files:
+        numbers |= read_object(files["added_tokens.json"], "added_tokens.json")
+    decoder = settings.get("added_tokens_decoder")
+    described = {
+        str(token.get("content")): {**token, "id": number}
+        for number, token in (decoder.items() if isinstance(decoder, dict) else ())
+        if isinstance(token, dict)
+    }
+    numbers |= {content: token["id"] for content, token in described.items()}
+    special = {content for content, token in described.items() if token.get("special")}
+    special |= {str(_text(settings.get(f"{name}_token"))) for name in _SPECIAL}
+    added = [
+        {"id": number, "content": content, "special": content in special}
+        for content, number in numbers.items()
+    ]
+    return {
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
+        "added_tokens": added,
+    }
 
 
 def has_tokenizer(keys: Mapping[str, GgufKey]) -> bool:
@@ -115,9 +163,13 @@ def _special(
     number = config.get(f"{name}_token_id")
     if isinstance(number, int) and not isinstance(number, bool):
         return number
-    token = settings.get(f"{name}_token")
-    token = token.get("content") if isinstance(token, dict) else token
+    token = _text(settings.get(f"{name}_token"))
     return numbers.get(token) if isinstance(token, str) else None
+
+
+def _text(token: object) -> object:
+    """A token of tokenizer_config.json, which is a string or says it among other things."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _split(document: Mapping[str, Any]) -> str:

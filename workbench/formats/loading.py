@@ -11,14 +11,12 @@ from typing import Any, Literal
 
 import gguf
 
-from workbench.checkpoint import Checkpoint, named
+from workbench.checkpoint import Checkpoint, exported, named
 from workbench.errors import ArrowQuantError, MetadataError
 from workbench.formats import target_named
-from workbench.formats.gguf_families import COMFYUI_NAME_BYTES, Family, family_of
-from workbench.formats.gguf_keys import file_keys
-from workbench.formats.gguf_payload import FILE as GGUF_FILE
-from workbench.formats.gguf_tensors import kept_kind
-from workbench.formats.gguf_tokenizer import has_tokenizer
+from workbench.formats.gguf import GgufTarget
+from workbench.formats.gguf_families import family_of
+from workbench.formats.gguf_payload import file_name
 from workbench.formats.target import Target
 from workbench.plan import Plan
 
@@ -181,21 +179,23 @@ def _lines(checkpoint: Checkpoint, target_name: str, folder: Path) -> tuple[Lang
 
 
 def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[str]]:
+    checkpoint = exported(checkpoint, "gguf")
     family = family_of(checkpoint)
-    file = folder / GGUF_FILE
-    if "llama.cpp" in family.loaders and _llama_cpp_loads(checkpoint, family):
+    file = folder / file_name(checkpoint)
+    loaders = _gguf_loaders(checkpoint)
+    if "llama.cpp" in loaders:
         if family.language_model is None:
             return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
         sampling = f"{_DIFFUSION[family.language_model]} --diffusion-steps 128"
         return "sh", [f"llama-diffusion-cli -m {_shell(file)} -p 'Hello' -ub 512 {sampling}"]
     comfyui = []
-    if "comfyui" in family.loaders:
+    if "comfyui" in loaders:
         name = _shell(Path(f"{folder.name or 'model'}.gguf"))
         comfyui = [
             "# ComfyUI with ComfyUI-GGUF: copy the file, and choose it in the node Unet Loader (GGUF):",
             f"cp {_shell(file)} ComfyUI/models/diffusion_models/{name}",
         ]
-    if "diffusers" in family.loaders and _has_diffusers_class(checkpoint):
+    if "diffusers" in loaders and _has_diffusers_class(checkpoint):
         kind = checkpoint.architecture
         return "python", [
             *([comfyui[0], f"#   {comfyui[1]}"] if comfyui else []),
@@ -256,17 +256,16 @@ def _workbench_lines(folder: Path) -> list[str]:
 def _gguf_loads(checkpoint: Checkpoint) -> bool:
     """Whether a program is known that loads a GGUF file of the checkpoint, and it can be written."""
     try:
-        written, _ = named(checkpoint, None, "gguf")
-        family = family_of(written)
-        longest = max((len(name.encode()) for name in family.names.values()), default=0)
-        loaders = set(family.loaders) - ({"comfyui"} if longest > COMFYUI_NAME_BYTES else set())
-        if not loaders:
-            return False
-        for tensor in written.tensors.values():
-            kept_kind(tensor.name, tensor.dtype, tensor.shape, False)
-        return _llama_cpp_loads(written, family)
+        written, _ = named(exported(checkpoint, "gguf"), None, "gguf")
+        return bool(_gguf_loaders(written))
     except ArrowQuantError:
         return False
+
+
+def _gguf_loaders(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The programs known to load a GGUF file of the checkpoint at 4 bits."""
+    target = GgufTarget()
+    return target.writer(checkpoint, _draft(checkpoint, target)).runtimes.loaders
 
 
 def _draft(checkpoint: Checkpoint, target: Target) -> Plan:
@@ -276,11 +275,6 @@ def _draft(checkpoint: Checkpoint, target: Target) -> Plan:
         if layer.params
     }
     return Plan(target.name, choices, checkpoint.fingerprint)
-
-
-def _llama_cpp_loads(checkpoint: Checkpoint, family: Family) -> bool:
-    """Whether the tokenizer is in the file; raises where another of the keys that llama.cpp wants cannot be."""
-    return family.language_model is None or has_tokenizer(file_keys(checkpoint, family, (), {}, {}))
 
 
 def _transformers_class(checkpoint: Checkpoint) -> str | None:

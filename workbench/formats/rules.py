@@ -15,10 +15,14 @@ https://github.com/leejet/stable-diffusion.cpp, model.cpp). The others name modu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from workbench.checkpoint import Checkpoint
+from workbench.config_sources import read_text
 from workbench.errors import ConfigurationError
 from workbench.formats.gguf_families import family_of
 from workbench.formats.rules_of_configs import (
@@ -31,6 +35,7 @@ from workbench.formats.rules_of_types import parse_llama, parse_stable_diffusion
 from workbench.formats.target import Target
 from workbench.formats.wishes import Naming, Wish
 from workbench.plan import Layer, Option, Plan
+from workbench.text_file import FileKind
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class RulesFormat:
     """What a text wishes for each layer that it names."""
     write: Callable[[Plan, Sequence[Layer], Target, Naming], str]
     """A plan as text."""
+    holds: Callable[[str], bool]
+    """Whether a text is such rules and nothing else, as a whole config.json would be."""
 
 
 def _llama(text: str, layers: Sequence[Layer], naming: Naming, where: str) -> Mapping[str, Wish]:
@@ -53,14 +60,47 @@ def _stable_diffusion(text: str, layers: Sequence[Layer], naming: Naming, where:
     return typed_wishes(parse_stable_diffusion(text, where), layers, naming, where)
 
 
+def _types_only(rules: Sequence[tuple[str, str]]) -> bool:
+    return bool(rules) and all(GGML_TYPE.fullmatch(kind) for _, kind in rules)
+
+
+def _mlx_only(values: Any) -> bool:
+    return {"group_size", "bits"} <= set(values) and all(
+        name in ("group_size", "bits", "mode")
+        or value is False
+        or set(value) <= {"group_size", "bits", "mode"}
+        for name, value in values.items()
+    )
+
+
+def _compressed_tensors_only(values: Any) -> bool:
+    return {"quant_method", "config_groups"} <= set(values) and "model_type" not in values
+
+
+GGML_TYPE = re.compile(r"(i?q\d\w*|b?f16|f32|f64)", re.IGNORECASE)
+"""What GGML calls a type."""
+
 FORMATS: Mapping[str, RulesFormat] = {
-    "llama-quantize": RulesFormat("gguf", _llama, lambda *of: "\n".join(write_types(*of)) + "\n"),
-    "stable-diffusion.cpp": RulesFormat(
-        "gguf", _stable_diffusion, lambda *of: ",".join(write_types(*of)) + "\n"
+    "llama-quantize": RulesFormat(
+        "gguf",
+        _llama,
+        lambda *of: "\n".join(write_types(*of)) + "\n",
+        lambda text: _types_only(parse_llama(text, "")),
     ),
-    "mlx": RulesFormat("mlx", mlx_wishes, lambda *of: _document(write_mlx(*of))),
+    "stable-diffusion.cpp": RulesFormat(
+        "gguf",
+        _stable_diffusion,
+        lambda *of: ",".join(write_types(*of)) + "\n",
+        lambda text: _types_only(parse_stable_diffusion(text, "")),
+    ),
+    "mlx": RulesFormat(
+        "mlx", mlx_wishes, lambda *of: _document(write_mlx(*of)), lambda text: _mlx_only(json.loads(text))
+    ),
     "compressed-tensors": RulesFormat(
-        "compressed-tensors", compressed_tensors_wishes, lambda *of: _document(write_compressed_tensors(*of))
+        "compressed-tensors",
+        compressed_tensors_wishes,
+        lambda *of: _document(write_compressed_tensors(*of)),
+        lambda text: _compressed_tensors_only(json.loads(text)),
     ),
 }
 """By name."""
@@ -122,6 +162,19 @@ def rules_format(name: str) -> RulesFormat:
             allowed=allowed,
         )
     return FORMATS[name]
+
+
+def rules_file(name: str) -> FileKind:
+    """The kind of file that holds the rules of a format, one of `FORMATS`."""
+    found = rules_format(name)
+
+    def holds(path: Path) -> bool:
+        try:
+            return found.holds(read_text(path))
+        except (ConfigurationError, ValueError, TypeError, RecursionError):
+            return False
+
+    return FileKind(f"a file of rules for {name}", holds)
 
 
 def read_rules(

@@ -45,12 +45,12 @@ class Wish:
             else f"{where}: {self.text} could be {len(found)} things of {layer.name!r} in {target.name}."
         )
         raise ConfigurationError(
-            f"{problem} It can be {_described(options, layer)}. Write one of these in its rule, or take it out of the "
+            f"{problem} It can be {described(options, layer)}. Write one of these in its rule, or take it out of the "
             "rules.",
             key="rules",
             tensor=layer.name,
             value=self.text,
-            allowed=_described(options, layer),
+            allowed=described(options, layer),
         )
 
     def _means(self, option: Option, layer: Layer) -> bool:
@@ -76,7 +76,7 @@ def type_name(option: Option, layer: Layer) -> str:
     return f"{name[:-2]}_K" if name.endswith("_k") else name
 
 
-def _described(options: Sequence[Option], layer: Layer) -> str:
+def described(options: Sequence[Option], layer: Layer) -> str:
     """The options of a layer in few words: those of a scheme together."""
     by_scheme: dict[str, list[Option]] = {}
     for option in options:

@@ -11,6 +11,7 @@ from workbench.live.compare import compare
 from workbench.live.comparison import Comparison
 from workbench.live.errors import weight_errors
 from workbench.live.importance import directional, importance_by_gradients
+from workbench.live.missing import MissingLayersWarning
 from workbench.live.modules import match_modules
 from workbench.live.pipelines import capture_pipeline
 from workbench.live.probes import categorical, gaussian
@@ -21,6 +22,7 @@ __all__ = [
     "Capture",
     "Clock",
     "Comparison",
+    "MissingLayersWarning",
     "apply",
     "attach",
     "capture",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-from torch import nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.live.errors import layer_errors
+from workbench.live.sensitivity import in_files
 from workbench.live.trials import changed
+from workbench.live.weights import Slot
 from workbench.plan import Option, Plan
 from workbench.thermo import hull
 
@@ -68,7 +70,7 @@ def with_options(plan: Plan, options: Mapping[str, Row]) -> Plan:
 
 def try_alone(
     plan: Plan,
-    modules: Mapping[str, nn.Module],
+    slots: Mapping[str, Slot],
     checkpoint: Checkpoint,
     records: CalibrationRecords | None,
     options: Mapping[str, Row],
@@ -81,7 +83,8 @@ def try_alone(
     ----------
     plan : Plan
         For what does not depend on the layer.
-    modules : mapping of str to torch.nn.Module
+    slots : mapping of str to Slot
+        Where the model takes the weights from, by the names in the checkpoint's files.
     checkpoint, records
         What the weights are encoded from and weighed by.
     options : mapping of str to dict
@@ -91,9 +94,10 @@ def try_alone(
     is_present : bool
         Whether the options are those of the plan.
     """
-    wanted = {name: row for name, row in options.items() if name in modules}
-    for name, delta in layer_errors(checkpoint, with_options(plan, wanted), records):
-        with changed(modules[name], delta):
+    for name, delta in layer_errors(checkpoint, with_options(plan, options), records):
+        with ExitStack() as changes:
+            for part, change in in_files(checkpoint, {name: delta}).items():
+                changes.enter_context(changed(slots[part], change))
             found = measure()
-        row = {key: wanted[name][key] for key in ("layer", "bits", "scheme", "group_size")}
-        yield {**row, "is_present": is_present, "predicted": wanted[name]["nsr"], "measured": found}
+        row = {key: options[name][key] for key in ("layer", "bits", "scheme", "group_size")}
+        yield {**row, "is_present": is_present, "predicted": options[name]["nsr"], "measured": found}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import Any, Self
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -13,14 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workbench.calibration import ActivationMode, ActivationTables, TimeAwareQuantizer
-from workbench.calibration.activation_tables import LEVELS, mode_named
-from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
+from workbench.calibration.activation_tables import mode_named
+from workbench.checkpoint import Checkpoint, opened, split_rows
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.live.clock import Clock, Read, clock_for
-from workbench.live.errors import decoded_weights
-from workbench.live.modules import kind_of, match_modules, prefixes
+from workbench.live.errors import checkpoint_for, decoded_weights, progress_of
+from workbench.live.missing import listed
+from workbench.live.modules import Match, kind_of, match_layers
+from workbench.live.rounding import Rounding
+from workbench.live.same_weights import check_same_weights
+from workbench.live.sensitivity import require
+from workbench.live.uncompiled import run_uncompiled
+from workbench.live.weights import Slot, refuse_copies, slot_of
 from workbench.pipeline.export import Export, load
 from workbench.plan import Plan
+from workbench.work import Progress, ProgressCallback
+
+Missing = Literal["refuse", "ignore"]
 
 
 def apply(
@@ -31,6 +43,11 @@ def apply(
     activations: ActivationMode = "none",
     tables: ActivationTables | TimeAwareQuantizer | None = None,
     time: Read | Clock | str | None = None,
+    component: str | None = None,
+    missing: Missing = "refuse",
+    check_weights: bool = True,
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
 ) -> Applied:
     """Let a model run with what an export decodes to.
 
@@ -41,25 +58,37 @@ def apply(
     ----------
     module : torch.nn.Module
         The model. Its weights are replaced in their own dtype, rounded half to even where that is narrower
-        than float32.
+        than float32. It may be compiled, offloaded by accelerate, or have PEFT's adapters, which stay on top.
     source : Plan, Export or path-like
-        A plan, which is encoded and decoded in memory, or the folder of an export.
+        A plan, which is encoded and decoded in memory, or the folder of an export. Where it goes by the names of the
+        original single-file checkpoint, fused tensors are taken apart into the model's own.
     checkpoint : Checkpoint or path-like
         The checkpoint that the model was loaded from; ``"zoo:digits-dit"`` for one of the zoo.
     activations : str
-        ``"none"``, ``"int8-time"`` or ``"int8-static"``; see `ActivationMode`.
+        ``"none"``, ``"int8-time"`` or ``"int8-static"``; see `ActivationMode`. Compiled models run without their
+        compiled code while activations are rounded.
     tables : ActivationTables or TimeAwareQuantizer, optional
         Scales of activations; by default those that the export carries. A plan whose codes are weighed by a
         calibration needs its `TimeAwareQuantizer`.
     time : Clock, callable or str, optional
         Where a call's time comes from, see `clock_for`.
+    component : str, optional
+        The component of a diffusers folder.
+    missing : str
+        What to do where layers of the plan cannot be replaced in the model: ``"refuse"`` before anything is changed,
+        or ``"ignore"``, which replaces the others and lists these in `Applied.missing`.
+    check_weights : bool
+        Make sure that the model has the checkpoint's weights.
+    callback, cancel
+        Hear of the progress; stop the work with a `CancelledError`, and the model is as it was.
 
     Raises
     ------
     ConfigurationError
-        If the activations are to be rounded and there are no tables, or the mode is unknown.
+        If the activations are to be rounded and there are no tables, or a choice is unknown.
     ValidationError
-        If the source was made for another checkpoint, or the model has none of its layers.
+        If the source was made for another checkpoint, the model has other weights than the checkpoint, or it lacks
+        layers of the plan.
     ShapeMismatchError
         If a tensor of the export has another shape than the model's.
 
@@ -69,47 +98,42 @@ def apply(
     ...     images = pipe("a cat").images
     """
     activations = mode_named(activations)
-    if not isinstance(checkpoint, Checkpoint):
-        with open_checkpoint(os.fspath(checkpoint)) as opened:
-            return apply(module, source, opened, activations=activations, tables=tables, time=time)
+    require("missing", missing, get_args(Missing))
     plan_or_export = source if isinstance(source, Plan | Export) else load(os.fspath(source))
     plan = plan_or_export if isinstance(plan_or_export, Plan) else plan_or_export.plan
     folds = getattr(plan_or_export, "folds", None)
-    # An export of a folded checkpoint carries all that was folded, and belongs to the model as it was before.
-    if checkpoint.fingerprint not in (plan.fingerprint, (folds or {}).get("source")):
-        if named_as(checkpoint, plan.choices) is not checkpoint:
-            raise ValidationError(
-                f"{checkpoint.path}: what is to be applied goes by the names of the original single-file checkpoint, "
-                "which the running model does not have. Plan or export with names='checkpoint', and apply that.",
-                path=checkpoint.path,
-            )
-        raise ValidationError(
-            f"{checkpoint.path}: what is to be applied was made for another checkpoint. Give the one that it was made "
-            "from.",
-            path=checkpoint.path,
+    with opened(checkpoint, component) as given:
+        # An export of a folded checkpoint carries all that was folded, and belongs to the model as it was before.
+        working = checkpoint_for(given, plan, (folds or {}).get("source"))
+        scales = _tables(activations, tables, plan_or_export)
+        match = match_layers(module, working)
+        if check_weights:
+            check_same_weights(match.modules, working.stored)
+        changing = (
+            list(plan_or_export)
+            if folds and isinstance(plan_or_export, Export)
+            else [name for name, option in plan.choices.items() if not option.is_kept]
         )
-    found = None
-    if activations != "none":
-        if isinstance(tables, TimeAwareQuantizer):
-            found = ActivationTables.from_dict(tables.to_dict())
-        else:
-            found = tables or getattr(plan_or_export, "activation_tables", None)
-        if found is None:
-            raise ConfigurationError(
-                f"activations={activations!r} needs scales: export from a session with a calibration, or give "
-                "tables=session.time_aware.",
-                key="activations",
-                value=activations,
-            )
-        found = found if activations == "int8-time" else found.static()
-    records = tables.records if isinstance(tables, TimeAwareQuantizer) else None
-    weights = (
-        decoded_weights(checkpoint, plan_or_export, records)
-        if isinstance(plan_or_export, Plan)
-        else _all_of(plan_or_export)
-    )
-    clock = clock_for(module, checkpoint, time) if found and len(found.borders) else None
-    return Applied(module, checkpoint, weights, found, clock)
+        needed = [part for name in changing for part in files_names(working, name)]
+        rounding = None
+        if scales is not None:
+            scales = _by_files_names(scales, working)
+            clock = clock_for(match.root, working, time) if len(scales.borders) else None
+            rounding = Rounding(match.root, _inputs(match, scales, missing), scales, clock)
+        slots = _slots(match, needed, missing)
+        records = tables.records if isinstance(tables, TimeAwareQuantizer) else None
+        weights = (
+            decoded_weights(working, plan, records, progress_of(plan, working, callback, cancel))
+            if isinstance(plan_or_export, Plan)
+            else _all_of(plan_or_export, callback, cancel)
+        )
+        return Applied(match, _by_files_tensors(working, weights), slots, rounding)
+
+
+def files_names(checkpoint: Checkpoint, name: str) -> tuple[str, ...]:
+    """What a tensor of a checkpoint is made of, by the names in its files."""
+    parts = (checkpoint.parts or {}).get(name)
+    return (name,) if parts is None else tuple(dict.fromkeys(part.tensor for part in parts))
 
 
 class Applied:
@@ -118,60 +142,47 @@ class Applied:
     Attributes
     ----------
     replaced : tuple of str
-        The tensors that took the place of the model's own, by their names in the checkpoint.
-    missing : tuple of str
-        Tensors of the export that the model has no parameter or buffer for.
+        The tensors that took the place of the model's own, by their names in the checkpoint's files.
+    missing : dict of str to str
+        Tensors that were not put into the model, and why.
     rounded : tuple of str
         Layers whose input is rounded to eight bits.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        checkpoint: Checkpoint,
+        match: Match,
         weights: Iterator[tuple[str, NDArray[Any]]],
-        tables: ActivationTables | None,
-        clock: Clock | None,
+        slots: Mapping[str, Slot | str],
+        rounding: Rounding | None,
     ) -> None:
-        self._model = model
-        self._own: list[tuple[Tensor, Tensor]] = []
-        self._handles: list[Any] = []
-        self._clock = clock
-        self._tables = tables
-        self._groups: list[int] = [0]
+        self._model = match.root
+        self._undo = ExitStack()
         self.rounded: tuple[str, ...] = ()
-        modules = match_modules(model, checkpoint)
-        missing = []
+        self.missing: dict[str, str] = {}
         replaced = []
-        ours, theirs = prefixes(model, checkpoint)
-        places = dict(model.named_parameters(remove_duplicate=False)) | dict(
-            model.named_buffers(remove_duplicate=False)
-        )
         try:
             for name, values in weights:
-                place = (
-                    modules[name].weight if name in modules else places.get(theirs + name.removeprefix(ours))
-                )
-                if place is None:
-                    missing.append(name)
+                slot = slots[name] if name in slots else _slot(match, name)
+                if isinstance(slot, str):
+                    self.missing[name] = slot
                     continue
-                self._replace(name, place, values)
+                self._replace(name, slot, values)
                 replaced.append(name)
-            if tables is not None:
-                self._round_activations(modules, tables)
+            if rounding is not None:
+                self._undo.callback(run_uncompiled())
+                self._undo.callback(rounding.start())
+                self.rounded = rounding.layers
+            elif _weights_are_compiled_in():
+                self._undo.callback(run_uncompiled())
         except BaseException:
             self.undo()
             raise
-        self.replaced, self.missing = tuple(replaced), tuple(missing)
+        self.replaced = tuple(replaced)
 
     def undo(self) -> None:
         """Give the model its own weights back, and its inputs as they are."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        for place, own in reversed(self._own):
-            place.data = own
-        self._own.clear()
+        self._undo.close()
 
     def __enter__(self) -> Self:
         return self
@@ -181,63 +192,139 @@ class Applied:
 
     def __repr__(self) -> str:
         rounded = f", {len(self.rounded)} inputs rounded to 8 bits" if self.rounded else ""
-        return f"<Applied to {type(self._model).__name__}: {len(self.replaced)} tensors replaced{rounded}>"
+        left_out = f", {len(self.missing)} left out" if self.missing else ""
+        return f"<Applied to {type(self._model).__name__}: {len(self.replaced)} tensors replaced{left_out}{rounded}>"
 
-    def _replace(self, name: str, place: Any, values: NDArray[Any]) -> None:
-        if values.size != place.numel():
+    def _replace(self, name: str, slot: Slot, values: NDArray[Any]) -> None:
+        own = slot.read()
+        if values.size != own.numel():
             raise ShapeMismatchError(
-                f"{name!r} is {values.shape} in the export, {tuple(place.shape)} in the model.", tensor=name
+                f"{name!r} is {values.shape} in the export, {tuple(own.shape)} in the model.", tensor=name
             )
-        own = place.data
-        self._own.append((place, own))
-        place.data = _tensor(values).reshape(own.shape).to(own.device, own.dtype)
+        self._undo.callback(slot.replace(_tensor(values)))
 
-    def _round_activations(self, modules: Mapping[str, nn.Module], tables: ActivationTables) -> None:
-        if self._clock is not None:
-            self._handles.append(self._model.register_forward_pre_hook(self._look_at_clock, with_kwargs=True))
-        names = [
-            name for name, found in modules.items() if name in tables.scales and kind_of(found) != "embedding"
-        ]
-        for name in names:
-            hook = partial(self._round_input, name)
-            self._handles.append(modules[name].register_forward_pre_hook(hook, with_kwargs=True))
-        self.rounded = tuple(names)
 
-    def _look_at_clock(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert self._clock is not None
-        assert self._tables is not None
-        self._groups = [self._tables.group_at(value) for value in self._clock.times(module, args, kwargs)]
+def require_all(match: Match, names: Iterable[str]) -> dict[str, Slot]:
+    """The places of the weights of layers that are all to be replaced.
 
-    def _round_input(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        assert self._tables is not None
-        given = args[0] if args else kwargs["input"]
-        scale, zero = (
-            self._by_sample(name, given, table[name][self._groups])
-            for table in (self._tables.scales, self._tables.zero_points)
+    Raises
+    ------
+    ValidationError
+        If the model has none for some of them: names them and the reasons.
+    """
+    return {name: slot for name, slot in _slots(match, names, "refuse").items() if isinstance(slot, Slot)}
+
+
+def _slots(match: Match, names: Iterable[str], missing: Missing) -> dict[str, Slot | str]:
+    """Where tensors that are to be replaced are in the model, or why they are nowhere."""
+    refuse_copies(match.root)
+    slots: dict[str, Slot | str] = {}
+    holders: dict[object, str] = {}
+    for name in names:
+        found = _slot(match, name)
+        if isinstance(found, Slot):
+            other = holders.setdefault(found.key, name)
+            if other != name:
+                found = f"the model has one weight for it and {other}"
+        slots[name] = found
+    reasons = {name: found for name, found in slots.items() if isinstance(found, str)}
+    if reasons and (missing == "refuse" or len(reasons) == len(slots)):
+        raise ValidationError(
+            f"{len(reasons)} of {len(slots)} tensors cannot be replaced in the {type(match.root).__name__}, and it was "
+            f"left as it is: {listed(reasons)}. missing='ignore' applies the others.",
+            tensor=next(iter(reasons)),
         )
-        wide = given.float()
-        codes = (wide / scale).round().add(zero).clamp(0, LEVELS)
-        rounded = ((codes - zero) * scale).to(given.dtype)
-        return ((rounded, *args[1:]), kwargs) if args else (args, kwargs | {"input": rounded})
-
-    def _by_sample(self, name: str, given: Tensor, values: NDArray[np.float64]) -> Tensor:
-        """One value for all, or one for each sample, repeated where a sample has several rows of the input."""
-        if len(values) > 1 and len(given) % len(values):
-            raise ValidationError(
-                f"The samples of this call have different times, and {name!r} mixes them: an input of {len(given)} "
-                f"rows cannot be divided among {len(values)} samples. Use calls whose samples share a time.",
-                tensor=name,
-            )
-        spread = torch.tensor(values, dtype=torch.float32, device=given.device)
-        rows = spread.repeat_interleave(len(given) // len(values)) if len(values) > 1 else spread
-        return rows.reshape(-1, *[1] * (given.dim() - 1))
+    return slots
 
 
-def _all_of(export: Export) -> Iterator[tuple[str, NDArray[Any]]]:
+def _slot(match: Match, name: str) -> Slot | str:
+    if name in match.missing:
+        return match.missing[name]
+    owner = match.owner(name)
+    return "not in the model" if owner is None else slot_of(*owner)
+
+
+def _tables(
+    activations: ActivationMode,
+    tables: ActivationTables | TimeAwareQuantizer | None,
+    plan_or_export: Plan | Export,
+) -> ActivationTables | None:
+    if activations == "none":
+        return None
+    if isinstance(tables, TimeAwareQuantizer):
+        found: ActivationTables | None = ActivationTables.from_dict(tables.to_dict())
+    else:
+        found = tables or getattr(plan_or_export, "activation_tables", None)
+    if found is None:
+        raise ConfigurationError(
+            f"activations={activations!r} needs scales: export from a session with a calibration, or give "
+            "tables=session.time_aware.",
+            key="activations",
+            value=activations,
+        )
+    return found if activations == "int8-time" else found.static()
+
+
+def _inputs(match: Match, tables: ActivationTables, missing: Missing) -> dict[str, nn.Module]:
+    """The layers whose inputs are to be rounded."""
+    reasons = {
+        name: match.missing.get(name, "not in the model")
+        for name in tables.scales
+        if name not in match.modules
+    }
+    if reasons and missing == "refuse":
+        raise ValidationError(
+            f"The inputs of {len(reasons)} of {len(tables.scales)} layers cannot be rounded: {listed(reasons)}. "
+            "missing='ignore' rounds the others.",
+            tensor=next(iter(reasons)),
+        )
+    return {
+        name: found
+        for name, found in match.modules.items()
+        if name in tables.scales and kind_of(found) != "embedding"
+    }
+
+
+def _weights_are_compiled_in() -> bool:
+    """Whether compiled code may hold copies of weights, and would not see others."""
+    inductor: Any = sys.modules.get("torch._inductor.config")
+    return inductor is not None and bool(inductor.freezing)
+
+
+def _by_files_names(tables: ActivationTables, checkpoint: Checkpoint) -> ActivationTables:
+    """Tables by the names of the checkpoint's files; layers that one is made of share their input."""
+    return replace(
+        tables,
+        scales={
+            part: found for name, found in tables.scales.items() for part in files_names(checkpoint, name)
+        },
+        zero_points={
+            part: found
+            for name, found in tables.zero_points.items()
+            for part in files_names(checkpoint, name)
+        },
+    )
+
+
+def _by_files_tensors(
+    checkpoint: Checkpoint, weights: Iterator[tuple[str, NDArray[Any]]]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Tensors of a checkpoint, taken apart into those of its files where it is renamed."""
+    for name, values in weights:
+        parts = (checkpoint.parts or {}).get(name)
+        yield from [(name, values)] if parts is None else split_rows(parts, values).items()
+
+
+def _all_of(
+    export: Export, callback: ProgressCallback | None, cancel: threading.Event | None
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    progress = Progress(len(export), callback, cancel)
+    progress.message = "decoding the export's weights"
     for name in export:
         yield name, export[name]
+        progress.advance(1)
+        progress.pump()
+    progress.pump(finished=True)
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

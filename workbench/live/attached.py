@@ -12,8 +12,9 @@ from workbench.errors import ArrowQuantError, ValidationError
 from workbench.live.clock import Clock, Read
 from workbench.live.compare import Metrics, compare
 from workbench.live.comparison import Comparison
-from workbench.live.modules import match_modules
+from workbench.live.modules import match_layers
 from workbench.live.passes import Run
+from workbench.live.same_weights import check_same_weights
 from workbench.live.trials import relative_error
 from workbench.session import Session
 from workbench.work import ProgressCallback
@@ -27,19 +28,21 @@ def attach(
     metrics: Metrics | None = None,
     distance: Callable[[Tensor, Tensor], float] = relative_error,
     time: Read | Clock | str | None = None,
+    check_weights: bool = True,
 ) -> None:
     """Give a session a model, so that `Session.prove`, and the proof tab of its panel, run plans in it.
 
     Parameters
     ----------
     session : Session
-    module, run, metrics, distance, time
+        By whatever names it calls its layers.
+    module, run, metrics, distance, time, check_weights
         As for `compare`.
 
     Raises
     ------
     ValidationError
-        If the model has none of the checkpoint's layers.
+        If the model has none of the checkpoint's layers, or other weights.
     ShapeMismatchError
         If a module's weight has another shape than its layer.
 
@@ -48,7 +51,9 @@ def attach(
     >>> wb.live.attach(s, model, run)  # doctest: +SKIP
     >>> s.prove(runs=3).result()  # doctest: +SKIP
     """
-    match_modules(module, session.checkpoint)
+    match = match_layers(module, session.checkpoint)
+    if check_weights:
+        check_same_weights(match.modules, session.checkpoint.stored)
 
     def checked(number: int) -> Tensor:
         # Where a job or the panel shows it, nobody sees the trace of what the user wrote.
@@ -71,7 +76,7 @@ def attach(
     ) -> Comparison:
         return compare(
             module, checked, session, runs=runs, activations=activations, alone=alone, metrics=metrics,
-            distance=distance, time=time, callback=callback, cancel=cancel,
+            distance=distance, time=time, check_weights=check_weights, callback=callback, cancel=cancel,
         )  # fmt: skip
 
     session.attach(prove)

@@ -18,11 +18,15 @@ from workbench.calibration import CalibrationRecords, TimeAxis
 from workbench.calibration.axis import Interval
 from workbench.calibration.layer_record import MAX_BUCKETS, MAX_STEPS
 from workbench.calibration.tally import CallSummary, LayerTally
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.live.clock import Clock, Read, clock_for
-from workbench.live.modules import channels_of, kind_of, match_modules
+from workbench.live.missing import warn_of
+from workbench.live.modules import WEIGHT, Match, channels_of, kind_of, match_layers
+from workbench.live.same_weights import check_same_weights
 from workbench.live.summary import Observer
+from workbench.live.uncompiled import run_uncompiled
+from workbench.live.weights import value_of
 
 
 def capture(
@@ -32,15 +36,18 @@ def capture(
     time: Read | Clock | str | None = None,
     component: str | None = None,
     buckets: int = MAX_BUCKETS,
+    check_weights: bool = True,
 ) -> Capture:
     """Watch the layers of a model while it generates.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The denoiser that an inference loop calls.
+        The denoiser that an inference loop calls. Compiled code is not used while it is watched, for it does not run
+        the hooks; wrappers of torch.compile, DataParallel, PEFT and accelerate's offloading are looked through.
     checkpoint : Checkpoint or path-like
-        The checkpoint it was loaded from, whose layers are watched; ``"zoo:digits-dit"`` for one of the zoo.
+        The checkpoint it was loaded from, whose layers are watched; ``"zoo:digits-dit"`` for one of the zoo. Under
+        whatever names it is, the records are by the names in its files, and fit it under both.
     time : Clock, callable or str, optional
         Where a call's time comes from, see `clock_for`; found by itself for diffusers' models and for
         masked-diffusion language models.
@@ -49,6 +56,8 @@ def capture(
     buckets : int
         Intervals of time for which the moments of channels are kept, 1 to 64; more take more memory, see
         `Capture.planned_bytes`.
+    check_weights : bool
+        Make sure that the model has the checkpoint's weights, by a few rows of each layer. False for a finetune.
 
     Returns
     -------
@@ -58,9 +67,15 @@ def capture(
     Raises
     ------
     ValidationError
-        If the model has none of the checkpoint's layers.
+        If the model has none of the checkpoint's layers, or other weights.
     ConfigurationError
         If its time is not found, or there are too few or many buckets.
+
+    Warns
+    -----
+    MissingLayersWarning
+        At the end of the ``with`` statement, if some layers of the checkpoint have no record; `Capture.missing` and
+        `CalibrationRecords.missing` list them.
 
     Examples
     --------
@@ -72,10 +87,10 @@ def capture(
         raise ConfigurationError(
             f"buckets is {buckets}; allowed: 1 to {MAX_BUCKETS}.", key="buckets", value=buckets
         )
-    if isinstance(checkpoint, Checkpoint):
-        return Capture(module, checkpoint, clock_for(module, checkpoint, time), buckets)
-    with open_checkpoint(os.fspath(checkpoint), component) as opened:
-        return Capture(module, opened, clock_for(module, opened, time), buckets)
+    with opened(checkpoint, component) as found:
+        match = match_layers(module, found)
+        unchecked = check_same_weights(match.modules, found.stored) if check_weights else tuple(match.modules)
+        return Capture(match, found.stored, clock_for(match.root, found, time), buckets, unchecked)
 
 
 class Capture:
@@ -85,15 +100,22 @@ class Capture:
     ----------
     unmatched : tuple of str
         Layers of the checkpoint that the model has no module for.
+    unchecked : tuple of str
+        Layers whose weights were not compared with the checkpoint's.
     planned_bytes : int
         Most memory that the moments will take.
     """
 
-    def __init__(self, model: nn.Module, checkpoint: Checkpoint, clock: Clock, buckets: int) -> None:
-        self._model = model
+    def __init__(
+        self, match: Match, checkpoint: Checkpoint, clock: Clock, buckets: int, unchecked: tuple[str, ...]
+    ) -> None:
+        self._model = match.root
         self._clock = clock
         self._fingerprint = checkpoint.fingerprint
-        self._modules = match_modules(model, checkpoint)
+        self._modules = match.modules
+        self._not_in_model = match.missing
+        self._biases = _biases(match.modules, checkpoint)
+        self._end_uncompiled: Callable[[], None] | None = None
         self._tallies = {
             name: LayerTally(kind_of(found) or "linear", channels_of(found))
             for name, found in self._modules.items()
@@ -108,14 +130,14 @@ class Capture:
         self._inside = 0.0
         self._outside = Counter[str]()
         self.seconds = 0.0
-        self.unmatched = tuple(
-            layer.name for layer in checkpoint.layers if layer.params and layer.name not in self._modules
-        )
+        self.unmatched = tuple(match.missing)
+        self.unchecked = unchecked
         self.planned_bytes = sum(
             LayerTally.nbytes(tally.channels, buckets) for tally in self._tallies.values()
         )
 
     def __enter__(self) -> Self:
+        self._end_uncompiled = run_uncompiled()
         self._handles = [
             self._model.register_forward_pre_hook(self._begin, with_kwargs=True),
             self._model.register_forward_hook(self._end, always_call=True),
@@ -130,6 +152,36 @@ class Capture:
             handle.remove()
         self._handles.clear()
         self._observer.forget()
+        if self._end_uncompiled is not None:
+            self._end_uncompiled()
+            self._end_uncompiled = None
+        missing = self.missing
+        if missing and self._seen and not any(error):
+            total = len(self._modules) + len(self.unmatched)
+            warn_of(
+                missing,
+                f"No record of {len(missing)} of {total} layers, which will be priced by their weights alone",
+            )
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Layers of the checkpoint that have no record so far, and why."""
+        seen = self._seen
+        not_called = {
+            name: "called only outside the model's own calls" if self._outside[name] else "never called"
+            for name in self._tallies
+            if name not in seen
+        }
+        return {**self._not_in_model, **not_called}
+
+    @property
+    def _seen(self) -> dict[str, LayerTally]:
+        return {name: tally for name, tally in self._tallies.items() if tally.buckets}
+
+    @property
+    def steps(self) -> int:
+        """Different times at which the model was called so far."""
+        return len(self._steps.intervals)
 
     @property
     def overhead(self) -> float:
@@ -146,7 +198,7 @@ class Capture:
         ValidationError
             If the model was not called, or none of its layers was.
         """
-        seen = {name: tally for name, tally in self._tallies.items() if tally.buckets}
+        seen = self._seen
         if not seen:
             raise ValidationError(
                 f"Nothing was captured: {type(self._model).__name__} was not called, or none of its "
@@ -168,6 +220,7 @@ class Capture:
                 "not_in_model": list(self.unmatched),
                 "not_called": [name for name in self._tallies if name not in seen],
                 "called_outside": dict(self._outside),
+                "missing": self.missing,
             },
         )
 
@@ -209,7 +262,9 @@ class Capture:
             return
         parts = [part for _, _, part in self._now]
         try:
-            summaries = self._observer.summarise(module, tally.kind, given, output, parts, self._samples)
+            summaries = self._observer.summarise(
+                module, tally.kind, given, output, self._bias(name, module), parts, self._samples
+            )
         except ValueError as error:
             raise ValidationError(
                 f"The samples of this call have different times, and {name!r} mixes them: {error}. Capture calls whose "
@@ -220,6 +275,12 @@ class Capture:
             _require_finite(name, summary)
             tally.add(step, bucket, summary)
         self._inside += stopwatch.perf_counter() - started
+
+    def _bias(self, name: str, module: nn.Module) -> Tensor | None:
+        held: Any = getattr(module, "bias", None)
+        if not isinstance(held, Tensor):
+            return None
+        return self._biases.get(name) if held.is_meta else held
 
     def _joined(
         self, join: Callable[[LayerTally, Interval, Interval], None], stays: Interval, gone: Interval
@@ -233,6 +294,29 @@ class Capture:
             f"<Capture of {len(self._tallies)} layers: {calls:g} calls, at most {self.planned_bytes / 1e6:,.0f} MB, "
             f"overhead {self.overhead:.0%}>"
         )
+
+
+def _biases(modules: Mapping[str, nn.Module], checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The biases that an offloaded model does not hold between calls: where it keeps them, or the checkpoint's."""
+    biases = {}
+    for name, module in modules.items():
+        held: Any = getattr(module, "bias", None)
+        if not isinstance(held, Tensor) or not held.is_meta:
+            continue
+        found = value_of(module, "bias")
+        stored = name.removesuffix(WEIGHT) + ".bias"
+        if found is None and stored not in checkpoint.tensors:
+            raise ValidationError(
+                f"The bias of {name!r} is on the meta device, and the checkpoint has none. Capture the model before it "
+                "is offloaded.",
+                tensor=name,
+            )
+        if found is None:
+            found = torch.from_numpy(
+                checkpoint.read_rows(stored, 0, held.shape[0]).reshape(-1).astype(np.float32)
+            )
+        biases[name] = found
+    return biases
 
 
 def _require_finite(name: str, summary: CallSummary) -> None:

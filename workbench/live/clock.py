@@ -21,6 +21,9 @@ TIMESTEP_NAMES = ("timestep", "timesteps", "sigma", "sigmas", "noise_level", "ti
 """What denoisers call their time; diffusers' first."""
 
 
+ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 @dataclass(frozen=True)
 class Clock:
     """Tells the time of a call."""
@@ -74,7 +77,7 @@ def clock_for(model: nn.Module, checkpoint: Checkpoint, time: Read | Clock | str
             return Clock(time, _argument(model, (time,)))
         case None:
             mask = checkpoint.config.get("mask_token_id")
-            if isinstance(mask, int) and "input_ids" in inspect.signature(model.forward).parameters:
+            if isinstance(mask, int) and "input_ids" in _signature(model).parameters:
                 return mask_ratio(mask)
             return timestep(model)
         case _:
@@ -107,8 +110,17 @@ def mask_ratio(mask_token_id: int) -> Clock:
     return Clock("mask ratio", read)
 
 
+def _signature(model: nn.Module) -> inspect.Signature:
+    """The arguments of a model's calls; of its class's where a library put another forward in their place."""
+    found = inspect.signature(model.forward)
+    if "forward" in vars(model) and all(one.kind in ANY for one in found.parameters.values()):
+        own = inspect.signature(type(model).forward)
+        return own.replace(parameters=list(own.parameters.values())[1:])
+    return found
+
+
 def _argument(model: nn.Module, names: Sequence[str]) -> Read:
-    parameters = inspect.signature(model.forward).parameters
+    parameters = _signature(model).parameters
     known = [name for name in names if name in parameters]
     if not known:
         raise ConfigurationError(
@@ -124,7 +136,7 @@ def _bound(model: nn.Module, names: Sequence[str], args: Sequence[Any], kwargs: 
     for name in names:
         if kwargs.get(name) is not None:
             return kwargs[name]
-    given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
+    given = _signature(model).bind_partial(*args, **kwargs).arguments
     for name in names:
         if given.get(name) is not None:
             return given[name]

@@ -17,16 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.calibration import ActivationMode
+from workbench.checkpoint import Checkpoint
 from workbench.errors import ValidationError
 from workbench.live.alone import TRIALS_SCHEMA, Row, neighbour, try_alone
-from workbench.live.applied import apply
+from workbench.live.applied import apply, files_names, require_all
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
-from workbench.live.errors import weight_errors
-from workbench.live.modules import kind_of, match_modules
-from workbench.live.passes import Run
-from workbench.live.sensitivity import require_runs
+from workbench.live.errors import layer_errors
+from workbench.live.missing import warn_of
+from workbench.live.modules import kind_of, match_layers
+from workbench.live.passes import PARTS, Run
+from workbench.live.same_weights import check_same_weights
+from workbench.live.sensitivity import in_files, require_runs
 from workbench.live.trials import relative_error
+from workbench.live.uncompiled import uncompiled
+from workbench.live.weights import value_of
 from workbench.plan import Plan
 from workbench.session import Session
 from workbench.work import Progress, ProgressCallback
@@ -52,6 +57,7 @@ def compare(
     metrics: Metrics | None = None,
     distance: Callable[[Tensor, Tensor], float] = relative_error,
     time: Read | Clock | str | None = None,
+    check_weights: bool = True,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Comparison:
@@ -78,6 +84,8 @@ def compare(
         Error power of an output beside the undisturbed one, by default ‖Δy‖² / ‖y‖².
     time : Clock, callable or str, optional
         See `clock_for`.
+    check_weights : bool
+        Make sure that the model has the checkpoint's weights.
     callback : callable, optional
         Hears of the fraction done and a message.
     cancel : threading.Event, optional
@@ -92,7 +100,13 @@ def compare(
     ConfigurationError
         If `runs` is not at least 1, or the activations are to be rounded and the session has no calibration.
     ValidationError
-        If the model has none of the checkpoint's layers, or what `run` gives is no tensor.
+        If the model has other weights than the checkpoint, a layer of the plan cannot be replaced in it, or what `run`
+        gives is no tensor.
+
+    Warns
+    -----
+    MissingLayersWarning
+        If layers of the plan were not called in any run.
 
     Notes
     -----
@@ -102,11 +116,24 @@ def compare(
     plan, predicted_error, options, learnt = _present(session)
     checkpoint = session.checkpoint
     records = None if session.time_aware is None else session.time_aware.records
-    deltas = weight_errors(checkpoint, plan, records)
-    modules = {name: found for name, found in match_modules(module, checkpoint).items() if name in deltas}
-    tries = sum(name in modules for tried in options for name in tried) if alone else 0
-    progress = Progress(runs * (2 + tries), callback, cancel)
-    watch = _Watch(module, clock_for(module, checkpoint, time), _group_at(session))
+    match = match_layers(module, checkpoint)
+    if check_weights:
+        check_same_weights(match.modules, checkpoint.stored)
+    quantized = [name for name, option in plan.choices.items() if not option.is_kept]
+    parts = {name: files_names(checkpoint, name) for name in plan.choices}
+    slots = require_all(match, [part for name in quantized for part in parts[name]])
+    tried = [
+        {name: row for name, row in found.items() if all(part in match.modules for part in parts[name])}
+        for found in options
+    ]
+    if alone:
+        slots = require_all(match, {part for found in tried for name in found for part in parts[name]})
+    # Decoding weights, twice, counts as two runs.
+    progress = Progress(PARTS * (2 + runs * (2 + (sum(map(len, tried)) if alone else 0))), callback, cancel)
+    decoding = Progress(_params(checkpoint, quantized), progress.follow(PARTS), cancel)
+    decoding.message = "decoding the plan's weights"
+    deltas = dict(layer_errors(checkpoint, plan, records, decoding))
+    watch = _Watch(match.root, clock_for(match.root, checkpoint, time), _group_at(session))
 
     def generate(number: int, message: str) -> Tensor:
         progress.message = message
@@ -117,26 +144,33 @@ def compare(
             raise ValidationError(
                 f"run({number}) gave a {type(found).__name__}; let it return the final output as a tensor."
             )
-        progress.advance(1)
+        progress.advance(PARTS)
         return found
 
-    outputs, errors = [], _OwnErrors(modules, deltas, watch)
-    for number in range(runs):
-        with watch.watching(), errors.watching():
-            outputs.append(generate(number, "running the model as it was"))
+    outputs, errors = [], _OwnErrors(match.modules, checkpoint, deltas, watch)
     others = []
-    with apply(module, plan, checkpoint, activations=activations, tables=session.time_aware, time=time):
-        for number in range(runs):
-            with watch.comparing(number):
-                others.append(generate(number, "running the plan"))
     trials: list[dict[str, Any]] = []
-    for is_present, tried in enumerate(reversed(options)) if alone else ():
-        trials += try_alone(
-            plan, modules, checkpoint, records, tried,
-            lambda: [distance(generate(number, "one layer at a time"), outputs[number]) for number in range(runs)],
-            bool(is_present),
-        )  # fmt: skip
+    with uncompiled():
+        for number in range(runs):
+            with watch.watching(), errors.watching():
+                outputs.append(generate(number, "running the model as it was"))
+        with apply(
+            module, plan, checkpoint, activations=activations, tables=session.time_aware, time=time,
+            check_weights=False, callback=progress.follow(PARTS), cancel=cancel,
+        ):  # fmt: skip
+            for number in range(runs):
+                with watch.comparing(number):
+                    others.append(generate(number, "running the plan"))
+        for is_present, rows in enumerate(reversed(tried)) if alone else ():
+            trials += try_alone(
+                plan, slots, checkpoint, records, rows,
+                lambda: [distance(generate(number, "one layer at a time"), outputs[number]) for number in range(runs)],
+                bool(is_present),
+            )  # fmt: skip
     progress.pump(finished=True)
+    idle = {name: "never called" for name in quantized if name not in errors.called}
+    if idle:
+        warn_of(idle, f"Not called, and not measured: {len(idle)} of the plan's {len(quantized)} layers")
     return Comparison(
         plan_digest=plan.digest,
         activations=activations,
@@ -169,6 +203,10 @@ def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...],
     beside = {name: option for name, option in others.items() if option is not None}
     plan, predicted_error, learnt = found
     return plan, predicted_error, (present, beside), learnt
+
+
+def _params(checkpoint: Checkpoint, names: Sequence[str]) -> int:
+    return sum(layer.params for layer in checkpoint.layers if layer.name in set(names))
 
 
 def _group_at(session: Session) -> Callable[[float], int]:
@@ -238,11 +276,22 @@ class _Watch:
 class _OwnErrors:
     """Energies of ΔWx and of Wx for every layer and time group, at the inputs of the model as it was."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], deltas: Mapping[str, Tensor], watch: _Watch) -> None:
-        self._modules = modules
-        self._deltas = deltas
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        checkpoint: Checkpoint,
+        deltas: Mapping[str, Tensor],
+        watch: _Watch,
+    ) -> None:
+        # Of a fused layer, whose parts share their input, the energies of the parts add up.
+        self._deltas = {
+            part: (name, change)
+            for name, delta in deltas.items()
+            for part, change in in_files(checkpoint, {name: delta}).items()
+        }
+        self._modules = {name: modules[name] for name in self._deltas}
         self._watch = watch
-        self._energies: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in modules}
+        self._energies: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in deltas}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -256,6 +305,11 @@ class _OwnErrors:
             for handle in handles:
                 handle.remove()
 
+    @property
+    def called(self) -> set[str]:
+        """The layers that ran."""
+        return {name for name, groups in self._energies.items() if groups}
+
     def relative(self) -> dict[str, dict[int, float]]:
         """‖ΔWx‖² / ‖Wx‖² by layer and group, of the groups in which the layer gave more than zeros."""
         return {
@@ -267,7 +321,8 @@ class _OwnErrors:
         self, name: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Tensor
     ) -> None:
         given = args[0] if args else kwargs["input"]
-        delta = self._deltas[name].reshape(module.weight.shape).to(given.device)
+        layer, delta = self._deltas[name]
+        delta = delta.reshape(module.weight.shape).to(given.device)
         match kind_of(module):
             case "embedding":
                 noise = functional.embedding(given, delta)
@@ -275,12 +330,12 @@ class _OwnErrors:
                 noise = module._conv_forward(given.float(), delta, None)
             case _:
                 noise = functional.linear(given.float(), delta)
-        bias = getattr(module, "bias", None)
+        bias = value_of(module, "bias")
         if bias is not None:
-            bias = bias.float().reshape(-1, *[1] * (module.weight.dim() - 2))
+            bias = bias.float().to(output.device).reshape(-1, *[1] * (module.weight.dim() - 2))
             output = output.float() - bias
         energies = [float(values.float().square().sum(dtype=torch.float64)) for values in (noise, output)]
-        groups = self._energies[name]
+        groups = self._energies[layer]
         groups[self._watch.group] = groups.get(self._watch.group, np.zeros(2)) + energies
 
 

@@ -169,8 +169,13 @@ class Comparison:
             f"Final output: error {self.error:.3g} over {len(self.errors)} runs, predicted {self.predicted_error:.3g} "
             f"(measured / predicted {self.ratio:.2f})",
             f"Layers' own outputs: rank correlation of predicted with measured {self.rank_correlation:.3f} over "
-            f"{len(self.layers)} layers",
+            f"{len(self._pairs('predicted', 'measured')[0])} layers",
         ]
+        idle = [row["layer"] for row in self.layers.to_pylist() if row["measured"] is None]
+        if idle:
+            lines.append(
+                f"{len(idle)} of {len(self.layers)} layers did not run, or gave only zeros: nothing is known of them"
+            )
         if self.alone:
             lines.append(f"One layer at a time: rank correlation {self.rank_correlation_alone:.3f}")
         if self.activations != "none":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from workbench.live.modules import kind_of
+from workbench.live.weights import require_weights
 
 Now = Callable[[], int]
 """The bucket of the call that is under way."""
@@ -31,7 +32,8 @@ class WeightGradients:
     coherent : bool
         Also add the gradients of a run's calls, which takes as much memory as float32 weights.
     deltas : mapping, optional
-        Changes of weights, by layer and any key; their inner products with the gradients are squared too.
+        Changes of weights, by layer and any key; the inner products with the gradients are squared too, those of one
+        key as one.
     """
 
     def __init__(
@@ -47,14 +49,15 @@ class WeightGradients:
         for (name, key), delta in (deltas or {}).items():
             self._deltas.setdefault(name, {})[key] = delta
         self._sums: dict[str, Tensor] = {}
-        self._dots: dict[tuple[str, Any], float] = {}
+        self._dots: dict[Any, float] = {}
         self.by_call = {name: [0.0] * buckets for name in modules}
         self.by_run = dict.fromkeys(modules, 0.0)
-        self.along = dict.fromkeys(deltas or {}, 0.0)
+        self.along = dict.fromkeys((key for _, key in deltas or {}), 0.0)
 
     @contextmanager
     def watching(self, model: nn.Module, now: Now) -> Iterator[None]:
         """Give every call of the model weights of its own; afterwards all is as it was."""
+        require_weights(self._modules, "followed by gradients", own=True)
         originals = {name: module._parameters["weight"] for name, module in self._modules.items()}
         # An output projection may share the weight of an embedding: an error in it is felt in both.
         sharing = {
@@ -90,7 +93,8 @@ class WeightGradients:
         if self._coherent:
             self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient
         for key, delta in self._deltas.get(name, {}).items():
-            self._dots[name, key] = self._dots.get((name, key), 0.0) + float((gradient * delta).sum())
+            dot = float((gradient * delta.to(gradient.device).reshape(gradient.shape)).sum())
+            self._dots[key] = self._dots.get(key, 0.0) + dot
 
     def end_run(self) -> None:
         """All calls of a run have been gone back through."""

@@ -9,6 +9,7 @@ the weight error ΔW costs about ‖ΔW‖²·Σ_b a_lb; `workbench.thermo.disto
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -17,12 +18,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, opened
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.gradients import OutputGradients, WeightGradients
 from workbench.live.passes import Hand, Path, Run, go_back, single_steps, trajectories
 from workbench.live.probes import Probe, gaussian
-from workbench.live.sensitivity import modules_of, require, require_runs, with_sensitivity
+from workbench.live.sensitivity import in_files, measured_layers, require, require_runs, with_sensitivity
 from workbench.work import ProgressCallback
 
 Span = Literal["trajectory", "step"]
@@ -32,7 +33,7 @@ Method = Literal["fisher", "white"]
 def importance_by_gradients(
     module: nn.Module,
     run: Run,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | str | os.PathLike[str],
     records: CalibrationRecords,
     *,
     span: Span = "trajectory",
@@ -44,6 +45,8 @@ def importance_by_gradients(
     recompute: bool = False,
     time: Read | Clock | str | None = None,
     seed: int = 0,
+    component: str | None = None,
+    check_weights: bool = True,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> CalibrationRecords:
@@ -55,10 +58,10 @@ def importance_by_gradients(
         The denoiser.
     run : callable
         Generates with it: called with 0, 1, 2, …
-    checkpoint : Checkpoint
-        Names the layers.
+    checkpoint : Checkpoint or path-like
+        What it was loaded from; names the layers.
     records : CalibrationRecords
-        Say which buckets of time there are.
+        Those of a capture; they say which buckets of time there are.
     span : str
         ``"trajectory"`` goes back through all the steps of a run, guidance and scheduler included. ``"step"`` goes
         through one call of the model at a time, replayed with the inputs it had in a run; it needs less memory, no
@@ -85,6 +88,10 @@ def importance_by_gradients(
         As for `workbench.live.capture`.
     seed : int
         Of the probes.
+    component : str, optional
+        The component of a diffusers folder.
+    check_weights : bool
+        Make sure that the model has the checkpoint's weights.
     callback, cancel
         Hear of the progress; stop the work with a `CancelledError`.
 
@@ -99,12 +106,22 @@ def importance_by_gradients(
     ConfigurationError
         If `span`, `method` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
-        If the output of a run does not depend on the model in a differentiable way.
+        If the output of a run does not depend on the model in a differentiable way, the model has other weights
+        than the checkpoint, or weights that are computed or offloaded.
+
+    Warns
+    -----
+    MissingLayersWarning
+        If layers that have a record are not in the model, or were not called.
     """
     require("span", span, get_args(Span))
     require("method", method, get_args(Method))
     require_runs(runs)
-    modules = modules_of(module, checkpoint, records)
+    with opened(checkpoint, component) as found_checkpoint:
+        match = measured_layers(module, found_checkpoint, records, check_weights=check_weights)
+        clock = clock_for(match.root, found_checkpoint, time)
+        toward = in_files(found_checkpoint, toward) if toward else None
+    module, modules = match.root, match.modules
     buckets = len(records.buckets)
     whole = span == "trajectory"
     squares: WeightGradients | OutputGradients
@@ -112,7 +129,7 @@ def importance_by_gradients(
         squares = WeightGradients(modules, buckets, coherent and whole)
     else:
         squares = OutputGradients(modules, buckets)
-    now = Hand(module, clock_for(module, checkpoint, time), records)
+    now = Hand(module, clock, records)
     path = Path(modules, toward)
     objective = trajectories(run, runs, path) if whole else single_steps(module, run, runs, path)
     count = go_back(module, objective, squares, now, probe, seed, recompute and whole, runs, callback, cancel)
@@ -128,7 +145,7 @@ def importance_by_gradients(
 def directional(
     module: nn.Module,
     run: Run,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | str | os.PathLike[str],
     records: CalibrationRecords,
     deltas: Mapping[tuple[str, Any], Tensor],
     *,
@@ -137,6 +154,10 @@ def directional(
     runs: int = 8,
     time: Read | Clock | str | None = None,
     seed: int = 0,
+    component: str | None = None,
+    check_weights: bool = True,
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
 ) -> dict[tuple[str, Any], float]:
     """The error power of the output for given changes of weights, to first order: E[⟨∂s/∂W, ΔW⟩²].
 
@@ -161,13 +182,22 @@ def directional(
     """
     require("span", span, get_args(Span))
     require_runs(runs)
-    names = {name for name, _ in deltas}
-    modules = modules_of(module, checkpoint, records, names)
-    squares = WeightGradients(modules, len(records.buckets), coherent=False, deltas=deltas)
-    now = Hand(module, clock_for(module, checkpoint, time), records)
+    with opened(checkpoint, component) as found_checkpoint:
+        # A fused layer is several of the model's: their shares in a change belong together.
+        parts = {
+            (part, asked): change
+            for asked, delta in deltas.items()
+            for part, change in in_files(found_checkpoint, {asked[0]: delta}).items()
+        }
+        names = {name for name, _ in parts}
+        match = measured_layers(module, found_checkpoint, records, names, check_weights)
+        clock = clock_for(match.root, found_checkpoint, time)
+    module, modules = match.root, match.modules
+    squares = WeightGradients(modules, len(records.buckets), coherent=False, deltas=parts)
+    now = Hand(module, clock, records)
     path = Path(modules, None)
     objective = (
         trajectories(run, runs, path) if span == "trajectory" else single_steps(module, run, runs, path)
     )
-    count = go_back(module, objective, squares, now, probe, seed, False, runs, None, None)
+    count = go_back(module, objective, squares, now, probe, seed, False, runs, callback, cancel)
     return {key: value / count for key, value in squares.along.items()}

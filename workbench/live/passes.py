@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from workbench.errors import ConfigurationError, ValidationError
 from workbench.live.clock import Clock
 from workbench.live.gradients import OutputGradients, WeightGradients, checkpointed, frozen
 from workbench.live.probes import Probe
+from workbench.live.uncompiled import uncompiled
+from workbench.live.weights import require_weights
 from workbench.work import Progress, ProgressCallback
 
 Run = Callable[[int], Tensor]
@@ -83,6 +85,7 @@ def go_back(
     progress.message = "measuring importance"
     count = 0
     with (
+        uncompiled(),
         frozen(module),
         torch.enable_grad(),
         now.ticking(),
@@ -116,22 +119,19 @@ class Path:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], deltas: Mapping[str, Tensor] | None) -> None:
-        self._changes = [
-            (modules[name].weight, delta) for name, delta in (deltas or {}).items() if name in modules
-        ]
+        wanted = {name: modules[name] for name in deltas or {} if name in modules}
+        slots = require_weights(wanted, "changed")
+        self._changes = [(slot, (deltas or {})[name]) for name, slot in slots.items()]
 
     @contextmanager
     def at(self, fraction: float) -> Iterator[None]:
         """Put the weights at a fraction of the way; afterwards they are as they were."""
-        before = [weight.data for weight, _ in self._changes]
-        for (weight, delta), data in zip(self._changes, before, strict=True):
-            moved = data.float() + fraction * delta.to(data.device).reshape(data.shape)
-            weight.data = moved.to(data.dtype)
-        try:
+        with ExitStack() as undo:
+            for slot, delta in self._changes:
+                data = slot.read()
+                moved = data.float() + fraction * delta.to(data.device).reshape(data.shape)
+                undo.callback(slot.replace(moved))
             yield
-        finally:
-            for (weight, _), data in zip(self._changes, before, strict=True):
-                weight.data = data
 
     def spread(self, runs: int) -> Iterator[tuple[int, AbstractContextManager[None]]]:
         """Some runs and the places where they stand, evenly along the way."""

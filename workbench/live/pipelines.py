@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
 from workbench.live.capture import capture
 from workbench.live.clock import Clock, Read
+from workbench.live.modules import unwrapped
+from workbench.work import Progress, ProgressCallback
 
 DENOISERS = ("transformer", "unet", "prior", "transformer_2")
 """What diffusers' pipelines call their denoiser."""
@@ -27,6 +30,9 @@ def capture_pipeline(
     component: str | None = None,
     time: Read | Clock | str | None = None,
     seed: int = 0,
+    check_weights: bool = True,
+    callback: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
     **arguments: Any,
 ) -> CalibrationRecords:
     """Generate with a diffusers pipeline, and record what the layers of its denoiser are given.
@@ -44,6 +50,10 @@ def capture_pipeline(
         As for `workbench.live.capture`.
     seed : int
         Of the noise.
+    check_weights : bool
+        As for `workbench.live.capture`.
+    callback, cancel
+        Hear of the progress; stop the work with a `CancelledError`.
     **arguments
         What else the pipeline is called with, such as a prompt, class labels or a batch size.
 
@@ -72,8 +82,25 @@ def capture_pipeline(
             f"{type(pipe).__name__} takes no argument {unknown[0]!r}; it takes {', '.join(taken)}.",
             key=unknown[0],
         )
-    with capture(module, checkpoint, time=time, component=component) as rec:
-        pipe(**given)
+    progress = Progress(steps, callback, cancel)
+    progress.message = "generating"
+    done = 0
+
+    def count(*_: Any) -> None:
+        nonlocal done
+        seen = min(rec.steps, steps)
+        progress.advance(seen - done)
+        done = seen
+        progress.pump()
+
+    rec = capture(module, checkpoint, time=time, component=component, check_weights=check_weights)
+    with rec:
+        handle = unwrapped(module).register_forward_hook(count)
+        try:
+            pipe(**given)
+        finally:
+            handle.remove()
+    progress.pump(finished=True)
     return rec.records
 
 

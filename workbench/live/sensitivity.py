@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, split_rows
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.live.modules import match_modules
+from workbench.live.missing import warn_of
+from workbench.live.modules import Match, match_layers
+from workbench.live.same_weights import check_same_weights
 
 
 def with_sensitivity(
@@ -53,20 +56,46 @@ def require_runs(runs: int) -> None:
         raise ConfigurationError(f"runs is {runs}; allowed: at least 1.", key="runs", value=runs)
 
 
-def modules_of(
+def measured_layers(
     module: nn.Module,
     checkpoint: Checkpoint,
     records: CalibrationRecords,
     wanted: Collection[str] | None = None,
-) -> dict[str, nn.Module]:
-    """The modules of the layers that have records, or of those of them that are wanted."""
-    records.check_fit(checkpoint)
-    modules = {
-        name: found for name, found in match_modules(module, checkpoint).items() if name in records.layers
-    }
-    if wanted is None:
-        return modules
-    for name in wanted:
-        if name not in modules:
+    check_weights: bool = True,
+) -> Match:
+    """The model with the layers that have records, or those of them that are wanted.
+
+    Warns of layers that have a record and no module.
+    """
+    stored = checkpoint.stored
+    records.check_fit(stored)
+    match = match_layers(module, stored)
+    if check_weights:
+        check_same_weights(match.modules, stored)
+    for name in wanted or ():
+        if name not in records.layers:
             raise ValidationError(f"There is no record of the layer {name!r} to measure.", tensor=name)
-    return {name: found for name, found in modules.items() if name in wanted}
+        if name in match.missing:
+            raise ValidationError(
+                f"The layer {name!r} cannot be measured: {match.missing[name]}.", tensor=name
+            )
+    names = records.layers if wanted is None else wanted
+    missing = {name: why for name, why in match.missing.items() if name in names}
+    if missing:
+        warn_of(
+            missing, f"Not measured, and counted like typical layers: {len(missing)} of {len(names)} layers"
+        )
+    return replace(match, modules={name: found for name, found in match.modules.items() if name in names})
+
+
+def in_files(checkpoint: Checkpoint, deltas: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Changes of layers, taken apart into those of the files' layers where the checkpoint is renamed."""
+    found = {}
+    for name, delta in deltas.items():
+        parts = (checkpoint.parts or {}).get(name)
+        if parts is None:
+            found[name] = delta
+        else:
+            pieces = split_rows(parts, delta.detach().float().cpu().numpy())
+            found.update({part: torch.from_numpy(values) for part, values in pieces.items()})
+    return found

@@ -37,6 +37,7 @@ class Observer:
         kind: Kind,
         given: Tensor,
         output: Tensor,
+        bias: Tensor | None,
         parts: list[Tensor | None],
         samples: int,
     ) -> list[CallSummary]:
@@ -49,6 +50,8 @@ class Observer:
         kind : str
         given, output : torch.Tensor
             Its input and output.
+        bias : torch.Tensor, optional
+            What it adds to its output.
         parts : list
             Indices of the samples of each part; None for all.
         samples : int
@@ -60,7 +63,7 @@ class Observer:
             If there are several parts, and the input cannot be divided among the samples.
         """
         inputs = self._inputs(kind, given, parts, samples, module)
-        energies = [self._energy(module, kind, _select(output, part, samples)) for part in parts]
+        energies = [self._energy(module, kind, _select(output, part, samples), bias) for part in parts]
         return [CallSummary(*measured, energy) for measured, energy in zip(inputs, energies, strict=True)]
 
     def _inputs(
@@ -83,9 +86,9 @@ class Observer:
         found = activations(values, kind, module, self._room)
         return found.vectors, *found.moments(SAMPLED)
 
-    def _energy(self, module: Any, kind: Kind, output: Tensor) -> float:
+    def _energy(self, module: Any, kind: Kind, output: Tensor, bias: Tensor | None) -> float:
         """Mean energy of an output vector, without the bias."""
-        return activations(output, kind, module, self._room).energy(getattr(module, "bias", None))
+        return activations(output, kind, module, self._room).energy(bias)
 
 
 def _select(values: Tensor, part: Tensor | None, samples: int) -> Tensor:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ConfigurationError
 from workbench.live.passes import Run
-from workbench.live.sensitivity import modules_of, require_runs, with_sensitivity
+from workbench.live.sensitivity import in_files, measured_layers, require_runs, with_sensitivity
+from workbench.live.uncompiled import uncompiled
+from workbench.live.weights import Slot, refuse_copies, require_weights
 from workbench.work import Progress, ProgressCallback
 
 
 def importance_by_trial(
     module: nn.Module,
     run: Run,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | str | os.PathLike[str],
     records: CalibrationRecords,
     *,
     deltas: Mapping[str, Tensor] | None = None,
@@ -30,6 +32,8 @@ def importance_by_trial(
     runs: int = 1,
     distance: Callable[[Tensor, Tensor], float] | None = None,
     seed: int = 0,
+    component: str | None = None,
+    check_weights: bool = True,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> CalibrationRecords:
@@ -39,7 +43,7 @@ def importance_by_trial(
 
     Parameters
     ----------
-    module, run, checkpoint, records, callback, cancel
+    module, run, checkpoint, records, component, check_weights, callback, cancel
         As for `importance_by_gradients`; `run` need not be differentiable, but must be deterministic.
     deltas : mapping of str to torch.Tensor, optional
         The change of each layer's weights, such as what quantizing does to them; by default white noise.
@@ -67,20 +71,25 @@ def importance_by_trial(
     require_runs(runs)
     if not level > 0:
         raise ConfigurationError(f"level is {level}; allowed: above 0.", key="level", value=level)
-    modules = modules_of(module, checkpoint, records, deltas)
+    with opened(checkpoint, component) as found_checkpoint:
+        deltas = None if deltas is None else in_files(found_checkpoint, deltas)
+        match = measured_layers(module, found_checkpoint, records, deltas, check_weights)
+    modules = match.modules
+    refuse_copies(match.root)
+    slots = require_weights(modules, "changed")
     apart = distance or relative_error
     progress = Progress(runs * len(modules), callback, cancel)
     progress.message = "trying layers"
     totals = dict.fromkeys(modules, 0.0)
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled():
         for number in range(runs):
             undisturbed = run(number)
-            for place, (name, layer) in enumerate(modules.items()):
+            for place, (name, slot) in enumerate(slots.items()):
                 chance = torch.Generator().manual_seed(seed + number * len(modules) + place)
-                delta = deltas[name] if deltas is not None else _white_noise(layer.weight, level, chance)
+                delta = deltas[name] if deltas is not None else _white_noise(slot.read(), level, chance)
                 power = float(delta.float().square().mean())
                 if power > 0:
-                    with changed(layer, delta):
+                    with changed(slot, delta):
                         totals[name] += apart(run(number), undisturbed) / power / runs
                 progress.advance(1)
                 progress.pump()
@@ -104,11 +113,11 @@ def _white_noise(weight: Tensor, level: float, chance: torch.Generator) -> Tenso
 
 
 @contextmanager
-def changed(layer: Any, delta: Tensor) -> Iterator[None]:
+def changed(slot: Slot, delta: Tensor) -> Iterator[None]:
     """A layer with ΔW added to its weight, in the weight's dtype; afterwards it is as it was."""
-    weight = layer.weight.data
-    layer.weight.data = (weight.float() + delta.to(weight.device).reshape(weight.shape)).to(weight.dtype)
+    weight = slot.read()
+    undo = slot.replace(weight.float() + delta.to(weight.device).reshape(weight.shape))
     try:
         yield
     finally:
-        layer.weight.data = weight
+        undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,8 +13,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.calibration import ActivationTables
-from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError
+from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError, action
 from workbench.formats import Payload, target_named
+from workbench.pipeline.partial import export_folder
 from workbench.plan import Plan
 
 RECORD = "workbench.json"
@@ -76,14 +78,16 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD
     if not folder.is_dir():
         raise ModelNotFoundError(
-            f"{folder} is not a folder; give the output folder of an export.", path=folder
+            f"{folder} is not a folder; give the output folder of an export. To look at a checkpoint: "
+            f"{action('open', folder)}.",
+            path=folder,
         )
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelNotFoundError(
-            f"{folder} has no {RECORD}: it is not an export of this workbench. Checkpoints are opened with "
-            "workbench.load_sharded_safetensors.",
+            f"{folder} has no {RECORD}: it is not an export of this workbench. To look at a checkpoint: "
+            f"{action('open', folder)}.",
             path=folder,
         ) from None
     except (ValueError, RecursionError, OSError) as error:
@@ -142,7 +146,7 @@ class Export(Mapping[str, NDArray[Any]]):
         return f"<Export {str(self.path)!r}: {len(self)} tensors, target {self.plan.target}>"
 
 
-def load(path: str | Path) -> Export:
+def load(path: str | os.PathLike[str]) -> Export:
     """Open an export for reading.
 
     Parameters
@@ -162,4 +166,4 @@ def load(path: str | Path) -> Export:
     MetadataError
         If the record or the payload is malformed, damaged, incomplete or of an unknown version.
     """
-    return Export(Path(path))
+    return Export(export_folder(path))

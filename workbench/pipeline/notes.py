@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import Target
-from workbench.pipeline.survey import at_width
+from workbench.pipeline.survey import Survey, at_width
 from workbench.plan import Layer, Plan
 
 NAMED = 3
 """How many layers a note names."""
+
+HEADER = 0.02
+"""Share of a small file that is its header."""
 
 
 def notes_on(
@@ -24,11 +28,12 @@ def notes_on(
     A run may be time-aware without the configuration's own calibration: by that of a session, and then of a plan.
     """
     names = [layer.name for layer in checkpoint.layers]
+    about = [*checkpoint.notes, checkpoint.besides_layers]
     inactive = dict(config.inactive)
     if is_time_aware:
         for key in ("enable_time_aware", "enable_spatial"):
             inactive.pop(key, None)
-    notes = [f"{key} is off: {reason}." for key, reason in inactive.items()]
+    notes = [*about, *(f"{key} is off: {reason}." for key, reason in inactive.items())]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
         notes.extend(
@@ -44,19 +49,49 @@ def notes_on(
         list(config.sensitive_layer_patterns),
         lambda name, pattern: re.search(pattern, name) is not None,
     )
-    whole = [
-        layer.name
-        for layer in checkpoint.layers
-        if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config))
-    ]
-    if whole:
-        more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
-        notes.append(
-            f"{', '.join(whole[:NAMED])}{more}: kept in the source's dtype, as {target.name} has nothing smaller for "
-            "such a shape."
-        )
+    notes.extend(_kept_whole(config, checkpoint, target))
     notes.extend(_other_widths(config, checkpoint, target))
     return tuple(notes)
+
+
+def _kept_whole(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[str]:
+    """Sentences on layers that no width asked for makes smaller: for their shape, or for their dtype."""
+    found: dict[str, list[str]] = {}
+    for layer in checkpoint.layers:
+        if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config)):
+            if all(option.is_kept for option in target.options(layer)):
+                reason = f"{target.name} has nothing smaller for such a shape"
+            else:
+                reason = f"codes and scales would take no fewer bytes in {target.name} than {layer.dtype}"
+            found.setdefault(reason, []).append(layer.name)
+    sentences = []
+    for reason, names in found.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        sentences.append(f"{', '.join(names[:NAMED])}{more}: kept in the source's dtype, as {reason}.")
+    return sentences
+
+
+def note_on_size(source_bytes: int, payload_bytes: int, target: str) -> tuple[str, ...]:
+    """A sentence on an export that is larger than its source, by more than a header."""
+    if payload_bytes <= (1 + HEADER) * source_bytes or target == "safetensors":
+        return ()
+    return (
+        f"The export is larger than its source, by {payload_bytes / source_bytes - 1:.1%}: {target} stores its tensors "
+        "in more bytes than they have there. Fewer bits, or keeping the source, take less.",
+    )
+
+
+def note_on_fallbacks(surveys: Sequence[Survey], min_accuracy: float) -> tuple[str, ...]:
+    """A sentence on the layers that were less accurate than asked and got more bits, or were kept."""
+    fell = [survey for survey in surveys if survey.fallback]
+    if not fell:
+        return ()
+    kept = sum(survey.option.is_kept for survey in fell)
+    more = f" and {len(fell) - NAMED} more" if len(fell) > NAMED else ""
+    return (
+        f"{len(fell)} layers are under min_accuracy {min_accuracy:g} at the width asked for: {kept} of them are kept, "
+        f"{len(fell) - kept} have more bits ({', '.join(survey.layer for survey in fell[:NAMED])}{more}).",
+    )
 
 
 def _other_widths(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[str]:
@@ -92,6 +127,30 @@ def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool)
     ]
     return effort + tuple(
         f"{key} is off: a plan is executed as it is." for key in keys if getattr(config, key)
+    )
+
+
+def note_on_unrecorded(records: CalibrationRecords | None, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """A sentence on the layers that a calibration has no record of, as when they were never called."""
+    if records is None:
+        return ()
+    missing = [layer.name for layer in layers if layer.name not in records.layers]
+    if not missing:
+        return ()
+    what = "is priced by its weights" if len(missing) == 1 else "are priced by their weights"
+    return (
+        f"The calibration has no record of {len(missing)} of {len(layers)} layers, which {what} alone: "
+        f"{', '.join(missing)}.",
+    )
+
+
+def note_on_kept(plan: Plan) -> tuple[str, ...]:
+    """A sentence where a run quantizes nothing at all."""
+    if any(not option.is_kept for option in plan.choices.values()):
+        return ()
+    return (
+        f"Nothing was quantized: all {len(plan.choices)} layers keep the source's dtype, and the export holds the same "
+        "numbers as the source.",
     )
 
 

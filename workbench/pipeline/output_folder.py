@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, SideFile
 from workbench.errors import QuantizationError, ValidationError
 from workbench.pipeline.export import RECORD
 from workbench.pipeline.partial import JOURNAL, LOCK
@@ -22,7 +24,7 @@ def place_side_files(
     Raises
     ------
     ValidationError
-        If a side file has the name of a file of the payload, or of one that every folder has.
+        If a side file cannot be read, or has the name of a file of the payload or of one that every folder has.
     """
     for name, content in documents.items():
         (folder / name).write_bytes(content)
@@ -37,7 +39,31 @@ def place_side_files(
             )
         destination = folder / side.relative
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(side.source, destination)
+        with _readable(side) as source, destination.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+
+
+def require_readable(checkpoint: Checkpoint) -> None:
+    """Raise if a side file cannot be read; to be asked before the work that would be lost.
+
+    Raises
+    ------
+    ValidationError
+        It names the file.
+    """
+    for side in checkpoint.side_files:
+        _readable(side).close()
+
+
+def _readable(side: SideFile) -> BinaryIO:
+    try:
+        return side.source.open("rb")
+    except OSError as error:
+        raise ValidationError(
+            f"{side.source}: this file travels along into the export, and cannot be read: {error.strerror}. Let it be "
+            "read, or move it out of the checkpoint's folder.",
+            path=side.source,
+        ) from error
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -60,8 +86,9 @@ def write_errors_explained(output: Path, progress: Progress) -> Iterator[None]:
     except OSError as error:
         if error is progress.raised:
             raise
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "Free some space or choose" if is_full else "Choose"
         raise QuantizationError(
-            f"{output} cannot be written: {error}. Free some space or choose another output folder, then run "
-            "again.",
+            f"{output} cannot be written: {error}. {advice} another output folder, then run again.",
             path=output,
         ) from error

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from workbench.errors import ValidationError
+from workbench.errors import ValidationError, setting
+from workbench.text_file import require_absent
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
@@ -103,7 +104,7 @@ class Journal:
             if self.lines[0].get(key) != value:
                 raise ValidationError(
                     f"{self._output}: the interrupted run had another {key}; it cannot be resumed with this one. "
-                    f"Run without resume to start over, or delete {self._path.parent}.",
+                    f"Leave out {setting('resume')} to start over, or delete {self._path.parent}.",
                     path=self._output,
                     key=key,
                 )
@@ -118,13 +119,29 @@ class Journal:
         self.lines.append(document)
 
 
+def export_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of an export as its user names it, with ``~`` at the beginning as the home.
+
+    ``./~`` is a folder of that name. A `Path` has forgotten the ``./``; there ``~`` is the home unless such a folder is
+    here.
+
+    Raises
+    ------
+    ValidationError
+        If there is no such user.
+    """
+    folder = Path(path)
+    if not os.fspath(path).startswith("~") or (isinstance(path, Path) and Path(folder.parts[0]).exists()):
+        return folder
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise ValidationError(f"{path}: {error}", path=folder) from error
+
+
 def refuse_existing(output: Path) -> None:
     """Raise if an output folder cannot be made: it exists, or its parent does not."""
-    if output.exists() or output.is_symlink():
-        raise ValidationError(
-            f"{output} exists already, and nothing is ever overwritten. Choose another output, or move it away.",
-            path=output,
-        )
+    require_absent(output)
     if not output.parent.is_dir():
         raise ValidationError(
             f"{output.parent} is not a folder. Make it first, or choose another output.", path=output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +90,27 @@ class Report:
     layers: tuple[LayerReport, ...] = field(repr=False)
     """One entry a layer, in the checkpoint's order."""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`; a figure that was not finite is NaN."""
+        layers = tuple(
+            LayerReport(**{**_figures(layer, ("cosine", "nsr")), **_tuples(layer, ("shape", "fallback"))})
+            for layer in values["layers"]
+        )
+        figures = _figures(values, ("cosine_similarity", "nsr"))
+        return cls(**{**figures, **_tuples(values, ("notes",)), "layers": layers})
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values."""
         return asdict(self, dict_factory=plain)
+
+
+def _figures(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {**values, **{name: math.nan for name in names if values[name] is None}}
+
+
+def _tuples(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: tuple(values[name]) for name in names}
 
 
 def plain(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:

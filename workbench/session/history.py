@@ -1,41 +1,34 @@
-"""The state that edits change, and undoing them."""
+"""The states that edits lead to, and undoing them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from workbench.thermo import Constraints
+from workbench.session.study import Study
+from workbench.session.tuning import Tuning
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What the user has decided: an option for every layer, and which of them are locked; immutable."""
+@dataclass(frozen=True, eq=False)
+class State:
+    """One step of the history: what was measured, for which target and names, and the tuning of it."""
 
-    choice: tuple[int, ...]
-    """Place of each layer's option in the cost table."""
-    locks: frozenset[int] = frozenset()
-    """Layers, by index, that a solver leaves as they are."""
-    made_by: Mapping[str, Any] = field(default_factory=dict)
-    """How it came about, in plain values."""
-    limits: Constraints = field(default_factory=Constraints)
-    """What it was solved under besides locks; without any where it was edited by hand."""
+    study: Study
+    tuning: Tuning
 
 
 class History:
-    """The present tuning, those before it and those that were undone.
+    """The present state, those before it and those that were undone.
 
     Parameters
     ----------
-    present : Tuning
+    present : State
         Where it begins.
     """
 
-    def __init__(self, present: Tuning) -> None:
+    def __init__(self, present: State) -> None:
         self.present = present
-        self._past: list[Tuning] = []
-        self._future: list[Tuning] = []
+        self._past: list[State] = []
+        self._future: list[State] = []
 
     @property
     def can_undo(self) -> bool:
@@ -47,11 +40,11 @@ class History:
         """Whether there is an undone edit."""
         return bool(self._future)
 
-    def push(self, tuning: Tuning) -> None:
+    def push(self, state: State) -> None:
         """Make an edit; what was undone before is forgotten."""
         self._past.append(self.present)
         self._future.clear()
-        self.present = tuning
+        self.present = state
 
     def undo(self) -> bool:
         """Go back one edit; whether there was one."""

@@ -2,26 +2,114 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
+from contextlib import suppress
+from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import named, open_checkpoint
-from workbench.config import TARGETS, default_effort
+from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint, originally_named
+from workbench.config import default_effort
+from workbench.errors import ValidationError
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
+from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
+from workbench.session.patterns import Patterns, rows_matching
+from workbench.session.script import Name, call
 from workbench.session.session import Session
 from workbench.session.study import Study
-from workbench.session.values import parse_size
+from workbench.session.switching import tensors_of
+from workbench.session.values import Naming, parse_size
 from workbench.thermo.distortion import Pricing
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
 
+STEPS = 2
+"""Steps of `open_session` of which its callback hears: profiling the layers, pricing the options."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint that is ready to be measured: what can be refused without measuring has been checked."""
+
+    opened: Checkpoint
+    """The open checkpoint, under the names of its files; whoever prepared it closes it."""
+    checkpoint: Checkpoint
+    """The same under the names that were asked for."""
+    target: Target
+    """The export format."""
+    settings: TargetSettings
+    """What was asked of the export format, for others of the session."""
+    pricing: Pricing | None
+    """How the calibration prices errors, if there is one."""
+    keep: frozenset[str]
+    """Names of the layers that stay in the source's dtype, whatever they hold."""
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    target: str | None = None,
+    *,
+    component: str | None = None,
+    calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
+    num_time_groups: int = 10,
+    grouping: str = "optimal",
+    importance: str | None = None,
+    all_widths: bool = False,
+    shard_size: int | str = DEFAULTS.shard_bytes,
+    effort: str | None = None,
+    names: str | None = None,
+    keep: Patterns = (),
+) -> Prepared:
+    """Open a checkpoint and check all that a session needs, without measuring anything.
+
+    Parameters
+    ----------
+    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names, keep
+        As for `open_session`.
+    target : str, optional
+        The export format; by default the one that loads the checkpoint's family best, see
+        `workbench.formats.loading.best_target`.
+
+    Raises
+    ------
+    ArrowQuantError
+        Whatever is wrong with the checkpoint, the target, the calibration, the effort or the names.
+    """
+    settings = TargetSettings(parse_size(shard_size), all_widths)
+    if target is not None:
+        target_named(target)
+    opened = open_checkpoint(os.fspath(path), component)
+    try:
+        found = target_named(target or best_target(opened), settings)
+        checkpoint, _ = named(opened, names, found.name)
+        pricing = None
+        if calibration is not None:
+            pricing = Pricing.read(
+                calibration, checkpoint,
+                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+            )  # fmt: skip
+        _encodings(found.name, effort, pricing)
+        require_storable(exported(checkpoint, found.name), found)
+        with_weights = [layer for layer in checkpoint.layers if layer.params]
+        kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
+    except BaseException:
+        opened.close()
+        raise
+    return Prepared(opened, checkpoint, found, settings, pricing, kept)
+
+
+def source_bytes(path: str | os.PathLike[str], component: str | None = None) -> int:
+    """Bytes of the tensors of a checkpoint, which is what opening it goes through."""
+    with open_checkpoint(os.fspath(path), component) as checkpoint:
+        return checkpoint.nbytes
+
 
 def open_session(
     path: str | os.PathLike[str],
-    target: str = "parquet",
+    target: str | None = None,
     *,
     component: str | None = None,
     exact: bool = False,
@@ -35,6 +123,7 @@ def open_session(
     shard_size: int | str = DEFAULTS.shard_bytes,
     effort: str | None = None,
     names: str | None = None,
+    keep: Patterns = (),
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -45,8 +134,9 @@ def open_session(
     ----------
     path : path-like
         A checkpoint, or a model of the zoo such as ``"zoo:digits-dit"``.
-    target : str
-        The export format.
+    target : str, optional
+        The export format; by default the one that the usual runtime of the model's family loads, see
+        `workbench.formats.loading.best_target`.
     component : str, optional
         The component of a diffusers folder; its denoiser by default.
     exact : bool
@@ -74,9 +164,13 @@ def open_session(
         What layers are called: ``"original"``, as in the single-file checkpoint that a diffusers folder of Flux, SD3,
         Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
         its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
-        session has the same. A plan for `workbench.live.apply` needs ``"checkpoint"``, the names of the running model.
+        session has the same. `workbench.live` takes plans and sessions under either.
+    keep : str or iterable of str, optional
+        Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
+        Inf, which cannot be quantized.
     callback : callable, optional
-        Hears of the fraction done and a message.
+        Hears of the fraction done and a message, in two steps: profiling and pricing. Where there is none,
+        `workbench.open` shows a bar in the notebook's cell, with a button that cancels, or on a terminal.
     cancel : threading.Event, optional
         Set it to end the work with a `CancelledError`.
     cache : path-like, optional
@@ -92,44 +186,74 @@ def open_session(
     ArrowQuantError
         Whatever is wrong with the checkpoint or the target.
     """
-    settings = TargetSettings(parse_size(shard_size), all_widths)
-    found = target_named(target, settings)
-    checkpoint = open_checkpoint(os.fspath(path), component)
+    ready = prepare(
+        path, target, component=component, calibration=calibration, num_time_groups=num_time_groups,
+        grouping=grouping, importance=importance, all_widths=all_widths, shard_size=shard_size, effort=effort,
+        names=names, keep=keep,
+    )  # fmt: skip
+    opened = ready.opened
     try:
-        checkpoint, _ = named(checkpoint, names, target)
-        pricing = None
-        if calibration is not None:
-            pricing = Pricing.read(
-                calibration, checkpoint,
-                num_time_groups=num_time_groups, grouping=grouping, importance=importance,
-            )  # fmt: skip
-        records = None if pricing is None else pricing.time_aware.records
-        # Before anything is measured, so that a wrong effort is told at once.
-        encodings = {name: Encodings(effort or default_effort(name), records) for name in TARGETS}
-        require_storable(checkpoint, found)
-        layers = profile(checkpoint, callback=callback, cancel=cancel, cache=cache)
+        possible: tuple[str, ...] = ("checkpoint",)
+        with suppress(ValidationError):
+            possible += () if originally_named(opened) is None else ("original",)
+        kept_tensors = {tensor for name in ready.keep for tensor in tensors_of(ready.checkpoint, name)}
+        # What goes by the names of the files, and what by those of the original checkpoint.
+        known = {ready.checkpoint.parts is None: (ready.checkpoint, ready.pricing)}
 
-        def study(target: Target, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
+        def study(
+            target: str, names: str | None, callback: ProgressCallback | None, cancel: threading.Event | None
+        ) -> Study:
+            found = target_named(target, ready.settings)
+            checkpoint, notes = named(opened, names, target)
+            has_own_names = checkpoint.parts is None
+            if has_own_names not in known:
+                pricing = None
+                if calibration is not None:
+                    pricing = Pricing.read(
+                        calibration, checkpoint,
+                        num_time_groups=num_time_groups, grouping=grouping, importance=importance,
+                    )  # fmt: skip
+                known[has_own_names] = checkpoint, pricing
+            checkpoint, pricing = known[has_own_names]
+            held = exported(checkpoint, target)
+            require_storable(held, found)
+            kept = frozenset(
+                layer.name
+                for layer in checkpoint.layers
+                if not kept_tensors.isdisjoint(tensors_of(checkpoint, layer.name))
+            )
+            encodings = _encodings(target, effort, pricing)
+            layers = profile(checkpoint, keep=kept, callback=callback, cancel=cancel, cache=cache)
             options = price(
-                checkpoint,
-                target,
-                exact=exact,
-                pricing=pricing,
-                encodings=encodings[target.name],
-                callback=callback,
-                cancel=cancel,
-                cache=cache,
-            )
-            return Study(
-                checkpoint, target, layers, options, scheme, group_size, pricing, encodings[target.name]
-            )
+                held, found, exact=exact, keep=kept, pricing=pricing, encodings=encodings,
+                callback=callback, cancel=cancel, cache=cache,
+            )  # fmt: skip
+            naming = Naming(names, possible, notes)
+            return Study(held, found, layers, options, scheme, group_size, pricing, encodings, naming=naming)
 
-        def reopen(name: str, callback: ProgressCallback | None, cancel: threading.Event | None) -> Study:
-            other = target_named(name, settings)
-            require_storable(checkpoint, other)
-            return study(other, callback, cancel)
-
-        return Session(study(found, callback, cancel), reopen)
+        session = Session(study(ready.target.name, names, callback, cancel), study)
     except BaseException:
-        checkpoint.close()
+        opened.close()
         raise
+    given = {
+        "component": component, "exact": exact, "group_size": group_size, "scheme": scheme,
+        "calibration": Name("records") if isinstance(calibration, CalibrationRecords) else calibration,
+        "num_time_groups": num_time_groups, "grouping": grouping, "importance": importance, "all_widths": all_widths,
+        "shard_size": shard_size, "effort": effort, "names": names, "keep": keep,
+    }  # fmt: skip
+    usual = {name: one.default for name, one in inspect.signature(open_session).parameters.items()}
+    unusual = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in given.items()
+        if value is not usual[name] and value != usual[name]
+    }
+    zoo = isinstance(path, str) and path.startswith("zoo:")
+    where = path if zoo else str(opened.path)
+    session.opening = call("open", where, on="wb", target=ready.target.name, **unusual)
+    return session
+
+
+def _encodings(target: str, effort: str | None, pricing: Pricing | None) -> Encodings:
+    """How weights become codes in a target."""
+    records = None if pricing is None else pricing.time_aware.records
+    return Encodings(effort or default_effort(target), records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -15,22 +16,25 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate, mask
 from workbench.formats import Target
+from workbench.formats.loading import loading_lines, readers
+from workbench.pipeline.notes import note_on_unrecorded
 from workbench.plan import Plan
-from workbench.session.columns import layer_columns
+from workbench.session.columns import HEADINGS, layer_columns
 from workbench.session.detail import LayerDetail, look_closely
-from workbench.session.history import History, Tuning
+from workbench.session.history import History, State
 from workbench.session.observers import Observers
 from workbench.session.over_time import damage_by_group
+from workbench.session.patterns import Patterns
 from workbench.session.prediction import Prediction, predict
 from workbench.session.present import present_table
-from workbench.session.study import Patterns, Study
+from workbench.session.study import Study
 from workbench.session.table import html_table, text_table
 from workbench.session.values import Snapshot, Totals, parse_size
 from workbench.thermo import CostTable, Front, Pricing, compare, trace
 from workbench.work import ProgressCallback
 
-Reopen = Callable[[str, ProgressCallback | None, threading.Event | None], Study]
-"""Takes the name of a target, a callback for progress and an event that stops it."""
+Reopen = Callable[[str, str | None, ProgressCallback | None, threading.Event | None], Study]
+"""Takes the name of a target, what layers shall be called, a callback for progress and an event that stops it."""
 
 
 class Outlook:
@@ -45,16 +49,15 @@ class Outlook:
     """
 
     def __init__(self, study: Study, reopen: Reopen) -> None:
-        self._study = study
         self._lock = threading.RLock()
         self._observers = Observers()
-        self._history = History(study.uniform(4))
+        self._history = History(State(study, study.uniform(4)))
         self._version = 0
         self._script: list[str] = []
         self._reopen = reopen
-        self.opened_for = study.target.name
+        self.opening = f"wb.open({str(study.checkpoint.path)!r}, target={study.target.name!r})"
         self.views: list[Any] = []
-        self._known: tuple[Tuning, Totals] | None = None
+        self._known: tuple[State, Totals] | None = None
         self._snapshot: Snapshot | None = None
 
     @property
@@ -66,6 +69,26 @@ class Outlook:
     def target(self) -> Target:
         """The export format."""
         return self._study.target
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known of the checkpoint and its calibration, and of the tensors that are no layers."""
+        records = None if self.time_aware is None else self.time_aware.records
+        return [
+            *self.checkpoint.notes,
+            *note_on_unrecorded(records, self.checkpoint.layers),
+            self.checkpoint.besides_layers,
+        ]
+
+    @property
+    def names(self) -> str:
+        """What layers are called: as in the ``"original"`` checkpoint, or as in the files of this ``"checkpoint"``."""
+        return self._study.names
+
+    @property
+    def possible_names(self) -> tuple[str, ...]:
+        """What they could be called."""
+        return self._study.naming.possible
 
     @property
     def layers(self) -> pa.Table:
@@ -100,22 +123,26 @@ class Outlook:
     @property
     def plan(self) -> Plan:
         """The present plan."""
-        with self._lock:
-            study, tuning = self._study, self._history.present
-        return study.plan(tuning, self._totals(tuning, study))
+        state = self._history.present
+        return state.study.plan(state.tuning, self._totals(state))
 
     @property
     def totals(self) -> Totals:
         """What the present plan adds up to."""
-        with self._lock:
-            study, tuning = self._study, self._history.present
-        return self._totals(tuning, study)
+        return self._totals(self._history.present)
 
     @property
     def locked(self) -> tuple[str, ...]:
         """Names of the layers that a solver leaves as they are."""
-        with self._lock:
-            return tuple(self._study.layers[row].name for row in sorted(self._history.present.locks))
+        state = self._history.present
+        return tuple(state.study.layers[row].name for row in sorted(state.tuning.locks))
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """Names of the layers that were set by hand since the last solve, and that the next one would change."""
+        state = self._history.present
+        rows = sorted(state.tuning.by_hand - state.tuning.locks)
+        return tuple(state.study.layers[row].name for row in rows)
 
     @property
     def thermodynamics(self) -> pa.Table:
@@ -129,9 +156,8 @@ class Outlook:
             now = self._history.present, self._version, self._history.can_undo, self._history.can_redo
             if self._snapshot is not None and self._snapshot.version == self._version:
                 return self._snapshot
-            study = self._study
-        tuning, version, can_undo, can_redo = now
-        totals = self._totals(tuning, study)
+        state, version, can_undo, can_redo = now
+        study, tuning, totals = state.study, state.tuning, self._totals(state)
         locked = np.zeros(len(tuning.choice), np.bool_)
         locked[list(tuning.locks)] = True
         rows = study.starts + np.array(tuning.choice, np.int64)
@@ -146,6 +172,18 @@ class Outlook:
     def menu(self) -> NDArray[np.int64]:
         """Rows in `options` of what `set_bits` gives each layer at 2, 3, … 8 bits, and of what `keep` does."""
         return self._study.menu
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Sentences on what is known to load an export of the present plan, see `workbench.formats.loading.readers`."""
+        state = self._history.present
+        plan = state.study.plan(state.tuning, self._totals(state))
+        return readers(state.study.checkpoint, plan.target, plan)
+
+    def loading_lines(self, folder: str | os.PathLike[str]) -> str:
+        """The lines, Python or for a shell, that load an export of the present target from a folder."""
+        study = self._study
+        return loading_lines(study.checkpoint, study.target.name, folder)
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:
@@ -184,14 +222,13 @@ class Outlook:
         ConfigurationError
             If there is no such layer.
         """
-        (row,) = self._study.rows(layer)
-        option = self.plan.choices[self._study.layers[row].name]
-        return look_closely(
-            self.checkpoint, self.target, self._study.layers[row], option, self._study.encodings
-        )
+        study, tuning = self._history.present.study, self._history.present.tuning
+        (row,) = study.rows(layer)
+        option = study.options[row][tuning.choice[row]]
+        return look_closely(study.checkpoint, study.target, study.layers[row], option, study.encodings)
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
-        """Names of the layers that match.
+        """Names of the layers that match; see `where` for conditions such as ``"bits < 4 and *attn*"``.
 
         Parameters
         ----------
@@ -201,7 +238,7 @@ class Outlook:
         Raises
         ------
         ConfigurationError
-            If one of them matches no layer.
+            If one of them matches no layer; a similar one that does is named.
         """
         return tuple(self._study.layers[row].name for row in self._study.rows(patterns))
 
@@ -222,17 +259,24 @@ class Outlook:
         ConfigurationError
             If it is no expression.
         """
-        return evaluate(expression, self.columns)
+        return evaluate(expression, self.columns, HEADINGS)
 
     def where(self, expression: str) -> tuple[str, ...]:
-        """Names of the layers for which a condition such as ``'bits < 4 and "attn" in name'`` holds.
+        """Names of the layers for which a condition holds.
+
+        Parameters
+        ----------
+        expression : str
+            Such as ``"bits < 4 and *attn*"``, ``"role:mlp* and MB > 2 and not locked"`` or ``"damage > 1e-3"``:
+            what the table's filter takes. Names of columns are those of `workbench.session.columns.layer_columns` and
+            the headings of the table.
 
         Raises
         ------
         ConfigurationError
             If it is no expression, or no condition.
         """
-        found = np.flatnonzero(mask(expression, self.columns))
+        found = np.flatnonzero(mask(expression, self.columns, HEADINGS))
         return tuple(self._study.layers[row].name for row in found.tolist())
 
     @property
@@ -252,25 +296,30 @@ class Outlook:
 
         All policies, or `only` some; those that have no plan of the size among all there are raise an error.
         """
-        with self._lock:
-            now = self._history.present
-        nbytes = self._study.costs.nbytes_of(np.array(now.choice))
+        state = self._history.present
+        study, tuning = state.study, state.tuning
+        nbytes = study.costs.nbytes_of(np.array(tuning.choice))
         if size is not None:
-            nbytes += parse_size(size) - self._study.totals(now).nbytes
-        return compare(self._study.costs, nbytes, entropy=self.layers["entropy"].to_numpy(), only=only)
+            nbytes += parse_size(size) - study.totals(tuning).nbytes
+        return compare(study.costs, nbytes, entropy=study.profile["entropy"].to_numpy(), only=only)
 
     def predict(self) -> Prediction:
         """What exporting the present plan will take: the bytes of every file, and roughly time and memory."""
-        return predict(self.checkpoint, self.target, self.plan, self._study.encodings)
+        state = self._history.present
+        plan = state.study.plan(state.tuning, self._totals(state))
+        return predict(state.study.checkpoint, state.study.target, plan, state.study.encodings)
 
     def __repr__(self) -> str:
         return f"<Session {str(self.checkpoint.path)!r}: {len(self._study.layers)} layers, target {self.target.name}>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        with self._lock:
-            tuning = self._history.present
-        shown = self._study, tuning, self._totals(tuning)
+        state = self._history.present
+        shown = state.study, state.tuning, self._totals(state)
         return {"text/plain": text_table(*shown), "text/html": html_table(*shown)}
+
+    @property
+    def _study(self) -> Study:
+        return self._history.present.study
 
     @property
     def _pricing(self) -> Pricing:
@@ -282,9 +331,9 @@ class Outlook:
             )
         return self._study.pricing
 
-    def _totals(self, tuning: Tuning, study: Study | None = None) -> Totals:
-        """What a tuning adds up to; of a study that may be another by now, if one is given."""
+    def _totals(self, state: State) -> Totals:
+        """What a state's tuning adds up to."""
         known = self._known
-        if known is None or known[0] is not tuning:
-            known = self._known = tuning, (study or self._study).totals(tuning)
+        if known is None or known[0] is not state:
+            known = self._known = state, state.study.totals(state.tuning)
         return known[1]

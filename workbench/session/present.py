@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from workbench.session.history import Tuning
 from workbench.session.study import Study
+from workbench.session.tuning import Tuning
 from workbench.thermo import gibbs, local_temperatures
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from workbench.errors import ConfigurationError
+from workbench.session.history import State
 from workbench.session.job import Job
 from workbench.session.outlook import Outlook, Reopen
 from workbench.session.script import call
@@ -81,11 +82,10 @@ class Proving(Outlook):
                 )
             finally:
                 self._model_in_use.release()
-            asked = {"activations": activations, "alone": alone}
-            said = {key: value for key, value in asked.items() if value not in ("none", False)}
+            mode = None if activations == "none" else activations
             with self._lock:
                 self.proof = found
-                self._note_all(f"{call('prove', runs=runs, **said)}.result()", ())
+                self._note_all(f"{call('prove', runs=runs, activations=mode, alone=alone)}.result()", ())
             self._observers.tell()
             return found
 
@@ -98,8 +98,8 @@ class Proving(Outlook):
     def learn(self, measured: Proof | Mapping[str, float]) -> Totals:
         """Correct the predicted damage by what was measured; solve again to let the plan follow.
 
-        It takes the place of what was learnt before of the same layers, so that learning twice from one measurement
-        is learning once; factors of 1 for all layers forget.
+        One step of undo. It takes the place of what was learnt before of the same layers, so that learning twice from
+        one measurement is learning once; factors of 1 for all layers forget.
 
         Parameters
         ----------
@@ -129,8 +129,8 @@ class Proving(Outlook):
             factors = measured.factors
             line = f"s.learn({'s.proof' if measured is self.proof else 'comparison'})"
         with self._lock:
-            self._study = self._study.learn(factors)
-            self._known = self._snapshot = None
+            before = self._history.present
+            self._history.push(State(before.study.learn(factors), before.tuning))
             totals = self._note_all(line, tuple(range(len(self._study.layers))))
         self._observers.tell()
         return totals
@@ -141,7 +141,7 @@ class Proving(Outlook):
         return dict(self._study.learnt)
 
     def _note_all(self, line: str, rows: tuple[int, ...]) -> Totals:
-        """Count a change that is no step of undo; the lock is held."""
+        """Count a change of the rows named, perhaps none; the lock is held."""
         self._version += 1
         self._script.append(line)
         self._snapshot = None

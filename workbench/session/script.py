@@ -7,24 +7,42 @@ from typing import Any
 
 import numpy as np
 
+from workbench.config import DiffusionQuantConfig
 from workbench.plan import Option
 
 
-def call(method: str, *arguments: Any, **named: Any) -> str:
-    """A call of a session's method as a line of Python; what is None or empty is left out of the named arguments."""
+class Name(str):
+    """A variable of the reader's, written as it is."""
+
+
+def call(method: str, *arguments: Any, on: str = "s", **named: Any) -> str:
+    """A call of a session's method as a line of Python; what is None, False or empty is left out of the named."""
     parts = [
         *map(_written, arguments),
         *(f"{key}={_written(value)}" for key, value in named.items() if not _left_out(value)),
     ]
-    return f"s.{method}({', '.join(parts)})"
+    return f"{on}.{method}({', '.join(parts)})"
+
+
+def config_of(config: DiffusionQuantConfig) -> Name:
+    """A configuration as the call that makes it."""
+    fields = type(config).model_fields
+    changed = {
+        key: value
+        for key in fields
+        if (value := getattr(config, key)) != fields[key].get_default(call_default_factory=True)
+    }
+    return Name(f"wb.DiffusionQuantConfig(**{changed!r})")
 
 
 def _left_out(value: Any) -> bool:
-    return value is None or (isinstance(value, tuple) and not value)
+    return value is None or value is False or (isinstance(value, tuple) and not value)
 
 
 def _written(value: Any) -> str:
     match value:
+        case Name():
+            return str(value)
         case Option():
             return f"wb.{value!r}"
         case np.generic():

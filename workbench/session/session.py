@@ -11,90 +11,25 @@ from typing import Any, Self
 
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import read_text
-from workbench.errors import ConfigurationError
-from workbench.formats.rules import naming_of, write_rules
+from workbench.formats.rules import naming_of, rules_file, write_rules
 from workbench.pipeline import DiffusionOrchestrator, Report
-from workbench.plan import Option, Plan
-from workbench.session.history import History, Tuning
+from workbench.plan import Plan
+from workbench.session.editing import Editing
 from workbench.session.job import Job
-from workbench.session.proving import Proving
-from workbench.session.script import call
-from workbench.session.study import Patterns
+from workbench.session.patterns import Patterns
+from workbench.session.script import call, config_of
+from workbench.session.switching import carried_over
+from workbench.session.tuning import Tuning
 from workbench.session.values import Change, Totals, parse_size
-from workbench.text_file import replace_text
-from workbench.thermo import Constraints
+from workbench.text_file import write_text
 from workbench.work import ProgressCallback
 
 
-class Session(Proving):
+class Session(Editing):
     """A checkpoint, what was measured of it, and the plan being tuned; safe to use from several threads.
 
     Made by `workbench.open`. Every edit is one step of undo, and tells the observers which rows changed.
     """
-
-    # ---- editing ------------------------------------------------------------------------------------------
-
-    def set_bits(self, patterns: Patterns, bits: int) -> None:
-        """Give layers a width: the target's option of it, or of the next wider, in the session's group size.
-
-        Raises
-        ------
-        ConfigurationError
-            If a pattern matches nothing, or `bits` is not from 2 to 8.
-        """
-        if not 2 <= bits <= 8:
-            raise ConfigurationError(
-                f"bits is {bits}; allowed: 2 to 8.", key="bits", value=bits, allowed="2 to 8"
-            )
-        places = {row: self._study.place(row, bits) for row in self._study.rows(patterns)}
-        self._edit(
-            lambda now: _with_places(now, places, {"method": "by hand"}), call("set_bits", patterns, bits)
-        )
-
-    def set_option(self, layer: str, option: Option) -> None:
-        """Give one layer one of its options.
-
-        Raises
-        ------
-        ConfigurationError
-            If there is no such layer, or it has no such option.
-        """
-        (row,) = self._study.rows(layer)
-        if option not in self._study.options[row]:
-            raise ConfigurationError(
-                f"{layer!r} cannot be stored as {option} in {self.target.name}.", key="option", value=option
-            )
-        places = {row: self._study.options[row].index(option)}
-        self._edit(
-            lambda now: _with_places(now, places, {"method": "by hand"}), call("set_option", layer, option)
-        )
-
-    def keep(self, patterns: Patterns) -> None:
-        """Leave layers in their source dtype.
-
-        Raises
-        ------
-        ConfigurationError
-            If a pattern matches nothing.
-        """
-        places = {row: self._study.place_kept(row) for row in self._study.rows(patterns)}
-        self._edit(lambda now: _with_places(now, places, {"method": "by hand"}), call("keep", patterns))
-
-    def lock(self, patterns: Patterns, bits: int | None = None) -> None:
-        """Make a solver leave layers as they are; give them a width first, if one is named."""
-        rows = self._study.rows(patterns)
-        places = {} if bits is None else {row: self._study.place(row, bits) for row in rows}
-
-        def locked(now: Tuning) -> Tuning:
-            placed = _with_places(now, places, now.made_by) if places else now
-            return replace(placed, locks=now.locks | set(rows))
-
-        self._edit(locked, call("lock", patterns) if bits is None else call("lock", patterns, bits=bits))
-
-    def unlock(self, patterns: Patterns = "*") -> None:
-        """Let a solver change layers again."""
-        rows = self._study.rows(patterns)
-        self._edit(lambda now: replace(now, locks=now.locks - set(rows)), call("unlock", patterns))
 
     def solve(
         self,
@@ -107,6 +42,7 @@ class Session(Proving):
         floors: Mapping[str, int] | None = None,
         ceilings: Mapping[str, int] | None = None,
         ties: Sequence[Patterns] = (),
+        lock_edits: bool = False,
     ) -> Totals:
         """Find the best plan for a goal; locked layers stay.
 
@@ -126,6 +62,8 @@ class Session(Proving):
             Least and most bits of layers.
         ties : sequence of patterns, optional
             Layers that must share an option.
+        lock_edits : bool
+            Lock what was set by hand since the last solve (`edited`) first, so that it stays.
 
         Returns
         -------
@@ -136,15 +74,17 @@ class Session(Proving):
         ConfigurationError
             If there is not one goal, or it cannot be met: the message names what costs most and the floor.
         """
-        self._edit(
-            lambda now: self._study.solved(
-                now, size, bpw, temperature, max_nsr, min_cosine, floors, ceilings, ties
-            ),
-            call(
-                "solve", *(() if size is None else (size,)), bpw=bpw, temperature=temperature, max_nsr=max_nsr,
-                min_cosine=min_cosine, floors=floors, ceilings=ceilings, ties=ties,
-            ),
-        )  # fmt: skip
+        asked: dict[str, Any] = {
+            "bpw": bpw, "temperature": temperature, "max_nsr": max_nsr, "min_cosine": min_cosine,
+            "floors": floors, "ceilings": ceilings, "ties": ties,
+        }  # fmt: skip
+
+        def solved(now: Tuning) -> Tuning:
+            begin = replace(now, locks=now.locks | now.by_hand) if lock_edits else now
+            return self._study.solved(begin, size, **asked)
+
+        arguments = () if size is None else (size,)
+        self._edit(solved, call("solve", *arguments, lock_edits=lock_edits, **asked))
         return self.totals
 
     def follow(self, policy: str, size: int | str | None = None) -> Totals:
@@ -166,7 +106,7 @@ class Session(Proving):
         nbytes = None if size is None else parse_size(size)
         self._edit(
             lambda now: self._study.by_policy(now, policy, nbytes),
-            call("follow", policy, **({} if size is None else {"size": size})),
+            call("follow", policy, size=size),
         )
         return self.totals
 
@@ -174,53 +114,54 @@ class Session(Proving):
         self,
         target: str,
         *,
+        names: str | None = None,
         callback: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> tuple[str, ...]:
-        """Go on for another export format: price its options, and give every layer the one most like its present.
+        """Go on for another export format, or with other names: every layer gets the option most like its present.
 
-        Edits before it cannot be undone after it.
+        One step of undo.
 
         Parameters
         ----------
         target : str
+        names : str, optional
+            What layers are called from now on, see `workbench.open`; by default as it was asked for last, and where
+            nothing was, as the target's runtimes read them.
         callback, cancel
             As for `workbench.open`.
 
         Returns
         -------
         tuple of str
-            What changed, each in a sentence.
-        """
-        study = self._reopen(target, callback, cancel)
-        with self._lock:
-            if self._study.learnt:
-                study = study.learn(self._study.learnt)
-            before = self._history.present
-            after, notes = study.like(self._study, before)
-            self._study, self._history = study, History(after)
-            self._known = self._snapshot = None
-            self._version += 1
-            self._script.append(call("retarget", target))
-            change = Change(self._version, tuple(range(len(study.layers))), self._totals(after))
-            self._observers.note(change)
-        self._observers.tell()
-        return notes
+            What changed, and what is known to load an export now, each in a sentence.
 
-    def retarget_job(self, target: str) -> Job[tuple[str, ...]]:
+        Raises
+        ------
+        ArrowQuantError
+            If the format cannot hold the checkpoint, or the names cannot be had; nothing has changed then.
+        """
+        study = self._reopen(target, names or self._study.naming.asked, callback, cancel)
+        with self._lock:
+            known = self._study.checkpoint.notes
+            after, notes = carried_over(self._history.present, study)
+            notes += tuple(note for note in study.checkpoint.notes if note not in known)
+            self._history.push(after)
+            self._note_all(call("retarget", target, names=names), tuple(range(len(study.layers))))
+        self._observers.tell()
+        return (*notes, *self.readers)
+
+    def retarget_job(self, target: str, names: str | None = None) -> Job[tuple[str, ...]]:
         """`retarget` in the background."""
         return Job(
             f"pricing for {target}",
-            lambda callback, cancel: self.retarget(target, callback=callback, cancel=cancel),
+            lambda callback, cancel: self.retarget(target, names=names, callback=callback, cancel=cancel),
         )
 
-    def undo(self) -> bool:
-        """Take the last edit back; whether there was one."""
-        return self._move(self._history.undo, call("undo"))
-
-    def redo(self) -> bool:
-        """Make the edit again that was taken back last; whether there was one."""
-        return self._move(self._history.redo, call("redo"))
+    def save_plan(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the present plan to a file, see `workbench.Plan.save`."""
+        self.plan.save(path, overwrite=overwrite)
+        self._tell(call("save_plan", os.fspath(path), overwrite=overwrite))
 
     def load_plan(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
         """Take over a plan from a file, as one edit.
@@ -263,18 +204,30 @@ class Session(Proving):
             call("load_rules", where, rules_format, names=names),
         )
 
-    def save_rules(self, path: str | os.PathLike[str], rules_format: str, names: str | None = None) -> None:
-        """Write the present plan as another tool's rules, see `load_rules`; what was there is replaced.
+    def save_rules(
+        self,
+        path: str | os.PathLike[str],
+        rules_format: str,
+        names: str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the present plan as another tool's rules, see `load_rules`.
+
+        With `overwrite` it replaces rules of the same format; another file it never replaces.
 
         Raises
         ------
+        ValidationError
+            If there is a file already that is not to be replaced.
         ConfigurationError
             If the rules cannot say what the plan does, or the file cannot be written.
         """
-        naming = naming_of(self.checkpoint, rules_format, names)
-        replace_text(
-            path, write_rules(self.plan, rules_format, self._study.layers, self.target, naming=naming)
-        )
+        study, plan = self._study, self.plan
+        naming = naming_of(study.checkpoint, rules_format, names)
+        text = write_rules(plan, rules_format, study.layers, study.target, naming=naming)
+        write_text(path, text, rules_file(rules_format), overwrite=overwrite)
+        self._tell(call("save_rules", os.fspath(path), rules_format, names=names, overwrite=overwrite))
 
     # ---- exporting, and who listens ------------------------------------------------------------------------
 
@@ -289,14 +242,18 @@ class Session(Proving):
 
         Where the configuration's target is ``safetensors``, what it would decode to is written, to try it.
         """
-        plan = self.plan
-        settings = config or DiffusionQuantConfig.model_validate({"target": self.target.name})
+        study, plan, where = self._study, self.plan, Path(output).absolute()
+        time_aware = None if study.pricing is None else study.pricing.time_aware
+        settings = config or DiffusionQuantConfig.model_validate({"target": plan.target})
 
         def work(callback: ProgressCallback, cancel: threading.Event) -> Report:
-            return DiffusionOrchestrator(settings).run(
-                self.checkpoint.path, output, plan=plan, time_aware=self.time_aware,
-                component=self.checkpoint.component, resume=resume, callback=callback, cancel=cancel,
+            report = DiffusionOrchestrator(settings).run(
+                study.checkpoint.path, where, plan=plan, time_aware=time_aware,
+                component=study.checkpoint.component, resume=resume, callback=callback, cancel=cancel,
             )  # fmt: skip
+            made = None if config is None else config_of(config)
+            self._tell(f"{call('export', str(where), config=made, resume=resume)}.result()")
+            return report
 
         return Job(f"export to {Path(output).name}", work)
 
@@ -313,37 +270,3 @@ class Session(Proving):
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close()
-
-    # ---- behind it ----------------------------------------------------------------------------------------
-
-    def _edit(self, change: Callable[[Tuning], Tuning], line: str) -> None:
-        with self._lock:
-            before = self._history.present
-            after = change(before)
-            self._history.push(after)
-            self._note(before, after, line)
-        # Outside the lock, so that an observer may wait for another thread that edits.
-        self._observers.tell()
-
-    def _move(self, step: Callable[[], bool], line: str) -> bool:
-        with self._lock:
-            before = self._history.present
-            if not step():
-                return False
-            self._note(before, self._history.present, line)
-        self._observers.tell()
-        return True
-
-    def _note(self, before: Tuning, after: Tuning, line: str) -> None:
-        self._version += 1
-        self._script.append(line)
-        if not self._observers:
-            return
-        moved = {row for row, place in enumerate(after.choice) if place != before.choice[row]}
-        rows = tuple(sorted(moved | (before.locks ^ after.locks)))
-        self._observers.note(Change(self._version, rows, self._totals(after)))
-
-
-def _with_places(now: Tuning, places: Mapping[int, int], made_by: Mapping[str, Any]) -> Tuning:
-    choice = tuple(places.get(row, place) for row, place in enumerate(now.choice))
-    return replace(now, choice=choice, made_by=made_by, limits=Constraints())

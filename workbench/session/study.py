@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
-from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.formats.rules import naming_of, read_rules
-from workbench.plan import TOTALS, Layer, Plan
+from workbench.plan import TOTALS, Layer, Option, Plan
 from workbench.quantize import Encodings
-from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
-from workbench.session.values import Totals, parse_size, plain_values
+from workbench.session.patterns import Patterns, rows_matching
+from workbench.session.tuning import Tuning
+from workbench.session.values import Naming, Totals, parse_size, plain_values
 from workbench.thermo import (
     Constraints,
     CostTable,
@@ -38,9 +36,6 @@ from workbench.thermo.costs import IntArray
 
 NSR_OF_THRESHOLD = 0.01
 """What the policy ``threshold`` keeps the NSR of every layer under."""
-
-Patterns = str | Iterable[str]
-"""Layer names, globs (``"*attn*"``) or roles (``"role:attention.*"``); one or several."""
 
 
 class Study:
@@ -62,6 +57,8 @@ class Study:
         How the weights became codes; by default ``fast``.
     learnt : mapping of str to float, optional
         By what the damage of layers is multiplied, because measuring found it so.
+    naming : Naming, optional
+        What layers are called, and could be.
     """
 
     def __init__(
@@ -75,7 +72,9 @@ class Study:
         pricing: Pricing | None = None,
         encodings: Encodings | None = None,
         learnt: Mapping[str, float] | None = None,
+        naming: Naming | None = None,
     ) -> None:
+        self.naming = naming or Naming()
         self.learnt = dict(learnt or {})
         self.checkpoint = checkpoint
         self.target = target
@@ -91,7 +90,17 @@ class Study:
         self.costs: CostTable = self.priced.costs
         # Prices stand layer by layer in the order of the options.
         self.starts: IntArray = np.cumsum([0, *(len(options) for options in self.options)])[:-1]
-        self._wish = scheme, group_size
+        self.scheme, self.group_size = scheme, group_size
+
+    @property
+    def names(self) -> str:
+        """What layers are called: ``"original"`` or ``"checkpoint"``."""
+        return "checkpoint" if self.checkpoint.parts is None else "original"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on the names."""
+        return self.naming.notes
 
     def learn(self, factors: Mapping[str, float]) -> Study:
         """The same with the damage of layers multiplied, in place of what was learnt before of them.
@@ -116,8 +125,9 @@ class Study:
         others = float(np.median(list(factors.values())))
         learnt = {name: factors.get(name, self.learnt.get(name, others)) for name in self.index}
         return Study(
-            self.checkpoint, self.target, *self._measured, *self._wish, self.pricing, self.encodings, learnt
-        )
+            self.checkpoint, self.target, *self._measured, self.scheme, self.group_size, self.pricing,
+            self.encodings, learnt, self.naming,
+        )  # fmt: skip
 
     def uniform(self, bits: int) -> Tuning:
         """Every layer at one width."""
@@ -125,24 +135,18 @@ class Study:
         return Tuning(places, made_by={"method": "uniform", "bits": bits})
 
     def rows(self, patterns: Patterns) -> list[int]:
-        rows: set[int] = set()
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            if pattern in self.index:
-                found = {self.index[pattern]}
-            elif pattern.startswith("role:"):
-                wanted = pattern.removeprefix("role:")
-                found = {row for row, layer in enumerate(self.layers) if fnmatchcase(layer.role, wanted)}
-            else:
-                found = {row for row, layer in enumerate(self.layers) if fnmatchcase(layer.name, pattern)}
-            if not found:
-                raise ConfigurationError(f"{pattern!r} matches no layer.", key="pattern", value=pattern)
-            rows |= found
-        return sorted(rows)
+        """Places of the layers that match, see `rows_matching`."""
+        return rows_matching(self.layers, patterns)
 
     def place(self, row: int, bits: int) -> int:
         """Place of a layer's option of a width in the session's scheme and group size."""
-        option = self.target.quantized(self.layers[row], bits, *self._wish)
-        return self.options[row].index(option)
+        option = self.target.quantized(self.layers[row], bits, self.scheme, self.group_size)
+        return self.place_of(row, option)
+
+    def place_of(self, row: int, option: Option) -> int:
+        """Place of a layer's option; of a layer that was opened to be kept, of its only one."""
+        options = self.options[row]
+        return 0 if len(options) == 1 else options.index(option)
 
     def place_kept(self, row: int) -> int:
         """Place of the option that leaves a layer in its source dtype."""
@@ -161,13 +165,15 @@ class Study:
         }
         wanted = [
             [
-                *(self.target.quantized(layer, bits, *self._wish) for bits in range(2, 9)),
+                *(self.target.quantized(layer, bits, self.scheme, self.group_size) for bits in range(2, 9)),
                 options[self.place_kept(row)],
             ]
             for row, (layer, options) in enumerate(zip(self.layers, self.options, strict=True))
         ]
+        # A layer that was opened to be kept has the first place, its only one, for every width.
         form = np.array(
-            [[forms[one.bits, one.scheme, one.group_size] for one in row] for row in wanted], np.int64
+            [[forms.get((one.bits, one.scheme, one.group_size), -1) for one in row] for row in wanted],
+            np.int64,
         ).reshape(-1, 8, 1)
         found: IntArray = (costs.legal[:, None, :] & (costs.form[:, None, :] == form)).argmax(axis=2)
         return self.starts[:, None] + found
@@ -204,7 +210,7 @@ class Study:
             found = self.within(parse_size(size), ahead)
         else:
             raise ConfigurationError("A solver takes one goal; a size stands alone.", key="size")
-        return replace(ahead, choice=tuple(found.tolist()))
+        return replace(ahead, choice=tuple(found.tolist()), by_hand=now.by_hand & now.locks)
 
     def by_policy(self, now: Tuning, policy: str, size: int | None) -> Tuning:
         """The tuning of a policy, see `Session.follow`.
@@ -233,39 +239,8 @@ class Study:
                 allowed=allowed,
             )
         choice = tuple(ways[policy]().tolist())
-        return replace(now, choice=choice, made_by={"method": policy}, limits=Constraints())
-
-    def like(self, other: Study, tuning: Tuning) -> tuple[Tuning, tuple[str, ...]]:
-        """The tuning of another target's study as nearly as this target has it, and what is not the same.
-
-        Parameters
-        ----------
-        other : Study
-            Of the same checkpoint.
-        tuning : Tuning
-            Of the other.
-        """
-        choice, moved, newly_kept = [], 0, 0
-        for row, (layer, place) in enumerate(zip(self.layers, tuning.choice, strict=True)):
-            wanted = other.options[row][place]
-            if wanted.is_kept:
-                choice.append(self.place_kept(row))
-                continue
-            # A format's own name for its scheme means nothing to another.
-            scheme = wanted.scheme if wanted.scheme in get_args(Scheme) else self._wish[0]
-            found = self.target.quantized(layer, wanted.bits, scheme, wanted.group_size or self._wish[1])
-            moved += found.bits != wanted.bits and not found.is_kept
-            newly_kept += found.is_kept
-            choice.append(self.options[row].index(found))
-        notes = [f"The plan is now for {self.target.name}; edits before cannot be undone."]
-        if moved:
-            notes.append(f"{moved} layers got the next wider width, for {self.target.name} lacks theirs.")
-        if newly_kept:
-            notes.append(
-                f"{newly_kept} layers keep their dtype, for {self.target.name} has nothing smaller for them."
-            )
-        made_by = {"method": f"from {other.target.name}", "before": dict(tuning.made_by)}
-        return replace(tuning, choice=tuple(choice), made_by=made_by, limits=Constraints()), tuple(notes)
+        made_by = {"method": policy}
+        return replace(now, choice=choice, made_by=made_by, limits=Constraints(), by_hand=frozenset())
 
     def limits(self, limits: Mapping[str, int] | None, otherwise: int) -> list[int] | None:
         if not limits:
@@ -326,11 +301,9 @@ class Study:
         present = self.priced.choices(now.choice)
         naming = naming_of(self.checkpoint, rules_format, names)
         found = read_rules(text, rules_format, self.layers, self.target, present, where=where, naming=naming)
-        choice = tuple(
-            options.index(found[layer.name]) for layer, options in zip(self.layers, self.options, strict=True)
-        )
+        choice = tuple(self.place_of(row, found[layer.name]) for row, layer in enumerate(self.layers))
         made_by = {"method": "rules", "format": rules_format}
-        return replace(now, choice=choice, made_by=made_by, limits=Constraints())
+        return replace(now, choice=choice, made_by=made_by, limits=Constraints(), by_hand=frozenset())
 
     def locks(self, tuning: Tuning) -> list[int]:
         """Place of each locked layer's option; −1 for the others."""

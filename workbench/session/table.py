@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.session.history import Tuning
+from workbench.layer_names import natural_order
 from workbench.session.study import Study
+from workbench.session.tuning import Tuning
 from workbench.session.values import Totals
 
 SHOWN = 40
@@ -19,13 +20,15 @@ _HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw",
 
 
 def _rows(study: Study, tuning: Tuning) -> list[Sequence[str]]:
-    """The layers in the checkpoint's order, or those with the most damage, worst first."""
+    """The layers by name, block 2 before block 10; of many, those with the most damage, worst first."""
     chosen = study.starts + np.array(tuning.choice, np.int64)
     damage = study.prices["nsr"].to_numpy()[chosen]
     shown = (
-        range(len(chosen)) if len(chosen) <= SHOWN else np.argsort(-damage, kind="stable")[:SHOWN].tolist()
+        natural_order([layer.name for layer in study.layers])
+        if len(chosen) <= SHOWN
+        else np.argsort(-damage, kind="stable")[:SHOWN].tolist()
     )
-    layers = study.profile.take(list(shown)).to_pylist()
+    layers = study.profile.take(shown).to_pylist()
     rows: list[Sequence[str]] = []
     for row, layer in zip(shown, layers, strict=True):
         option = study.options[row][tuning.choice[row]]

@@ -67,6 +67,18 @@ class Snapshot:
     """Whether there is one to make again."""
 
 
+@dataclass(frozen=True)
+class Naming:
+    """What the layers of a checkpoint are called, and what they could be called."""
+
+    asked: str | None = None
+    """What the user asked for, of `workbench.config.NAMES`; None leaves it to the target."""
+    possible: tuple[str, ...] = ("checkpoint",)
+    """What can be had."""
+    notes: tuple[str, ...] = ()
+    """Sentences on it."""
+
+
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{middle}B": base**power
     for power, letter in enumerate("KMGT", start=1)

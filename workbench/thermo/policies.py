@@ -19,6 +19,16 @@ from workbench.thermo.front import trace
 from workbench.thermo.hull import cheapest
 from workbench.thermo.solver import certify, solve
 
+ABOUT = {
+    "uniform": "one width for all layers, the best that fits the size",
+    "sorted_greedy": "widens one layer at a time, first where a byte saves most damage",
+    "annealing": "random changes to the plan, worse ones accepted less and less often; slow",
+    "entropy_rule": "ArrowQuant V2's rule: 8 bits where the weights' entropy Ĥ is below 0.5, 4 below 0.7, else 2",
+    "threshold": "for each layer the fewest bits that keep its damage at or under 0.01",
+    "solver": "least total damage within the size, with a proven bound on the gap to the best plan",
+}
+"""What each policy does, in one line."""
+
 
 def uniform(costs: CostTable, nbytes: int) -> IntArray:
     """One width for all layers: of those that fit the budget, each at its cheapest and at its finest, the best.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workbench.config import DiffusionQuantConfig
+from workbench.config import NAMES
 from workbench.errors import ConfigurationError
+from workbench.pipeline import Report
 from workbench.session import Session
-from workbench.ui.jobs import Jobs
+from workbench.text_file import ExistingFileError
+from workbench.ui.jobs import Jobs, between
+from workbench.ui.question import Choice, Question
 from workbench.ui.strip import Strip
 
 POLICIES = ("uniform", "sorted_greedy", "annealing", "entropy_rule", "threshold")
@@ -29,15 +33,27 @@ class Actions:
     folder : Path
         Where exports and plans go whose paths are not absolute; with `confined`, only there.
     confined : bool
+    tell : callable
+        Called when `exported` is another.
     """
 
-    def __init__(self, session: Session, strip: Strip, jobs: Jobs, folder: Path, confined: bool) -> None:
-        self.session = session
+    def __init__(
+        self,
+        session: Session,
+        strip: Strip,
+        jobs: Jobs,
+        folder: Path,
+        confined: bool,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.session, self._tell = session, tell
+        self.exported: dict[str, Any] | None = None
+        """The last export: its ``folder``, a ``text`` on it, and the ``lines`` that load it."""
         self._strip, self._jobs = strip, jobs
         self._folder, self._confined = folder.absolute(), confined
 
-    def do(self, message: Mapping[str, Any]) -> str:
-        """Do what a message asks for; returns what to tell, if anything.
+    def do(self, message: Mapping[str, Any]) -> str | Question:
+        """Do what a message asks for; returns what to tell, if anything, or what has to be asked first.
 
         Raises
         ------
@@ -48,17 +64,13 @@ class Actions:
         """
         session = self.session
         match message:
-            case {"act": "solve", "size": str(size)}:
-                session.solve(size.strip())
-            case {"act": "solve", "size": int(size)}:
-                session.solve(size)
-            case {"act": "budget", "nbytes": int(nbytes)}:
-                self._spend(nbytes)
-            case {"act": "solve", "bpw": int(bpw) | float(bpw)}:
-                session.solve(bpw=float(bpw))
-            case {"act": "solve", "temperature": int(temperature) | float(temperature)}:
-                session.solve(temperature=float(temperature))
+            case {"act": "solve", "size": str() | int()} | {"act": "budget", "nbytes": int()}:
+                return self._solve(message)
+            case {"act": "solve", "bpw": int() | float()} | {"act": "solve", "temperature": int() | float()}:
+                return self._solve(message)
             case {"act": "follow", "policy": str(policy)}:
+                if session.edited and message.get("edits") != "replace":
+                    return _about_edits(session, message, f"take the plan of {policy}", can_lock=False)
                 session.follow(policy)
             case {"act": "lock", "role": str(role)}:
                 session.lock(f"role:{role}")
@@ -67,22 +79,26 @@ class Actions:
             case {"act": "unlock"}:
                 session.unlock()
             case {"act": "retarget", "target": str(target)}:
-                self._jobs.run(lambda: session.retarget_job(target), lambda notes: self._strip.note(*notes))
+                names = message.get("names")
+                self._jobs.run(
+                    lambda: session.retarget_job(target, names if names in NAMES else None),
+                    lambda notes: self._strip.note(*notes),
+                    place="target",
+                )
             case {"act": "save", "path": str(text)}:
-                path = self._within(text)
-                session.plan.save(path)
-                return f"The plan is in {path}."
+                return self._save(text, message)
             case {"act": "load", "path": str(text)}:
-                notes = session.load_plan(self._within(text))
+                notes = session.load_plan(self.within(text))
                 return " ".join([f"The plan of {text} was taken over.", *notes])
             case {"act": "export", "folder": str(text)}:
-                self._export(self._within(text))
+                self._export(self.within(text))
             case {"act": "prove", "runs": int(runs), "activations": str(mode), "alone": bool(alone)}:
                 self._jobs.run(
                     lambda: session.prove(runs, activations=mode, alone=alone),
                     lambda _: self._strip.note(
                         "The plan has run in the model; the proof tab shows what it did."
                     ),
+                    place="proof",
                 )
             case {"act": "learn"}:
                 return self._learn()
@@ -92,15 +108,60 @@ class Actions:
                 raise ConfigurationError(f"The panel understands no action {message!r:.200}.", key="act")
         return ""
 
-    def _spend(self, nbytes: int) -> None:
+    def ahead(self, text: str) -> dict[str, Any]:
+        """What exporting the present plan into a folder will take, and what will load it."""
+        found = asdict(self.session.predict())
+        folder = self.within(text)
+        return {
+            **{key: found[key] for key in ("nbytes", "is_exact", "peak_bytes")},
+            "time": between(found["seconds"] / 2, 2 * found["seconds"]),
+            "folder": str(folder),
+            "exists": folder.exists(),
+            "readers": list(self.session.readers),
+        }
+
+    def _solve(self, message: Mapping[str, Any]) -> str | Question:
+        """Solve for the goal of a message; asks first where that would change what was set by hand."""
+        session, edits = self.session, message.get("edits")
+        if session.edited and edits not in ("lock", "replace"):
+            return _about_edits(session, message, "solve", can_lock=True)
+        lock = edits == "lock"
+        match message:
+            case {"nbytes": int(nbytes)}:
+                self._spend(nbytes, lock)
+            case {"size": str(size)}:
+                session.solve(size.strip(), lock_edits=lock)
+            case {"size": int(size)}:
+                session.solve(size, lock_edits=lock)
+            case {"bpw": bpw}:
+                session.solve(bpw=float(bpw), lock_edits=lock)
+            case {"temperature": temperature}:
+                session.solve(temperature=float(temperature), lock_edits=lock)
+        return ""
+
+    def _spend(self, nbytes: int, lock_edits: bool) -> None:
         """Solve for a place of the slider, whose ends are estimates: below the least there is, take that."""
         try:
-            self.session.solve(nbytes)
+            self.session.solve(nbytes, lock_edits=lock_edits)
         except ConfigurationError as error:
             floor = getattr(error, "floor", None)
             if floor is None or nbytes >= floor:
                 raise
-            self.session.solve(floor)
+            self.session.solve(floor, lock_edits=lock_edits)
+
+    def _save(self, text: str, message: Mapping[str, Any]) -> str | Question:
+        """Save the plan; asks before it replaces another."""
+        path = self.within(text)
+        overwrite = message.get("overwrite") is True
+        try:
+            self.session.save_plan(path, overwrite=overwrite)
+        except ExistingFileError as error:
+            if not error.replaceable:
+                raise
+            return Question(
+                f"{path} is a plan already.", (Choice("Replace it", {**message, "overwrite": True}),)
+            )
+        return f"The plan is in {path}."
 
     def _learn(self) -> str:
         """Learn from the last proof; says how far the prediction moved."""
@@ -111,17 +172,42 @@ class Actions:
         return f"Learnt: this plan's predicted damage was {before:.3g} and is {after:.3g}. Solve again to follow."
 
     def _export(self, folder: Path) -> None:
-        settings = DiffusionQuantConfig.model_validate({"target": self.session.target.name})
-        self._jobs.run(
-            lambda: self.session.export(folder, config=settings),
-            lambda report: self._strip.note(
-                f"Written to {folder}: {report.actual_bytes:,} bytes, read back and compared."
-            ),
-        )
+        session = self.session
+        lines = session.loading_lines(folder)
 
-    def _within(self, text: str) -> Path:
-        """The path meant by a text, in the folder where it must be."""
-        path = (self._folder / text.strip()).resolve()
+        def done(report: Report) -> None:
+            text = f"Written to {folder}: {report.actual_bytes:,} bytes, read back and compared."
+            self.exported = {"folder": str(folder), "text": text, "lines": lines}
+            self._tell()
+            self._strip.note(text, "The drawer Export shows how to load it.")
+
+        self._jobs.run(lambda: session.export(folder), done, place="export")
+
+    def within(self, text: str) -> Path:
+        """The path meant by a text, in the folder where it must be.
+
+        Raises
+        ------
+        ConfigurationError
+            If the text is empty.
+        PermissionError
+            If the path is outside that folder.
+        """
+        if not text.strip():
+            raise ConfigurationError("The field is empty; write a name into it.", key="path")
+        path = (self._folder / Path(text.strip()).expanduser()).resolve()
         if self._confined and not path.is_relative_to(self._folder.resolve()):
             raise PermissionError(f"{text!r} is outside {self._folder}; give a name within it")
         return path
+
+
+def _about_edits(session: Session, message: Mapping[str, Any], what: str, *, can_lock: bool) -> Question:
+    """The question whether layers that were set by hand may be changed."""
+    edited = session.edited
+    layers = edited[0] if len(edited) == 1 else f"{len(edited)} layers"
+    verb = "was" if len(edited) == 1 else "were"
+    choices = [Choice(f"{what[0].upper()}{what[1:]} for all", {**message, "edits": "replace"})]
+    if can_lock:
+        them = "it" if len(edited) == 1 else "them"
+        choices.insert(0, Choice(f"Lock {them} and solve", {**message, "edits": "lock"}))
+    return Question(f"{layers} {verb} set by hand and would change.", tuple(choices))

@@ -22,6 +22,10 @@ class Edit:
     """The layers, by index."""
     bits: int = 0
     """The width, for ``bits``."""
+    scheme: str | None = None
+    """The target's own name of a scheme, for ``bits``; None leaves it to the session."""
+    group_size: int | None = None
+    """Weights that share a scale, for ``bits``; None leaves it to the session."""
 
     @classmethod
     def of(cls, message: Mapping[str, Any], layers: int) -> Self:
@@ -45,22 +49,37 @@ class Edit:
             raise ConfigurationError("An edit needs a layer: choose one first.", key="rows", value=rows)
         if type(bits) is not int:
             raise ConfigurationError(f"bits must be a whole number, not {bits!r}.", key="bits", value=bits)
-        return cls(action, tuple(rows), bits)
+        scheme, group_size = message.get("scheme"), message.get("group_size")
+        if not isinstance(scheme, str | None) or type(group_size) not in (int, type(None)):
+            raise ConfigurationError(
+                f"scheme must be a name and group_size a whole number, not {scheme!r} and {group_size!r}.",
+                key="scheme",
+            )
+        return cls(action, tuple(rows), bits, scheme, group_size)
 
     def make(self, session: Session, names: Sequence[str]) -> str:
         """Edit the session; returns what to tell, if anything."""
         layers = [names[row] for row in self.rows]
         match self.action:
             case "bits":
-                session.set_bits(layers, self.bits)
+                given = session.set_bits(layers, self.bits, scheme=self.scheme, group_size=self.group_size)
+                if given:
+                    return f"{session.target.name} has no {self.bits} bits there: {'; '.join(given)}."
             case "keep":
                 session.keep(layers)
             case "lock":
                 session.lock(layers)
             case "unlock":
                 session.unlock(layers)
-            case "undo":
-                return "" if session.undo() else "There is nothing to undo."
-            case "redo":
-                return "" if session.redo() else "There is nothing to redo."
+            case "undo" | "redo":
+                return _moved(session, self.action)
         return ""
+
+
+def _moved(session: Session, action: str) -> str:
+    """Undo or redo; says what the table alone does not show."""
+    before = session.target.name, session.names
+    if not (session.undo() if action == "undo" else session.redo()):
+        return f"There is nothing to {action}."
+    after = session.target.name, session.names
+    return "" if after == before else f"The export format is {after[0]} again, with {after[1]} names."

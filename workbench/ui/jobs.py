@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,16 +26,19 @@ class Jobs:
 
     def __init__(self, strip: Strip, tell: Callable[[], None]) -> None:
         self._strip, self._tell = strip, tell
-        self._stopping = False
+        self._stopping, self._place = False, ""
         self.job: Job[Any] | None = None
         self.shown: dict[str, Any] | None = None
-        """What there is to see of it: ``fraction``, ``text``, and whether it is ``stopping``; None without a job."""
+        """What there is to see of it: ``fraction``, ``text``, whether it is ``stopping``, and the ``place`` in the
+        panel where it was started; None without a job."""
 
     def run(
         self,
         start: Callable[[], Job[Any]],
         done: Callable[[Any], None],
         undone: Callable[[], None] = lambda: None,
+        *,
+        place: str = "",
     ) -> None:
         """Start a job and show it until it ends; then tell its result. Another that runs is not disturbed.
 
@@ -46,13 +50,15 @@ class Jobs:
             Takes the result, in a thread of its own.
         undone : callable
             Called instead if there is no result: another job runs, or this one fails or is cancelled.
+        place : str
+            Where in the panel it was started: ``"target"``, ``"export"`` or ``"proof"``.
         """
         if self.job is not None and self.job.state == "running":
             self._strip.error(f"{self.job.name} is still running. Wait for it, or cancel it.")
             undone()
             return
         job = self.job = start()
-        self._stopping = False
+        self._stopping, self._place = False, place
         self._show(job.fraction, _told(job, 0))
         threading.Thread(
             target=self._follow, args=(job, done, undone), name=f"workbench bar: {job.name}", daemon=True
@@ -84,7 +90,7 @@ class Jobs:
                 self._strip.guard(done)(job.result())
 
     def _show(self, fraction: float, text: str) -> None:
-        shown = {"fraction": fraction, "text": text, "stopping": self._stopping}
+        shown = {"fraction": fraction, "text": text, "stopping": self._stopping, "place": self._place}
         if shown != self.shown:
             self.shown = shown
             self._tell()
@@ -93,5 +99,20 @@ class Jobs:
 def _told(job: Job[Any], seconds: float) -> str:
     text = f"{job.name}: {job.message or 'starting'}, {job.fraction:.0%}"
     if seconds > 1 and job.fraction > 0.02:
-        text += f", {seconds * (1 - job.fraction) / job.fraction:.0f} s left"
+        text += f", {duration(seconds * (1 - job.fraction) / job.fraction)} left"
     return text
+
+
+def between(least: float, most: float) -> str:
+    """A time of which the order of magnitude is known."""
+    low, high = duration(least), duration(most)
+    return f"about {low}" if low == high else f"roughly {low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, upwards: ``"40 s"``, ``"7 min"``, ``"2 h 10 min"``."""
+    whole = math.ceil(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = math.ceil(whole / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import traitlets
 
+from workbench.errors import ArrowQuantError
 from workbench.formats import target_names
 from workbench.session import Session, Snapshot
+from workbench.thermo.policies import ABOUT
 from workbench.ui.actions import POLICIES, Actions
 from workbench.ui.jobs import Jobs
 from workbench.ui.later import Later
@@ -44,8 +45,9 @@ class Panel(LayerTable):
     Notes
     -----
     Messages besides those of `LayerTable`. From the browser: ``do`` (act and what it needs, see `Actions`), answered by
-    one ``plan``; ``predict``, answered by ``predicted`` with what an export will take; ``dismiss``. A ``plan`` also
-    brings the ``script`` since its base. To the browser: ``strip`` (text, kind) and ``job`` (job: see `Jobs.shown`).
+    one ``plan``; ``predict`` (folder), answered by ``predicted``, see `Actions.ahead`; ``dismiss``. A ``plan`` also
+    brings the ``script`` since its base. To the browser: ``strip`` (text, kind), ``job`` (job: see `Jobs.shown`) and
+    ``exported`` (see `Actions.exported`).
     """
 
     _esm = joined("panel.js")
@@ -68,9 +70,9 @@ class Panel(LayerTable):
         confined: bool = False,
         **traits: Any,
     ) -> None:
-        self.strip = Strip(self._tell_strip)
+        self.strip = Strip(self._tell_strip, " ".join(session.checkpoint.notes))
         self.jobs = Jobs(self.strip, self._tell_job)
-        self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined)
+        self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined, self._tell_exported)
         self.is_kept = not confined  # a page that is served alone is no notebook that is saved
         self._drawn: tuple[int, int] = (-1, -1)
         self._later = Later(self.draw, PAUSE, self.strip.error)
@@ -123,16 +125,23 @@ class Panel(LayerTable):
             "model": session.checkpoint.path.name,
             "targets": list(target_names()),
             "policies": list(POLICIES),
+            "about_policies": {name: ABOUT[name] for name in POLICIES},
             "opening": self._opening,
             "strip": {"text": self.strip.text, "kind": self.strip.kind},
             "job": self.jobs.shown,
+            "possible_names": list(session.possible_names),
+            "exported": self.actions.exported,
             "has_time": session.time_aware is not None,
         }
         return found
 
     def _beside(self, now: Snapshot, base: int) -> dict[str, Any]:
         # Each version has its line.
-        return {"target": self.session.target.name, "script": list(self.session.script[base : now.version])}
+        return {
+            "target": self.session.target.name,
+            "naming": self.session.names,
+            "script": list(self.session.script[base : now.version]),
+        }
 
     def _renew(self) -> None:
         self.steps = None
@@ -140,6 +149,9 @@ class Panel(LayerTable):
 
     def _tell_strip(self) -> None:
         self.send({"type": "strip", "text": self.strip.text, "kind": self.strip.kind})
+
+    def _tell_exported(self) -> None:
+        self.send({"type": "exported", "exported": self.actions.exported})
 
     def _tell_job(self) -> None:
         self.send({"type": "job", "job": self.jobs.shown})
@@ -149,9 +161,17 @@ class Panel(LayerTable):
     def _answer(self, message: Any, ack: str | None) -> None:
         match message:
             case {"type": "do"}:
+                self.strip.clear()
                 self._make(lambda: self.actions.do(message), ack)
+            case {"type": "edit"}:
+                self.strip.clear()
+                super()._answer(message, ack)
             case {"type": "predict"}:
-                self.send({"type": "predicted", "ack": ack, **asdict(self.session.predict())})
+                try:
+                    found = self.actions.ahead(str(message.get("folder", "export")))
+                except (ArrowQuantError, OSError) as error:
+                    found = {"error": str(error)}
+                self.send({"type": "predicted", "ack": ack, **found})
             case {"type": "dismiss"}:
                 self.strip.clear()
             case _:

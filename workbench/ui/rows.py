@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from workbench.layer_names import natural_order
+from workbench.plan import KEEP
 from workbench.session import Session, Snapshot
 from workbench.thermo import Front
 
@@ -39,6 +41,7 @@ class Columns:
             "code_entropy": _numbers(options["code_entropy"], "f4"),
         }
         self.fixed: Arrays = {
+            "order": np.array(natural_order(self.names), "u4"),
             "params": _numbers(layers["params"], "f8"),
             "role": role.astype("u1"),
             "entropy": _numbers(layers["entropy"], "f4"),
@@ -59,6 +62,25 @@ class Columns:
             "width_place": np.array(places, "u1").reshape(-1, 8),
             **{f"menu_{name}": values[flat] for name, values in self._options.items()},
         }
+
+    def variants(self, now: Snapshot, row: int) -> list[dict[str, Any]]:
+        """The options of a layer that have the width of its present one, and other schemes or group sizes."""
+        stop = self._starts[row + 1] if row + 1 < len(self._starts) else self.options.num_rows
+        places = np.arange(self._starts[row], stop)
+        bits, scheme, group = (self._options[name] for name in ("bits", "scheme", "group"))
+        kept = [self.schemes[code] == KEEP for code in scheme[places].tolist()]
+        alike = places[(bits[places] == bits[now.rows[row]]) & ~np.array(kept, np.bool_)]
+        return [
+            {
+                "bits": int(bits[place]),
+                "scheme": self.schemes[scheme[place]],
+                "group": int(group[place]),
+                "nbytes": float(self._options["nbytes"][place]),
+                "nsr": float(self._options["nsr"][place]),
+                "present": bool(place == now.rows[row]),
+            }
+            for place in alike.tolist()
+        ]
 
     def steps(self, front: Front) -> Arrays:
         """The way along the hulls from the fewest bytes on: the first option of each layer, then what each step takes.

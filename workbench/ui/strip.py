@@ -17,11 +17,13 @@ class Strip:
     ----------
     tell : callable
         Called when there is another message.
+    text : str, optional
+        The first message, a note.
     """
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, tell: Callable[[], None], text: str = "") -> None:
         self._tell = tell
-        self.text = ""
+        self.text = text
         self.kind: Kind = "note"
 
     def error(self, error: BaseException | str) -> None:
@@ -35,8 +37,9 @@ class Strip:
         self._show(" ".join(sentences), "note")
 
     def clear(self) -> None:
-        """Show nothing."""
-        self._show("", "note")
+        """Show nothing; what was said before is over."""
+        if self.text:
+            self._show("", "note")
 
     def guard(self, action: Callable[..., Any]) -> Callable[..., None]:
         """The action as a callback: what it raises is shown here, for in a callback nobody else would see it."""

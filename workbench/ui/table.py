@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -12,14 +13,17 @@ import numpy as np
 import traitlets
 
 from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.expression_text import is_condition
 from workbench.expressions import mask
 from workbench.session import Change, Session, Snapshot
+from workbench.session.columns import HEADINGS
 from workbench.ui import shown
 from workbench.ui.edits import Edit
 from workbench.ui.extra_columns import ExtraColumn, added, reckoned
 from workbench.ui.inbox import Inbox
 from workbench.ui.module import joined, style
 from workbench.ui.packing import pack
+from workbench.ui.question import Question
 from workbench.ui.rows import Arrays, Columns, changed
 from workbench.ui.stored import StoredCopy
 
@@ -39,14 +43,15 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     session : Session
         What is shown. Several tables of one session stay in step.
     **traits
-        `min_cosine`, `height`, `filter`, `sort`, `selected`, `current`, `widths`.
+        `min_cosine`, `height`, `filter`, `sort`, `selected`, `current`, `widths`, `column_order`, `hidden_columns`.
 
     Notes
     -----
-    Messages from the browser, each with an ``id`` that the answer has as ``ack``: ``edit`` (action, rows, bits), see
-    `Edit`, answered by one ``plan``; ``hello`` (version), answered by ``plan`` if the session is at another version,
-    else by ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the
-    browser: ``plan`` (version, base, error or note, and the arrays of `Columns.present` for the layers that changed
+    Messages from the browser, each with an ``id`` that the answer has as ``ack``: ``edit`` (action, rows, bits, scheme,
+    group_size), see `Edit`, answered by one ``plan``; ``options`` (row), answered by ``options``, see
+    `Columns.variants`; ``hello`` (version), answered by ``plan`` if the session is at another version, else by
+    ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the browser:
+    ``plan`` (version, base, error, note or question, and the arrays of `Columns.present` for the layers that changed
     since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
     What must be answered also has a ``view`` and a ``turn``, see `Inbox`; what was answered before and is asked again
     gets ``here`` (version).
@@ -62,11 +67,17 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     current = traitlets.Int(-1).tag(sync=True, echo_update=False)
     """The layer under the cursor, by index; −1 for none; both ways."""
     filter = traitlets.Unicode().tag(sync=True, echo_update=False)
-    """Words to find in name and role, or after ``=`` a condition over the columns; both ways."""
+    """Words to find in name and role, or a condition over the columns, see `Session.where`; both ways.
+
+    A condition begins with ``=``, or has a comparison, a glob or ``role:``."""
     sort = traitlets.Unicode().tag(sync=True, echo_update=False)
     """Key of the column to sort by, after ``-`` if falling, such as ``"-nsr"``; empty for the checkpoint's order."""
     widths = traitlets.Dict().tag(sync=True, echo_update=False)
     """Pixels of columns that were resized, by key."""
+    column_order = traitlets.List(traitlets.Unicode()).tag(sync=True, echo_update=False)
+    """Keys of the columns from left to right; empty for the usual order."""
+    hidden_columns = traitlets.List(traitlets.Unicode()).tag(sync=True, echo_update=False)
+    """Keys of the columns that are not shown."""
     min_cosine = traitlets.Float(0.95, min=0, max=1).tag(sync=True)
     """The totals count the layers whose cosine is below this."""
     height = traitlets.Int(440, min=100).tag(sync=True)
@@ -233,8 +244,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     @property
     def _opening(self) -> str:
         """The line of Python that opens the session."""
-        session = self.session
-        return f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})"
+        return f"s = {self.session.opening}"
 
     def _on_change(self, _: Change) -> None:
         self.stored.ask()
@@ -247,7 +257,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def _renew(self) -> None:
         """Another target has other options, and what was learnt other costs: the browser gets everything anew."""
         with self._guard:
+            before = self._columns.names
             self._sent, self._columns = self._matching()
+            if self._columns.names != before:  # an index means another layer now
+                self.selected, self.current = [], -1
             self.send_state("data")
 
     def _matching(self) -> tuple[Snapshot, Columns]:
@@ -285,6 +298,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                     self.send({"type": "here", "ack": ack})
                 else:
                     self._tell(ack=ack, whole=True)
+            case {"type": "options", "row": int(row)} if 0 <= row < len(self._columns.names):
+                now, columns = self._matching()
+                self.send({"type": "options", "ack": ack, "row": row, "options": columns.variants(now, row)})
             case {"type": "filter", "text": str(text)}:
                 self._send_mask(text)
             case {"type": "add_column", "title": str(title), "expression": str(expression)}:
@@ -299,25 +315,30 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             case _:
                 raise ConfigurationError(f"The table understands no message {message!r:.200}.", key="message")
 
-    def _make(self, edit: Callable[[], str], ack: str | None) -> None:
+    def _make(self, edit: Callable[[], str | Question], ack: str | None) -> None:
         """Make an edit that the browser asked for, and answer by one message."""
         self._editing.now = True
         try:
-            note = edit()
+            answer = edit()
         finally:
             self._editing.now = False
-        self._tell(ack=ack, note=note)
+        if isinstance(answer, Question):
+            self._tell(ack=ack, question=asdict(answer))
+        else:
+            self._tell(ack=ack, note=answer)
 
     def _fail(self, error: str, ack: str | None) -> None:
         self._tell(ack=ack, error=error)
 
     def _on_filter(self, change: Any) -> None:
-        if change["new"].startswith("="):
+        if is_condition(change["new"]):
             self._send_mask(change["new"])
 
     def _send_mask(self, text: str) -> None:
         try:
-            found = mask(text.removeprefix("="), self.session.columns)
+            known = self.session.columns
+            own = {header["title"]: values for header, values in reckoned(self._extra, known)}
+            found = mask(text.strip().removeprefix("="), {**own, **known}, HEADINGS)
         except ConfigurationError as error:
             self.send({"type": "filter", "text": text, "error": str(error)})
         else:

@@ -2,6 +2,7 @@
 
 import { element, paint } from "./columns.js";
 import { fixed, percent, significant, size, whole } from "./format.js";
+import { TERMS } from "./terms.js";
 
 export const button = (text, title, onClick, name = "") => {
   const made = element("button", `aq-button ${name}`, { type: "button", title });
@@ -14,8 +15,8 @@ export const button = (text, title, onClick, name = "") => {
 export class Bar {
   constructor(acts) {
     this.filter = element("input", "aq-filter", {
-      type: "search", spellcheck: false, placeholder: "filter: attn q, or = bits < 4 and nsr > 0.01",
-      title: "words in name and role; after =, a condition over the columns (/)",
+      type: "search", spellcheck: false, placeholder: "filter: attn q, *to_q*, role:mlp*, bits < 4 and damage > 0.01",
+      title: "words in name and role; or a condition: column headings, globs on names, role:…, joined by and, or, not; after = for any (/)",
     });
     this.filter.setAttribute("aria-label", "filter layers");
     this.fault = element("div", "aq-fault", { hidden: true, id: `aq-fault-${Math.random().toString(36).slice(2)}` });
@@ -36,14 +37,17 @@ export class Bar {
     );
     this.undo = button("↶", "undo (Ctrl+Z)", () => acts.edit("undo"), "aq-undo");
     this.redo = button("↷", "redo (Ctrl+Shift+Z)", () => acts.edit("redo"), "aq-redo");
+    this.arrange = button("columns", "show, hide and order the columns", acts.arrange, "aq-arrange");
+    this.arrange.setAttribute("aria-haspopup", "menu");
     this.add = button("+ column", "add a column by an expression", () => this.toggleForm(), "aq-add");
     this.form = this.makeForm(acts.addColumn);
     const bulk = element("div", "aq-bulk", {}, this.count, ...this.edits);
     bulk.setAttribute("role", "group");
     bulk.setAttribute("aria-label", "edit the chosen layers");
+    this.rest = element("div", "aq-rest", {}, this.undo, this.redo, this.arrange, this.add);
     this.root = element("div", "aq-bar", {},
       element("div", "aq-filters", {}, this.filter, this.again), bulk,
-      element("div", "aq-rest", {}, this.undo, this.redo, this.add), this.form, this.fault);
+      this.rest, this.form, this.fault);
   }
 
   makeForm(addColumn) {
@@ -76,6 +80,21 @@ export class Bar {
     this.filter.setAttribute("aria-invalid", Boolean(text) && this.form.hidden);
   }
 
+  // Widths that none of the layers can have look so, and say what they give.
+  showWidths(plan, rows) {
+    for (const edit of this.edits) {
+      const bits = Number(edit.dataset.bits);
+      if (!bits) continue;
+      const has = plan.has(rows, bits);
+      const given = has ? "" : plan.instead(rows, bits).map(({ text }) => text).join(" or ");
+      const title = has ? `${bits} bits (${bits})` : `no ${bits} bits here: gives ${given}`;
+      edit.classList.toggle("aq-lacking-width", !has);
+      if (edit.title === title) continue;
+      edit.title = title;
+      edit.setAttribute("aria-label", title);
+    }
+  }
+
   update({ chosen, hidden, subject, stale, canUndo, canRedo, dead }) {
     const beside = hidden ? ` · ${whole(hidden)} hidden` : "";
     this.count.textContent = chosen ? `${whole(chosen)} chosen${beside}` : "";
@@ -103,6 +122,11 @@ export class Strip {
     this.root.dataset.kind = kind;
   }
 
+  // A new action is under way: what was said of an older one is over.
+  over() {
+    if (["error", "note"].includes(this.root.dataset.kind)) this.say("");
+  }
+
   // Ends a state, unless another message took its place.
   end(kind) {
     if (this.root.dataset.kind === kind) this.say("");
@@ -114,8 +138,8 @@ const PARTS = [
   ["ratio", "ratio", "source bytes over payload bytes", (value) => `${fixed(2)(value)}×`],
   ["bpw", "bpw", "bits per layer weight, scales included", fixed(3)],
   ["nsr", "ΣD", "predicted damage, Σ D over the layers", significant],
-  ["gap", "gap ≤", "by how much another plan of these bytes could be better, at most", percent],
-  ["temperature", "T", "price of a bit: damage saved per bit more", significant],
+  ["gap", "gap ≤", TERMS.gap, percent],
+  ["temperature", "T", TERMS.T, significant],
   ["below", "under cosine", "layers whose cosine is below the least one wanted", whole],
   ["locks", "locked", "layers that a solver leaves as they are", whole],
 ];

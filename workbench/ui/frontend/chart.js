@@ -3,21 +3,15 @@
 import { element } from "./columns.js";
 import { sharedPlotly } from "./shared.js";
 
-const CONFIG = {
-  displaylogo: false,
-  responsive: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-};
-
 function colour(element, name, fallback) {
   return getComputedStyle(element).getPropertyValue(name).trim() || fallback;
 }
 
 // The layout with the page's colours for all that is not data.
 function themed(layout, element) {
-  const text = colour(element, "--jp-ui-font-color1", "#222");
-  const grid = colour(element, "--jp-border-color2", "#ddd");
-  const ground = colour(element, "--jp-layout-color1", "#fff");
+  const text = colour(element, "--aq-ink", "#222");
+  const grid = colour(element, "--aq-line", "#ddd");
+  const ground = colour(element, "--aq-shade", "#fff");
   const axis = { color: text, gridcolor: grid, zerolinecolor: grid, linecolor: grid };
   const changed = {
     ...layout,
@@ -39,7 +33,7 @@ function themed(layout, element) {
 // What a figure draws in black has the colour of the page's text.
 const INK = new Set(["black", "#555555"]);
 function inked(data, element) {
-  const text = colour(element, "--jp-ui-font-color1", "#222");
+  const text = colour(element, "--aq-ink", "#222");
   return data.map((trace) => {
     const changed = { ...trace };
     for (const part of ["marker", "line"]) {
@@ -69,7 +63,9 @@ function marked(data, layout, chosen) {
     }
     if (!Array.isArray(trace.customdata)) return trace;
     const selectedpoints = trace.customdata.flatMap((custom, index) => (names.has(layerOf(custom)) ? [index] : []));
-    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.45 } } };
+    // The others do not fade, for faint marks cannot be told from the ground.
+    const selected = { marker: { size: 1.7 * (trace.marker?.size ?? 8) } };
+    return { ...trace, selectedpoints, selected, unselected: { marker: { opacity: 1 } } };
   });
   return { data: traces, layout: { ...layout, shapes } };
 }
@@ -125,7 +121,7 @@ export class Chart {
     const { data, layout } = marked(spec.data, spec.layout, this.chosen);
     const size = { width: root.clientWidth, height: root.clientHeight, autosize: false };
     this.waiting.remove();
-    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, CONFIG);
+    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, { ...spec.config, responsive: false });
     if (!this.drawn) {
       root.on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
         this.onClick?.({ x, y, customdata, name: trace.name ?? "" });

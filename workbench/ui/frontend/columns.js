@@ -1,79 +1,100 @@
 // What the table shows of a layer: title, width, value to sort by, and how a cell is drawn.
 
 import { fixed, significant, whole } from "./format.js";
+import { shortNamesOf } from "./short_names.js";
+import { TERMS } from "./terms.js";
 
 // Colours of workbench.figures.widths; glyphs so that neighbouring widths differ by more than colour.
 export const WIDTHS = {
-  2: ["#440154", "●"],
-  3: ["#443983", "■"],
-  4: ["#31688e", "◆"],
-  5: ["#21918c", "▲"],
-  6: ["#35b779", "▼"],
-  7: ["#90d743", "⬟"],
-  8: ["#fde725", "★"],
+  2: ["#b32dc0", "●"],
+  3: ["#5361f3", "■"],
+  4: ["#157bca", "◆"],
+  5: ["#1289a1", "▲"],
+  6: ["#11964f", "▼"],
+  7: ["#8a8e0b", "⬟"],
+  8: ["#e8680b", "★"],
 };
-export const KEPT = ["#b3b3b3", "✕"];
+export const KEPT = ["#808080", "✕"];
+
+// What a hint begins with names the column in words.
+const labelOf = (hint) => hint.split(":")[0];
 
 const number = (key, title, hint, width, value, format) => ({
-  key, title, hint, width, value, right: true,
+  key, title, label: labelOf(hint), hint, width, value, right: true,
   draw: (cell, plan, row) => { cell.textContent = format(value(plan, row)); },
 });
+
+// Names as people count: block 2 before block 10.
+const byNumbers = new Intl.Collator("en", { numeric: true }).compare;
 
 export function columnsOf(plan) {
   const { fixed: still } = plan;
   const text = (key, title, hint, width, value, extra = {}) => ({
-    key, title, hint, width, value,
+    key, title, label: labelOf(hint), hint, width, value,
     draw: (cell, _, row) => { cell.textContent = value(plan, row); },
     ...extra,
   });
+  const names = shortNamesOf(plan);
+  const bits = { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 132,
+    value: (p, row) => p.shown.bits[row], draw: drawBits };
+  const heat = { ...number("heat", "heat", `heat: ${TERMS.heat}`, 76, (p, row) => p.shown.heat[row], significant), draw: drawHeat };
   const time = still.importance
     ? [
-        number("heterogeneity", "V", "heterogeneity: variance of the input's level over time groups", 66,
-          (_, row) => still.heterogeneity[row], significant),
-        number("importance", "κ", "importance: how much the output feels an error here", 66,
+        number("importance", "κ", "κ, importance: how much the model's output feels an error of this layer", 66,
           (_, row) => still.importance[row], significant),
+        number("heterogeneity", "V", "V, heterogeneity: variance of the input's level over time groups", 66,
+          (_, row) => still.heterogeneity[row], significant),
       ]
     : [];
   return [
-    { key: "locked", title: "", label: "lock", hint: "locked: a solver leaves the layer as it is", width: 30,
+    { key: "locked", title: "", label: "lock", hint: "lock: a solver leaves the layer as it is", width: 30,
       value: (p, row) => p.shown.locked[row], draw: drawLock },
-    text("name", "layer", "name", 236, (p, row) => p.names[row], { sticky: true, draw: drawName }),
+    { ...text("name", "layer", `layer: its name${names.prefix ? `, after ${names.prefix}.` : ""}`, 236, (p, row) => p.names[row]),
+      sticky: true, compare: byNumbers, note: names.prefix && `${names.prefix}.…`,
+      fit: (room, table, chosen) => names.fit(room, table, chosen), setFont: (font) => names.setFont(font),
+      draw: (cell, p, row) => drawName(cell, names, p, row) },
+    // What edits change stands beside the name, so that it stays in sight where there is little room.
+    bits,
+    number("nsr", "damage", `damage D: ${TERMS.D.replace("damage: ", "")}`, 76,
+      (p, row) => p.shown.nsr[row], significant),
+    number("nbytes", "bytes", "bytes: exact bytes of the layer's data", 88, (p, row) => p.shown.nbytes[row], whole),
+    heat,
     text("role", "role", "role: what the layer is for", 100, (p, row) => p.roles[still.role[row]]),
-    { ...text("shape", "shape", "rows, cols: the tensor's shape", 92, (p, row) => p.shapes[row]),
+    { ...text("shape", "shape", "shape: of the tensor, rows × columns; sorts by number of weights", 92, (p, row) => p.shapes[row]),
       right: true, value: (_, row) => still.params[row] },
     number("params", "params", "params: number of weights", 84, (_, row) => still.params[row], whole),
-    number("entropy", "Ĥ", "entropy: normalised histogram entropy of the weights", 52,
-      (_, row) => still.entropy[row], fixed(3)),
-    number("code_entropy", "H(q)", "code_entropy: bits per weight that a lossless coder would pay", 54,
-      (p, row) => p.shown.code_entropy[row], fixed(3)),
-    number("choice_entropy", "S", "choice_entropy: high where the width is a toss-up, 0 where it is settled", 52,
-      (p, row) => p.choiceEntropy[row], fixed(3)),
-    { ...number("heat", "heat", "heat: damage that a bit more would save; above T the layer wants bits", 76,
-      (p, row) => p.shown.heat[row], significant), draw: drawHeat },
-    ...time,
-    { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 132,
-      value: (p, row) => p.shown.bits[row], draw: drawBits },
-    number("nsr", "NSR", "nsr: D, the relative error power of the present option", 76,
-      (p, row) => p.shown.nsr[row], significant),
-    number("nbytes", "bytes", "nbytes: exact bytes of the layer's data", 88, (p, row) => p.shown.nbytes[row], whole),
     number("bpw", "bpw", "bpw: bits per weight, scales included", 58,
       (p, row) => (8 * p.shown.nbytes[row]) / still.params[row], fixed(3)),
+    ...time,
+    number("entropy", "Ĥ", "Ĥ, entropy of the weights: 0 to 1, of their histogram; low where a few weights are far out", 52,
+      (_, row) => still.entropy[row], fixed(3)),
+    number("code_entropy", "H(q)", "H(q), code_entropy: bits per weight that a lossless coder would need for the codes", 54,
+      (p, row) => p.shown.code_entropy[row], fixed(3)),
+    number("choice_entropy", "S", `S, choice_entropy: ${TERMS.S}`, 52, (p, row) => p.choiceEntropy[row], fixed(3)),
     ...plan.columns.map((column) => ({
       ...number(`=${column.title}`, column.title, column.error ?? `= ${column.expression}`, 92,
         (p, row) => p.columns.find((one) => one.title === column.title)?.values?.[row] ?? NaN,
         column.kind === "truth" ? (value) => (value ? "✓" : "") : significant),
+      label: column.title,
       custom: true,
     })),
   ];
 }
 
-// Where a name is too long, what stands before the block's number shrinks first, the last part of the name never.
-function drawName(cell, plan, row) {
-  if (!cell.firstChild) cell.append(element("span", "aq-stem"), element("span"), element("span", "aq-leaf"));
-  const name = plan.names[row].replace(/\.weight$/, "");
-  const [, ...parts] = name.match(/^(.*?)(\.\d+\..*?)(\.[^.]*)?$/) ?? [name, name];
-  for (const [place, part] of [...cell.children].entries()) part.textContent = parts[place] ?? "";
+// The columns in the order that was chosen, without those that are hidden; a new one follows its neighbour.
+export function arranged(columns, order, hidden) {
+  const keys = order.filter((key) => columns.some((column) => column.key === key));
+  columns.forEach(({ key }, place) => {
+    if (keys.includes(key)) return;
+    keys.splice(place ? keys.indexOf(columns[place - 1].key) + 1 : 0, 0, key);
+  });
+  return keys.map((key) => columns.find((column) => column.key === key)).filter(({ key }) => !hidden.includes(key));
+}
+
+function drawName(cell, names, plan, row) {
+  cell.textContent = names.text(row);
   cell.title = plan.names[row];
+  cell.setAttribute("aria-label", plan.names[row]);
 }
 
 function drawLock(cell, plan, row) {
@@ -99,12 +120,18 @@ function drawBits(cell, plan, row) {
   const kept = plan.kept(row);
   paint(swatch, plan.shown.bits[row], kept);
   bits.textContent = plan.shown.bits[row];
-  scheme.textContent = schemeOf(plan, plan.shown.scheme[row], plan.shown.group[row]);
+  const asked = plan.askedInstead(row);
+  const given = schemeOf(plan, plan.shown.scheme[row], plan.shown.group[row]);
+  scheme.textContent = asked ? `${asked} → ${given}` : given;
+  const title = asked ? `${asked} bits were asked for; there are none here, so it is ${given}` : "";
+  if (cell.title !== title) cell.title = title;
 }
 
 // The option of a width in few letters: "asym 128", "Q4_K", "kept".
-export function schemeOf(plan, scheme, group) {
-  const name = { none: "kept", asymmetric: "asym", symmetric: "sym" }[plan.schemes[scheme]] ?? plan.schemes[scheme];
+export const schemeOf = (plan, scheme, group) => nameOfScheme(plan.schemes[scheme], group);
+
+export function nameOfScheme(scheme, group) {
+  const name = { none: "kept", asymmetric: "asym", symmetric: "sym" }[scheme] ?? scheme;
   return group ? `${name} ${group}` : name;
 }
 

@@ -1,4 +1,4 @@
-// The foot of the panel: the job that runs, and the Python of what was done last.
+// The job that runs, lines to copy, and the Python of what was done last.
 
 import { button } from "./bars.js";
 import { element } from "./columns.js";
@@ -12,8 +12,10 @@ export class JobBar {
     this.root = element("div", "aq-jobs", { hidden: true }, this.bar, this.text, this.cancel);
   }
 
-  show(job) {
+  // In the place where it was started, which is in sight.
+  show(job, place) {
     this.root.hidden = !job;
+    if (this.root.parentNode !== place) place.append(this.root);
     if (!job) return;
     this.bar.value = job.fraction;
     this.text.textContent = job.text;
@@ -35,6 +37,32 @@ async function copied(text) {
   }
 }
 
+const copier = (said, text) => async () => {
+  await copied(text());
+  said.textContent = "copied";
+  setTimeout(() => { said.textContent = ""; }, 1500);
+};
+
+// Where it was exported to last, and the lines that load it.
+export class Snippet {
+  constructor() {
+    this.said = element("span", "aq-copied");
+    this.said.setAttribute("role", "status");
+    this.text = element("div", "aq-written");
+    this.lines = element("pre", "aq-lines");
+    this.root = element("div", "aq-done", { hidden: true }, this.text, this.lines,
+      button("Copy", "Copy the lines that load the export", copier(this.said, () => this.lines.textContent)), this.said);
+  }
+
+  show(exported) {
+    this.root.hidden = !exported;
+    if (!exported) return;
+    this.folder = exported.folder;
+    this.text.textContent = exported.text;
+    this.lines.textContent = exported.lines;
+  }
+}
+
 export class ScriptLine {
   constructor(opening) {
     this.opening = opening;
@@ -43,9 +71,9 @@ export class ScriptLine {
     this.said = element("span", "aq-copied");
     this.said.setAttribute("role", "status");
     this.root = element("div", "aq-script", {}, this.line,
-      button("Copy as Python", "Copy the last line", () => this.copy(this.lines.at(-1) ?? "")),
-      button("Copy all", "Copy all lines from opening the session on", () =>
-        this.copy(["import workbench as wb", "", this.opening, ...this.lines].join("\n"))), this.said);
+      button("Copy as Python", "Copy the last line", copier(this.said, () => this.lines.at(-1) ?? "")),
+      button("Copy all", "Copy all lines from opening the session on", copier(this.said, () =>
+        ["import workbench as wb", "", this.opening, ...this.lines].join("\n"))), this.said);
   }
 
   // The lines since a version; each version has one.
@@ -54,11 +82,5 @@ export class ScriptLine {
     const last = this.lines.at(-1) ?? "";
     this.line.textContent = last || "# nothing was changed yet";
     this.line.title = this.root.dataset.last = last;
-  }
-
-  async copy(text) {
-    await copied(text);
-    this.said.textContent = "copied";
-    setTimeout(() => { this.said.textContent = ""; }, 1500);
   }
 }

@@ -8,8 +8,8 @@ const SPARE = 6;
 let made = 0;
 
 export class Grid {
-  constructor({ label, paint, onSort, onResize, onRemove }) {
-    Object.assign(this, { paint, onSort, onResize, onRemove, pool: [], order: [], columns: [], id: `aq${++made}` });
+  constructor({ label, paint, onSort, onResize, onRemove, onArrange }) {
+    Object.assign(this, { paint, onSort, onResize, onRemove, onArrange, pool: [], order: [], columns: [], id: `aq${++made}` });
     this.header = element("div", "aq-row aq-header");
     this.header.setAttribute("role", "row");
     this.header.setAttribute("aria-rowindex", 1);
@@ -24,7 +24,14 @@ export class Grid {
     }
     this.root.addEventListener("scroll", () => this.later(), { passive: true });
     this.header.addEventListener(KEY, (event) => this.headerKey(event));
-    this.watch = new ResizeObserver(() => this.later());
+    this.header.addEventListener("contextmenu", (event) => {
+      event.preventDefault();
+      this.onArrange("menu", this.columnAt(event.target)?.key);
+    });
+    this.watch = new ResizeObserver(() => {
+      this.size();
+      this.later();
+    });
     this.watch.observe(this.root);
   }
 
@@ -43,6 +50,7 @@ export class Grid {
 
   setColumns(columns, widths) {
     this.columns = columns;
+    this.chosen = { ...widths };
     this.widths = columns.map((column) => widths[column.key] ?? column.width);
     this.header.replaceChildren(...columns.map((column, place) => this.headerCell(column, place)));
     this.root.setAttribute("aria-colcount", columns.length);
@@ -54,11 +62,12 @@ export class Grid {
   headerCell(column, place) {
     const button = element("button", "aq-sort", { type: "button", tabIndex: place ? -1 : 0, title: column.hint });
     button.append(element("span", "", { textContent: column.title }), element("i"));
+    if (column.note) button.append(element("small", "aq-prefix", { textContent: column.note }));
     if (column.label) button.setAttribute("aria-label", column.label);
     button.addEventListener("click", () => this.onSort(column.key));
     const grip = element("span", "aq-grip", { title: "drag to resize, double click to reset" });
     grip.addEventListener("pointerdown", (event) => this.drag(event, place, grip));
-    grip.addEventListener("dblclick", () => this.resize(place, column.width, true));
+    grip.addEventListener("dblclick", () => this.resize(place, column.fit ? null : column.width, true));
     const cell = element("div", "aq-cell", {}, button);
     if (column.custom) {
       const remove = element("button", "aq-remove", { type: "button", tabIndex: -1, textContent: "×" });
@@ -76,8 +85,28 @@ export class Grid {
     return cell;
   }
 
-  // Arrows walk along the headers; with Shift they make a column wider or narrower.
+  columnAt(target) {
+    return this.columns[[...this.header.children].findIndex((cell) => cell.contains(target))];
+  }
+
+  // The header that the keys go on from, after columns were arranged.
+  focusHeader(key) {
+    const cells = [...this.header.children];
+    const cell = cells.find((one) => one.dataset.key === key) ?? cells[0];
+    for (const one of cells) one.firstChild.tabIndex = one === cell ? 0 : -1;
+    cell?.firstChild.focus();
+  }
+
+  // Arrows walk along the headers; with Shift they make a column wider or narrower. < and > move it, H hides it, and the
+  // menu key or M opens the menu of columns.
   headerKey(event) {
+    const act = { "<": "left", ">": "right", h: "hide", m: "menu", ContextMenu: "menu" }[event.key];
+    if (act && this.columnAt(event.target)) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.onArrange(act, this.columnAt(event.target).key);
+      return;
+    }
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const cells = [...this.header.children];
     const place = cells.findIndex((cell) => cell.contains(event.target));
@@ -110,15 +139,30 @@ export class Grid {
     grip.addEventListener("pointerup", end, { once: true });
   }
 
+  // Null gives a column back to what it takes by itself.
   resize(place, width, done) {
-    this.widths[place] = Math.max(28, Math.round(width));
+    const { key } = this.columns[place];
+    if (width === null) delete this.chosen[key];
+    else this.chosen[key] = this.widths[place] = Math.max(28, Math.round(width));
     this.size();
-    if (done) this.onResize(this.columns[place].key, this.widths[place]);
+    if (done) this.onResize(key, width === null ? null : this.widths[place]);
   }
 
+  // Sets the widths: what a column takes by itself depends on the room that the others leave.
   size() {
+    let changed = false;
+    const table = this.root.clientWidth;
+    this.columns.forEach((column, place) => {
+      if (!column.fit || !table) return;
+      column.setFont(getComputedStyle(this.root).font);
+      const others = this.widths.reduce((sum, width, other) => sum + (other === place ? 0 : width), 0);
+      const found = column.fit(table - others, table, this.chosen[column.key]);
+      this.widths[place] = found.width;
+      changed ||= found.changed;
+    });
     this.root.style.setProperty("--aq-columns", this.widths.map((width) => `${width}px`).join(" "));
     this.root.style.setProperty("--aq-width", `${this.widths.reduce((sum, width) => sum + width, 0)}px`);
+    if (changed) this.draw(true);
   }
 
   showSort(key, descending) {

@@ -1,17 +1,19 @@
 // The layer table: ties the plan, the rows, the bars and the kernel together.
 
 import { Bar, Strip, Totals } from "./bars.js";
-import { columnsOf, element } from "./columns.js";
+import { ColumnMenu, moved } from "./column_menu.js";
+import { arranged, columnsOf, element } from "./columns.js";
 import { Connection } from "./connection.js";
-import { whole } from "./format.js";
+import { clicked, keyed, pressed } from "./gestures.js";
+import { Glossary } from "./glossary.js";
 import { Grid } from "./grid.js";
-import { KEY, keepKeys, keyOf } from "./keys.js";
+import { KEY, keepKeys } from "./keys.js";
 import { Menu } from "./menu.js";
-import { ordered } from "./order.js";
+import { isCondition, ordered } from "./order.js";
 import { unpack } from "./packing.js";
 import { LayerPlan } from "./plan.js";
 import { Selection } from "./selection.js";
-import { sweep } from "./sweep.js";
+import { spoken } from "./spoken.js";
 import { followTheme } from "./theme.js";
 
 const QUIET = 120; // ms until a selection that keeps moving is told to the kernel
@@ -29,12 +31,17 @@ export class Table {
       label: "layers",
       paint: (one, row) => this.paint(one, row),
       onSort: (key) => this.sortBy(key),
-      onResize: (key, width) => this.connection.save("widths", { ...model.get("widths"), [key]: width }),
+      onResize: (key, width) => {
+        const { [key]: _, ...others } = model.get("widths");
+        this.connection.save("widths", width === null ? others : { ...others, [key]: width });
+      },
+      onArrange: (act, key) => this.arrange(act, key),
       onRemove: (title) => this.connection.send({ type: "remove_column", title }, true),
     });
     this.bar = new Bar({
       edit: (action, bits) => { this.edit(action, bits); this.grid.root.focus(); }, // the keys go on from there
       again: () => { this.again(); this.grid.root.focus(); },
+      arrange: () => this.arrange("menu"),
       addColumn: (title, expression) => this.connection.send({ type: "add_column", title, expression }, true),
     });
     this.strip = new Strip(() => around.dismissed?.());
@@ -44,11 +51,15 @@ export class Table {
     this.voice.setAttribute("aria-live", "polite");
     this.root = element("div", "aq-view aq-table", {},
       this.bar.root, this.strip.root, this.grid.root, this.totals.root, this.voice);
-    this.menu = new Menu(this.root, (key, rows) => {
+    this.menu = new Menu(this.root, (key, rows, more) => {
       this.menu.hide();
       this.grid.root.focus({ preventScroll: true });
-      if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows);
+      if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows, more);
     });
+    this.columnMenu = new ColumnMenu(this.root, (order, hidden) => this.setColumns(order, hidden),
+      (key) => (key ? this.grid.focusHeader(key) : this.bar.arrange.focus()));
+    this.glossary = new Glossary(this.root, model.get("data").header.about_policies ?? {});
+    this.bar.rest.append(this.glossary.button);
     host.append(this.root);
     this.connection = new Connection(model, {
       id: model.get("data").header.model_id, root: this.root,
@@ -82,6 +93,8 @@ export class Table {
         this.refilter();
       },
       sort: () => this.refilter(),
+      column_order: () => this.showColumns(),
+      hidden_columns: () => this.showColumns(),
       min_cosine: () => this.refresh(),
       height: () => this.setHeight(),
     };
@@ -89,14 +102,14 @@ export class Table {
     for (const [event, act] of this.follows) this.model.on(event, act);
     this.unfollowTheme = followTheme(this.root);
     this.freeKeys = keepKeys(this.root);
-    this.grid.root.addEventListener(KEY, (event) => this.key(event));
+    this.grid.root.addEventListener(KEY, (event) => keyed(this, event));
     this.grid.root.addEventListener("copy", (event) => {
       const names = this.subject.map((row) => this.plan.names[row]);
       event.clipboardData.setData("text/plain", names.join("\n"));
       event.preventDefault();
     });
-    this.grid.body.addEventListener("pointerdown", (event) => this.press(event));
-    this.grid.body.addEventListener("click", (event) => this.click(event));
+    this.grid.body.addEventListener("pointerdown", (event) => pressed(this, event));
+    this.grid.body.addEventListener("click", (event) => clicked(this, event));
     this.root.addEventListener("pointerdown", (event) => {
       if (this.menu.open && !this.menu.box.contains(event.target)) this.menu.hide();
     });
@@ -121,59 +134,15 @@ export class Table {
     clearTimeout(this.asking);
   }
 
-  key(event) {
-    if (event.target !== this.grid.root) return;
-    const found = keyOf(event);
-    if (!found) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const { order } = this.grid;
-    const at = order.indexOf(this.selection.current);
-    if (found.act === "edit") this.edit(found.action, found.bits);
-    else if (found.act === "filter") this.bar.filter.select();
-    else if (found.act === "menu") this.openMenu(this.selection.current);
-    else if (found.act === "move" || found.act === "page") {
-      const by = found.act === "page" ? found.by * this.grid.page : found.by;
-      const to = Math.max(0, Math.min(order.length - 1, at + by));
-      this.choose(() => this.selection.take(order, to, { extend: event.shiftKey }));
-      this.grid.reveal(to);
-    } else if (found.act === "toggle") {
-      this.choose(() => this.selection.take(order, Math.max(at, 0), { toggle: true }));
-    } else if (found.act === "all") this.choose(() => this.selection.all(order));
-    else this.choose(() => this.selection.clear());
-  }
-
-  press(event) {
-    const pressed = event.target.closest(".aq-row");
-    if (event.button !== 0 || !pressed || event.target.closest("button")) return;
-    event.preventDefault();
-    this.grid.root.focus({ preventScroll: true });
-    const { order } = this.grid;
-    const toggle = event.ctrlKey || event.metaKey;
-    this.choose(() => this.selection.take(order, Number(pressed.dataset.position), { toggle, extend: event.shiftKey }));
-    sweep(this.grid, event, (to) => {
-      if (order[to] !== this.selection.current) this.choose(() => this.selection.sweep(order, to, toggle));
-    });
-  }
-
-  click(event) {
-    const button = event.target.closest("button");
-    if (!button) return;
-    const row = Number(button.closest(".aq-row").dataset.row);
-    const rows = this.selection.rows.has(row) ? this.subject : [row];
-    if (button.classList.contains("aq-lock")) {
-      this.edit(this.plan.shown.locked[row] ? "unlock" : "lock", undefined, rows);
-      this.grid.root.focus({ preventScroll: true });
-    } else this.openMenu(row);
-  }
-
   openMenu(row) {
     const position = this.grid.order.indexOf(row);
     if (position < 0 || this.connection.dead) return;
     if (!this.selection.rows.has(row)) this.choose(() => this.selection.take(this.grid.order, position));
     this.grid.reveal(position);
-    const anchor = this.grid.elementOf(row).querySelector(".aq-bits");
+    const shown = this.grid.elementOf(row);
+    const anchor = shown.querySelector(".aq-bits") ?? shown.querySelector('[data-key="name"]');
     this.menu.show(this.plan, row, this.subject, anchor);
+    this.connection.send({ type: "options", row }, true);
   }
 
   // What an edit is about: chosen layers in sight of the filter, or that under the cursor.
@@ -196,9 +165,11 @@ export class Table {
   // Asks for what is no edit of rows; `proposal` is what it will do to them, as far as that is known.
   act(content, proposal = { rows: [] }) {
     this.plan.attempt(null);
+    this.strip.over();
     const id = this.connection.send({ type: "do", ...content }, true);
     if (id) this.plan.propose(id, { action: "act", ...proposal });
     this.refresh();
+    return id;
   }
 
   // Shows what is not asked for yet; null ends it.
@@ -207,25 +178,25 @@ export class Table {
     this.refresh();
   }
 
-  edit(action, bits, rows = this.subject) {
+  // `more` names a scheme and a group size, which the kernel alone knows the cost of.
+  edit(action, bits, rows = this.subject, more = null) {
     if (this.connection.dead) return;
     const moves = action === "undo" || action === "redo";
     if (!moves && !rows.length) return;
     if (action === "toggle") action = rows.every((row) => this.plan.shown.locked[row]) ? "unlock" : "lock";
-    const edit = moves ? { action } : { action, rows, ...(action === "bits" ? { bits } : {}) };
+    const edit = moves ? { action } : { action, rows, ...(action === "bits" ? { bits } : {}), ...more };
+    this.strip.over();
     const id = this.connection.send({ type: "edit", ...edit }, true);
     if (!id) return;
-    this.plan.propose(id, { rows: [], ...edit });
-    const layers = rows.length === 1 ? this.plan.names[rows[0]] : `${whole(rows.length)} layers`;
-    const said = { bits: `${layers}: ${bits} bits`, keep: `${layers}: kept`, lock: `${layers}: locked`,
-      unlock: `${layers}: unlocked`, undo: "undo", redo: "redo" };
+    this.plan.propose(id, more ? { action: "act", rows: [] } : { rows: [], ...edit });
     this.refresh();
-    this.say(`${said[action]}. ${this.totals.values.nbytes.textContent}`);
+    this.say(`${spoken(this.plan, action, rows, bits, more)}. ${this.totals.values.nbytes.textContent}`);
   }
 
   hear(message, buffers) {
     if (message.type === "plan") this.settle(message, unpack(message.layout, buffers[0]));
     else if (message.type === "filter") this.takeMask(message, buffers);
+    else if (message.type === "options") this.menu.addVariants(message.row, message.options);
     else if (message.type === "columns") this.takeColumns(message, buffers);
     else if (message.type === "focus") this.point(message.row);
     else if (message.type === "error") this.complain(message.error);
@@ -241,7 +212,7 @@ export class Table {
     const moved = this.plan.version !== message.version;
     if (!this.plan.confirm(message, arrays)) return void this.greet();
     if (message.error) this.complain(message.error);
-    else if (message.note) this.note(message.note);
+    else if (message.note) this.complain(message.note, "note");
     this.around.settled?.(message);
     this.stale ||= moved && Boolean(this.model.get("sort") || this.mask);
     this.refresh();
@@ -252,13 +223,8 @@ export class Table {
     this.connection.send({ type: "hello", version: this.plan.version }, true);
   }
 
-  note(text) {
-    this.strip.say(text, "note");
-    this.say(text);
-  }
-
-  complain(text) {
-    this.strip.say(text);
+  complain(text, kind = "error") {
+    this.strip.say(text, kind);
     this.say(text);
   }
 
@@ -291,8 +257,36 @@ export class Table {
   // ---- what is shown ------------------------------------------------------------------------------------------
 
   showColumns() {
-    this.columns = columnsOf(this.plan);
+    const every = columnsOf(this.plan);
+    this.everyColumn = arranged(every, this.model.get("column_order"), []);
+    this.columns = arranged(every, this.model.get("column_order"), this.model.get("hidden_columns"));
     this.grid.setColumns(this.columns, this.model.get("widths"));
+    const sort = this.model.get("sort");
+    this.grid.showSort(sort.replace(/^-/, ""), sort.startsWith("-"));
+    this.grid.draw(true);
+  }
+
+  // Shows columns in this order, and hides some; told to the kernel, so that it is still so after a reload.
+  setColumns(order, hidden) {
+    this.model.set("column_order", order);
+    this.connection.save("hidden_columns", hidden);
+    this.showColumns();
+    this.say(`${this.columns.length} of ${this.everyColumn.length} columns shown`);
+  }
+
+  arrange(act, key) {
+    const hidden = this.model.get("hidden_columns");
+    const keys = this.everyColumn.map((column) => column.key);
+    if (act === "menu") {
+      const header = key && this.grid.header.querySelector(`[data-key="${CSS.escape(key)}"]`);
+      this.columnMenu.show(this.everyColumn, hidden, key, header || this.bar.arrange);
+      return;
+    }
+    const at = this.columns.findIndex((column) => column.key === key);
+    const beside = this.columns[at + (act === "left" ? -1 : 1)]?.key;
+    if (act === "hide" && key !== "name") this.setColumns(keys, [...hidden, key]);
+    else if (act !== "hide" && beside) this.setColumns(moved(keys, key, keys.indexOf(beside)), hidden);
+    this.grid.focusHeader(act === "hide" && key !== "name" ? beside : key);
   }
 
   refilter() {
@@ -300,7 +294,7 @@ export class Table {
     this.bar.complain("");
     clearTimeout(this.asking);
     this.asking = setTimeout(() => this.ask(), PAUSE);
-    if (!text.startsWith("=")) this.mask = null;
+    if (!isCondition(text)) this.mask = null;
     if (!this.mask) this.reorder();
   }
 
@@ -311,21 +305,21 @@ export class Table {
     if (text === this.asked) return;
     this.asked = text;
     if (text !== this.model.get("filter")) this.connection.save("filter", text);
-    else if (text.startsWith("=")) this.connection.send({ type: "filter", text });
+    else if (isCondition(text)) this.connection.send({ type: "filter", text });
   }
 
   again() {
-    if (this.bar.filter.value.startsWith("=")) this.connection.send({ type: "filter", text: this.bar.filter.value });
+    if (isCondition(this.bar.filter.value)) this.connection.send({ type: "filter", text: this.bar.filter.value });
     this.reorder();
   }
 
   // Filters and sorts. Edits do not: rows must not run away from under the hand that edits them.
   reorder() {
     const text = this.bar.filter.value;
-    const words = text.startsWith("=") ? [] : text.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = isCondition(text) ? [] : text.toLowerCase().split(/\s+/).filter(Boolean);
     const sort = this.model.get("sort");
     const key = sort.replace(/^-/, "");
-    const column = this.columns.find((one) => one.key === key);
+    const column = this.everyColumn.find((one) => one.key === key);
     this.stale = false;
     this.grid.showSort(key, sort.startsWith("-"));
     const order = ordered(this.plan, { words, mask: this.mask }, column, sort.startsWith("-"));
@@ -355,7 +349,9 @@ export class Table {
     const minCosine = this.model.get("min_cosine");
     const totals = plan.totals(minCosine);
     this.totals.update(totals, minCosine, this.grid.order.length, plan.count, connection.slow ? plan.pending.size : 0);
-    const subject = this.subject.length;
+    const about = this.subject;
+    const subject = about.length;
+    this.bar.showWidths(plan, subject ? about : plan.everyRow);
     this.bar.update({
       chosen: selection.rows.size, hidden: selection.rows.size && selection.rows.size - subject, subject, stale: this.stale, dead: connection.dead,
       canUndo: plan.canUndo || plan.pending.size, canRedo: plan.canRedo,

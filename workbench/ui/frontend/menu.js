@@ -1,6 +1,6 @@
 // The menu of what a layer can be.
 
-import { element, paint, schemeOf } from "./columns.js";
+import { element, nameOfScheme, paint, schemeOf } from "./columns.js";
 import { significant, whole } from "./format.js";
 import { KEY } from "./keys.js";
 
@@ -18,36 +18,58 @@ export class Menu {
     return !this.box.hidden;
   }
 
+  item(option, scheme, choose) {
+    const swatch = element("span", "aq-swatch");
+    paint(swatch, option.bits, option.key === "keep");
+    const item = element("button", "aq-item", { type: "button", tabIndex: -1 },
+      swatch,
+      element("b", "", { textContent: option.bits }),
+      element("span", "", { textContent: scheme }),
+      element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
+      element("span", "aq-right", { textContent: `NSR ${significant(option.nsr)}` }));
+    item.setAttribute("role", "menuitemradio");
+    item.setAttribute("aria-checked", option.present);
+    item.addEventListener("click", () => {
+      this.hide();
+      choose();
+    });
+    return item;
+  }
+
+  // The other schemes and group sizes of the present width, as the kernel knows them.
+  addVariants(row, variants) {
+    if (!this.open || row !== this.row || variants.length < 2) return;
+    const items = variants.map((option) => this.item(option, nameOfScheme(option.scheme, option.group), () =>
+      this.onChoose(option.bits, this.rows, { scheme: option.scheme, group_size: option.group })));
+    this.box.append(element("div", "aq-title", { textContent: `scheme and group size at ${variants[0].bits} bits` }), ...items);
+    this.place();
+  }
+
   show(plan, row, rows, anchor) {
+    Object.assign(this, { row, rows, anchor });
     const items = plan.menu(row).map((option) => {
-      const swatch = element("span", "aq-swatch");
-      paint(swatch, option.bits, option.key === "keep");
-      const item = element("button", "aq-item", { type: "button", tabIndex: -1 },
-        swatch,
-        element("b", "", { textContent: option.bits }),
-        element("span", "", { textContent: schemeOf(plan, option.scheme, option.group) }),
-        element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
-        element("span", "aq-right", { textContent: `NSR ${significant(option.nsr)}` }));
-      item.setAttribute("role", "menuitemradio");
-      item.setAttribute("aria-checked", option.present);
+      const item = this.item(option, schemeOf(plan, option.scheme, option.group), () => this.onChoose(option.key, rows));
       item.dataset.key = option.key;
-      item.addEventListener("click", () => {
-        this.hide();
-        this.onChoose(option.key, rows);
-      });
       return item;
     });
     const title = rows.length > 1 ? `${rows.length} layers, as this one` : plan.names[row];
     this.box.setAttribute("aria-label", `bits of ${title}`);
     this.box.replaceChildren(element("div", "aq-title", { textContent: title, title }), ...items);
     this.box.hidden = false;
+    this.place();
+    (items.find((item) => item.getAttribute("aria-checked") === "true") ?? items[0]).focus();
+  }
+
+  place() {
+    const { anchor } = this;
+    this.box.style.maxHeight = `${this.root.clientHeight - 8}px`;
     const [frame, cell] = [this.root.getBoundingClientRect(), anchor.getBoundingClientRect()];
     const { offsetWidth: width, offsetHeight: height } = this.box;
     const left = Math.max(4, Math.min(cell.left - frame.left, frame.width - width - 4));
     const below = cell.bottom - frame.top;
-    const top = below + height > frame.height ? Math.max(4, cell.top - frame.top - height) : below;
+    const above = cell.top - frame.top - height;
+    const top = below + height <= frame.height ? below : Math.max(4, above >= 4 ? above : frame.height - height - 4);
     Object.assign(this.box.style, { left: `${left}px`, top: `${top}px` });
-    (items.find((item) => item.getAttribute("aria-checked") === "true") ?? items[0]).focus();
   }
 
   hide() {

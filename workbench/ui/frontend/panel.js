@@ -35,7 +35,7 @@ class Panel {
     this.allCharts.push(...Object.values(this.proof.charts));
     const tabs = new Tabs({ Figures: this.overview, Proof: this.proof.root });
     this.root = element("div", "aq-view aq-panel", {}, this.top,
-      element("div", "aq-main", {}, this.left, tabs.root), this.jobs.root, this.script.root);
+      element("div", "aq-main", {}, this.left, tabs.root), this.script.root);
     host.append(this.root);
     this.table = new Table(model, this.left, {
       hear: (message) => this.hear(message),
@@ -46,6 +46,9 @@ class Panel {
       dismissed: () => this.table.connection.send({ type: "dismiss" }),
     });
     this.toolbar = new Toolbar(this.table, header);
+    this.toolbar.onDrawer = () => this.showJob(this.job);
+    tabs.onChange = () => this.showJob(this.job);
+    this.toolbar.done.show(header.exported);
     this.top.append(this.toolbar.root, this.table.totals.root, this.table.strip.root);
     this.left.append(this.closeup);
     this.renewed();
@@ -110,14 +113,16 @@ class Panel {
       this.table.say(message.text);
     } else if (message.type === "job") {
       this.showJob(message.job);
-      if (!message.job) this.toolbar.showTarget(this.target);
-    }
+      if (!message.job) this.toolbar.showTarget(this.target, this.naming);
+    } else if (message.type === "exported") this.toolbar.showExported(message.exported);
   }
 
-  settled({ target, script, base }) {
-    this.target = target;
+  settled({ target, naming, script, base, ack, error, question }) {
+    Object.assign(this, { target, naming });
     this.script.add(script, base);
-    if (this.jobs.root.hidden) this.toolbar.showTarget(target);
+    if (this.jobs.root.hidden) this.toolbar.showTarget(target, naming);
+    if (question) this.toolbar.ask(question);
+    else if (!error) this.toolbar.solved(ack);
   }
 
   renewed() {
@@ -162,7 +167,11 @@ class Panel {
   }
 
   showJob(job) {
-    this.jobs.show(job);
+    this.job = job;
+    const places = { export: this.toolbar.exportSlot, proof: this.proof.slot };
+    const place = places[job?.place];
+    // A closed drawer or tab shows nothing.
+    this.jobs.show(job, place?.closest("[hidden]") === null ? place : this.toolbar.slot);
     this.showProof();
   }
 

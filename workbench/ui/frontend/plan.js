@@ -22,6 +22,8 @@ export class LayerPlan {
       back: null,
       again: null,
       touched: new Set(),
+      asked: new Uint8Array(header.names.length),
+      everyRow: header.names.map((_, row) => row),
     });
     this.shown = Object.fromEntries(PRESENT.map((key) => [key, this.real[key].slice()]));
     this.menus = Object.fromEntries(OPTION.map((key) => [key, arrays[`menu_${key}`]]));
@@ -81,6 +83,7 @@ export class LayerPlan {
 
   // Shows an edit before the kernel has answered.
   propose(id, edit) {
+    this.ask(edit);
     const before = { undo: this.back, redo: this.again }[edit.action];
     const known = this.pending.size ? null : before;
     this.pending.set(id, { ...edit, ...known });
@@ -113,7 +116,7 @@ export class LayerPlan {
       rows.forEach((row) => this.touched.add(row));
       return;
     }
-    for (const row of rows) {
+    for (const row of rows ?? []) {
       this.touched.add(row);
       if (locking) {
         this.shown.locked[row] = action === "lock";
@@ -122,6 +125,42 @@ export class LayerPlan {
       const place = this.placeOf(row, action === "keep" ? 9 : bits);
       for (const key of OPTION) this.shown[key][row] = this.menus[key][place];
     }
+  }
+
+  // Remembers what width layers were asked to have; anything else that may change them ends it.
+  ask({ action, rows, bits }) {
+    if (["act", "undo", "redo"].includes(action)) this.asked.fill(0);
+    else if (action === "bits" || action === "keep") for (const row of rows) this.asked[row] = bits ?? 0;
+  }
+
+  // The width that a layer was asked to have, where it has what is given instead.
+  askedInstead(row) {
+    const bits = this.asked[row];
+    if (!bits || bits === this.shown.bits[row]) return null;
+    const place = this.placeOf(row, bits);
+    const is = ["bits", "scheme", "group"].every((name) => this.menus[name][place] === this.shown[name][row]);
+    return is ? bits : null;
+  }
+
+  // Whether one of some layers has a width.
+  has(rows, bits) {
+    return !rows.length || rows.some((row) => this.menus.bits[this.placeOf(row, bits)] === bits);
+  }
+
+  // What those of some layers get that have not a width: how many of them get what.
+  instead(rows, bits) {
+    const counts = new Map();
+    for (const row of rows) {
+      const place = this.placeOf(row, bits);
+      if (this.menus.bits[place] === bits) continue;
+      const key = 256 * this.menus.scheme[place] + this.menus.bits[place];
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    const text = (key) => {
+      const name = this.schemes[Math.floor(key / 256)];
+      return name === "none" ? "kept" : /\d/.test(name) ? name : `${key % 256} bits`;
+    };
+    return [...counts].map(([key, count]) => ({ text: text(key), count }));
   }
 
   // Place in the menus of what a layer gets at a width; 9 keeps it.

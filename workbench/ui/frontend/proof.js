@@ -26,6 +26,7 @@ export class Proof {
       labelled("activations", this.modes, "rounding of the layers' inputs to eight bits"),
       labelled("each layer alone", this.alone, "also with one layer quantized at a time: all runs for each layer; learning from it says most"),
       this.run, this.learn);
+    this.slot = element("div", "aq-slot");
     this.lacking = element("div", "aq-lacking");
     this.facts = element("dl", "aq-facts");
     this.stale = element("div", "aq-stale");
@@ -34,7 +35,7 @@ export class Proof {
       const chart = this.charts[key] = new Chart({ label: title, height, onClick: key === "scatter" ? onLayer : undefined });
       return element("figure", "aq-figure", { hidden: true }, element("figcaption", "", { textContent: title }), chart.root);
     });
-    this.root = element("div", "aq-proof", {}, this.controls, this.lacking, this.facts, this.stale, ...this.frames);
+    this.root = element("div", "aq-proof", {}, this.controls, this.slot, this.lacking, this.facts, this.stale, ...this.frames);
   }
 
   show(proof, busy) {

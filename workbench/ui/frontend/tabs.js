@@ -34,5 +34,6 @@ export class Tabs {
       this.tabs[place].tabIndex = place === chosen ? 0 : -1;
     });
     if (focus) this.tabs[chosen].focus();
+    this.onChange?.();
   }
 }

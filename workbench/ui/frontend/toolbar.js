@@ -2,8 +2,11 @@
 
 import { button } from "./bars.js";
 import { element } from "./columns.js";
+import { Snippet } from "./foot.js";
 import { significant, size, whole } from "./format.js";
+import { explain } from "./glossary.js";
 import { KEY } from "./keys.js";
+import { TERMS } from "./terms.js";
 
 let fields = 0;
 
@@ -30,6 +33,40 @@ const options = (values, prefix = "") => values.map((value) =>
 
 const group = (label, ...inner) => element("optgroup", "", { label }, ...inner);
 
+const NAMES = { original: "original (ComfyUI)", checkpoint: "diffusers" };
+
+// A field whose text is the reader's from the first key on, until it is acted on or given up by Escape; else it shows
+// what is the case.
+class Typed {
+  constructor(input, onEnter) {
+    this.input = input;
+    this.dirty = false;
+    this.now = "";
+    input.addEventListener("input", () => this.mark(true));
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") onEnter();
+      if (event.key !== "Escape" || !this.dirty) return;
+      event.stopPropagation();
+      this.giveUp();
+    });
+  }
+
+  mark(dirty) {
+    this.dirty = dirty;
+    this.input.classList.toggle("aq-typed", dirty);
+  }
+
+  show(text) {
+    this.now = text;
+    if (!this.dirty) this.input.value = text;
+  }
+
+  giveUp() {
+    this.mark(false);
+    this.input.value = this.now;
+  }
+}
+
 // Decimal megabytes, upwards, so that what is shown can be solved for again.
 const megabytes = (bytes) => `${(Math.ceil(bytes / 1e3) / 1e3).toFixed(3)} MB`;
 
@@ -37,14 +74,20 @@ export class Toolbar {
   constructor(table, header) {
     this.table = table;
     this.target = choice("target format", options(header.targets), (target) => this.act("retarget", { target }));
+    this.names = choice("names of the layers", header.possible_names.map((value) =>
+      element("option", "", { value, textContent: NAMES[value] })),
+    (names) => this.act("retarget", { target: this.shownTarget, names }));
+    this.names.title = "original: as in the single-file checkpoint, which ComfyUI reads; diffusers: as in this checkpoint's files";
     this.budget = element("input", "aq-budget", { type: "range", min: 0, max: 1, step: "any", disabled: true });
-    this.size = element("input", "aq-size", { placeholder: "2.5 GB", spellcheck: false, title: "bytes of the payload, such as 2.5 GB or 900 MiB (Enter)" });
+    this.size = element("input", "aq-size", { placeholder: "2.5 GB", spellcheck: false, title: "bytes of the payload, such as 2.5 GB or 900 MiB; Enter solves, Escape shows the present size again" });
     this.size.setAttribute("aria-label", "size to solve for");
-    this.solve = button("Solve", "Solve: the best plan within this size", () => this.act("solve", { size: this.size.value }), "aq-primary");
+    this.solve = button("Solve", "Solve: the best plan within this size", () => this.solveSize(), "aq-primary");
     this.price = element("input", "aq-price", { inputMode: "decimal", spellcheck: false,
-      title: "price of a bit: damage given up for each bit saved (Enter)" });
+      title: `T, ${TERMS.T}; Enter solves` });
+    this.typed = { size: new Typed(this.size, () => this.solveSize()), price: new Typed(this.price, () => this.solvePrice()) };
     this.policy = choice("take a simple policy's plan", [element("option", "", { value: "", textContent: "Policy" }),
       ...options(header.policies)], (policy) => this.once(this.policy, "follow", { policy }));
+    explain(this.policy, header.about_policies);
     const roles = header.roles.slice().sort();
     this.lock = choice("lock or unlock by role", [element("option", "", { value: "", textContent: "Lock" }),
       group("lock", ...options(roles, "lock ")),
@@ -60,12 +103,16 @@ export class Toolbar {
     this.exports = this.makeExports();
     const row = element("div", "aq-tools", {},
       element("b", "aq-model", { textContent: header.model, title: header.model }), field("target", this.target),
+      ...(header.possible_names.length > 1 ? [field("names", this.names)] : []),
       element("span", "aq-field aq-wide", {}, element("label", "", { textContent: "budget", htmlFor: "" }), this.budget, this.size, this.solve),
       field("T", this.price), element("span", "aq-field", {}, undo, redo), this.policy, this.lock,
       this.plans.toggle, this.exports.toggle);
     this.budget.id = `aq-field-${++fields}`;
     row.querySelector(".aq-wide label").htmlFor = this.budget.id;
-    this.root = element("div", "aq-toolbar", {}, row, this.plans.root, this.exports.root);
+    this.slot = element("div", "aq-slot");
+    this.question = element("div", "aq-question", { hidden: true });
+    this.question.setAttribute("role", "alertdialog");
+    this.root = element("div", "aq-toolbar", {}, row, this.slot, this.plans.root, this.exports.root, this.question);
     this.root.setAttribute("role", "group");
     this.root.setAttribute("aria-label", "workbench");
     this.listen();
@@ -80,6 +127,7 @@ export class Toolbar {
       toggle.setAttribute("aria-expanded", yes);
       if (yes) root.querySelector("input").select();
       if (yes && text === "Export") this.predict();
+      this.onDrawer?.();
     };
     toggle.setAttribute("aria-expanded", false);
     for (const heard of [KEY, "keydown"]) {
@@ -101,20 +149,62 @@ export class Toolbar {
 
   makeExports() {
     const folder = element("input", "aq-path", { value: "export", spellcheck: false });
-    this.ahead = element("span", "aq-ahead");
+    this.folder = folder;
+    this.ahead = element("div", "aq-ahead");
     this.ahead.setAttribute("role", "status");
-    const write = () => {
-      this.act("export", { folder: folder.value });
-      made.open(false);
-    };
+    this.exportSlot = element("span", "aq-slot");
+    this.done = new Snippet();
+    const write = () => this.act("export", { folder: folder.value });
     folder.addEventListener("keydown", (event) => event.key === "Enter" && write());
-    const made = this.drawer("Export", field("folder", folder), button("Write", "Write the export", write, "aq-primary"), this.ahead);
-    return made;
+    folder.addEventListener("input", () => {
+      clearTimeout(this.asking);
+      this.asking = setTimeout(() => this.predict(), 300);
+    });
+    return this.drawer("Export", field("folder", folder), button("Write", "Write the export", write, "aq-primary"),
+      this.exportSlot, this.ahead, this.done.root);
+  }
+
+  // What would lose something is asked for first; nothing has been done yet.
+  ask(question) {
+    this.question.hidden = !question;
+    if (!question) return;
+    const before = this.root.getRootNode().activeElement;
+    const end = () => {
+      this.question.hidden = true;
+      before?.focus?.({ preventScroll: true });
+    };
+    const buttons = question.choices.map(({ label, message }, place) => button(label, label, () => {
+      end();
+      const { type, id, act, ...content } = message;
+      this.act(act, content);
+    }, place ? "" : "aq-primary"));
+    this.question.setAttribute("aria-label", question.text);
+    this.question.replaceChildren(element("span", "", { textContent: question.text }), ...buttons, button("Cancel", "Cancel", end));
+    this.endQuestion = end;
+    buttons[0].focus();
+  }
+
+  solveSize() {
+    this.act("solve", { size: this.size.value });
+  }
+
+  solvePrice() {
+    const { price } = this;
+    const temperature = Number(price.value.replace("−", "-"));
+    if (price.value.trim() && temperature >= 0 && Number.isFinite(temperature)) this.act("solve", { temperature });
+    else this.table.complain(`T is ${price.value || "empty"}; it must be a number from 0 on, such as 2e-9.`);
+  }
+
+  // What this toolbar asked for was done: where it was to solve, what was typed has been heard.
+  solved(ack) {
+    if (!ack || ack !== this.solving) return;
+    Object.values(this.typed).forEach((one) => one.mark(false));
   }
 
   listen() {
-    const { budget, price } = this;
+    const { budget } = this;
     budget.addEventListener("input", () => {
+      this.typed.size.giveUp();
       this.dragging = true;
       this.frame ??= requestAnimationFrame(() => {
         this.frame = undefined;
@@ -125,20 +215,15 @@ export class Toolbar {
       this.dragging = false;
       this.act("budget", { nbytes: Math.round(budget.valueAsNumber) }, this.walked() ?? undefined);
     });
-    this.size.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.act("solve", { size: this.size.value });
-    });
-    price.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter") return;
-      const temperature = Number(price.value.replace("−", "-"));
-      if (price.value.trim() && temperature >= 0 && Number.isFinite(temperature)) this.act("solve", { temperature });
-      else this.table.complain(`T is ${price.value || "empty"}; it must be a number from 0 on, such as 2e-9.`);
-    });
-    for (const input of [this.size, price]) input.addEventListener("blur", () => this.refresh(this.totals));
+    for (const heard of [KEY, "keydown"]) {
+      this.question.addEventListener(heard, (event) => event.key === "Escape" && this.endQuestion());
+    }
   }
 
   act(act, content, proposal) {
-    this.table.act({ act, ...content }, proposal);
+    this.question.hidden = true;
+    const id = this.table.act({ act, ...content }, proposal);
+    if (["solve", "budget", "follow"].includes(act)) this.solving = id;
   }
 
   // For a list that is back at its name after it was chosen from.
@@ -160,27 +245,40 @@ export class Toolbar {
   }
 
   predict() {
-    this.table.connection.send({ type: "predict" }, true);
+    this.table.connection.send({ type: "predict", folder: this.folder.value }, true);
   }
 
-  predicted({ nbytes, is_exact: exact, seconds, peak_bytes: peak }) {
-    this.ahead.textContent = `${exact ? "" : "at most "}${whole(nbytes)} bytes, about ${whole(Math.ceil(seconds))} s, `
-      + `at most ${whole(Math.round(peak / 1e6))} MB of memory`;
+  predicted({ error, nbytes, is_exact: exact, time, peak_bytes: peak, folder, exists, readers }) {
+    const line = (text, name = "") => element("div", name, { textContent: text });
+    if (error) {
+      this.ahead.replaceChildren(line(error, "aq-warning"));
+      return;
+    }
+    const where = folder === this.done.folder ? line(`${folder} is the last export; another one needs another name.`, "aq-where")
+      : exists ? line(`${folder} exists already; choose another name.`, "aq-warning") : line(`→ ${folder}`, "aq-where");
+    this.ahead.replaceChildren(where,
+      line(`${exact ? "" : "at most "}${whole(nbytes)} bytes, ${time}, at most ${whole(Math.round(peak / 1e6))} MB of memory`),
+      ...readers.map((sentence) => line(sentence)));
+  }
+
+  showExported(exported) {
+    this.done.show(exported);
+    if (exported && !this.exports.root.hidden) this.predict();
   }
 
   // A job that did not come about leaves the target as it was.
-  showTarget(target) {
-    this.target.value = target;
+  showTarget(target, names) {
+    this.shownTarget = this.target.value = target;
+    this.names.value = names;
   }
 
   refresh(totals) {
     if (!totals) return;
     this.totals = totals;
-    const { budget, price, steps, table } = this;
+    const { budget, steps, table } = this;
     const { plan, connection: { dead } } = table;
-    const focus = this.root.getRootNode().activeElement;
-    if (focus !== this.size || this.dragging) this.size.value = megabytes(totals.nbytes);
-    if (focus !== price) price.value = significant(totals.temperature).replace("−", "-");
+    this.typed.size.show(megabytes(totals.nbytes));
+    this.typed.price.show(significant(totals.temperature).replace("−", "-"));
     if (steps && !this.dragging) {
       const [low, high] = steps.range(plan).map((bytes) => bytes + plan.overhead);
       Object.assign(budget, { min: low, max: Math.max(high, low + 1), value: totals.nbytes });
