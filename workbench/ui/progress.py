@@ -55,8 +55,9 @@ class Tracker:
         done = fraction - self._first
         if seconds < SETTLED or done <= 0 or fraction >= 1:
             return []
-        rate = [f"{done * self.nbytes / seconds / 1e6:,.0f} MB/s"] if self.nbytes else []
-        return [*rate, f"{duration(seconds * (1 - fraction) / done)} left"]
+        rate = done * self.nbytes / seconds / 1e6
+        told = [f"{rate:,.0f} MB/s" if rate >= 10 else f"{rate:.1f} MB/s"] if self.nbytes else []
+        return [*told, f"{duration(seconds * (1 - fraction) / done)} left"]
 
 
 def duration(seconds: float) -> str:
