@@ -10,9 +10,9 @@ from workbench.errors import ConfigurationError
 from workbench.plan import Option
 from workbench.session.choosing import instead_of, places_of
 from workbench.session.history import State
+from workbench.session.patterns import Patterns
 from workbench.session.proving import Proving
 from workbench.session.script import call
-from workbench.session.study import Patterns
 from workbench.session.tuning import Tuning
 from workbench.session.values import Change
 from workbench.thermo import Constraints
