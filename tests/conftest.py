@@ -16,6 +16,47 @@ from safetensors.numpy import save_file
 
 MakeCheckpoint = Callable[..., Path]
 
+ROOT = Path(__file__).parents[1]
+SLOW = (
+    "notebooks",
+    "tests/benchmarks",
+    "tests/browser",
+    "tests/checkpoint/test_hostile.py",
+    "tests/checkpoint/test_layers.py",
+    "tests/checkpoint/test_original_names.py",
+    "tests/figures/test_time_figures.py",
+    "tests/formats/test_compressed_tensors.py",
+    "tests/formats/test_gguf_diffusers.py",
+    "tests/kernels/test_search.py",
+    "tests/live",
+    "tests/pipeline/test_spatial.py",
+    "tests/session/test_calibrated.py",
+    "tests/test_backend.py",
+    "tests/test_cli.py",
+    "tests/test_readme.py",
+    "tests/thermo/test_effort.py",
+    "tests/thermo/test_optimality.py",
+    "tests/thermo/test_realistic.py",
+    "tests/ui/test_proof_tab.py",
+    "tests/zoo",
+)
+"""Files and folders whose tests are not marked ``fast``: those that took ten seconds or more, or start a server."""
+
+FAST_ALL_THE_SAME = (
+    "notebooks/00_quickstart.ipynb",
+    "tests/browser/test_table.py::test_keys_give_bits_before_the_kernel_answers",
+)
+"""A notebook, and a test in a real browser, that are marked ``fast`` nevertheless."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of ``pytest -m fast``."""
+    for item in items:
+        place = f"{item.path.relative_to(ROOT).as_posix()}::{item.name}"
+        is_slow = any(place.startswith((f"{name}/", f"{name}::")) for name in SLOW)
+        if not is_slow or place.startswith(FAST_ALL_THE_SAME):
+            item.add_marker("fast")
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(
@@ -70,6 +111,74 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
         return folder
 
     return make
+
+
+UNET_PARTS = (
+    "attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k", "attn2.to_v",
+    "attn2.to_out.0", "ff.net.0.proj", "ff.net.2",
+)  # fmt: skip
+
+
+def unet_layers() -> list[str]:
+    """Names of 344 layers as an SDXL UNet has them, with transformer blocks up to number 11."""
+    names = ["conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"]
+    for place, depth in (
+        ("down_blocks.0.attentions.0", 12),
+        ("down_blocks.0.attentions.1", 12),
+        ("up_blocks.1.attentions.0", 9),
+    ):
+        names += [f"{place}.proj_in", f"{place}.proj_out"]
+        names += [
+            f"{place}.transformer_blocks.{block}.{part}" for block in range(depth) for part in UNET_PARTS
+        ]
+    names += [f"{place}.resnets.0.conv{half}" for place in ("down_blocks.1", "mid_block") for half in (1, 2)]
+    return [f"{name}.weight" for name in names]
+
+
+@pytest.fixture(scope="session")
+def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``model``, a generated UNet of 344 layers, and ``calibration.parquet``, records of its inputs."""
+    from workbench.calibration import CalibrationRecords, LayerRecord, StepStatistics
+    from workbench.checkpoint import open_checkpoint
+
+    rng = np.random.default_rng(15)
+    folder = tmp_path_factory.mktemp("unet")
+    (folder / "model").mkdir()
+    shapes = {
+        name: (32, 4, 3, 3) if "conv" in name else (64, 32) if "proj.weight" in name else (32, 32)
+        for name in unet_layers()
+    }
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) * 0.1 for name, shape in shapes.items()}
+    tensors |= {
+        name.replace("weight", "bias"): np.zeros(shape[0], np.float32) for name, shape in shapes.items()
+    }
+    save_file(tensors, folder / "model" / "diffusion_pytorch_model.safetensors")
+    (folder / "model" / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
+    with open_checkpoint(folder / "model") as checkpoint:
+        fingerprint = checkpoint.fingerprint
+    times = np.array([100.0, 400.0, 700.0, 1000.0])
+    layers = {}
+    for name, shape in shapes.items():
+        level = np.exp(rng.normal(0, 1, len(times)))
+        moments = (level[:, None] * rng.uniform(0.5, 1.5, (len(times), shape[1]))).astype(np.float32)
+        some = np.sqrt(level)
+        layers[name] = LayerRecord(
+            kind="conv" if len(shape) > 2 else "linear",
+            steps=StepStatistics(
+                np.full(4, 1000), np.zeros(4), level, -3 * some, 3 * some, 2 * some, 3 * some
+            ),
+            count=np.full(4, 100),
+            mean=np.zeros_like(moments),
+            second_moment=moments,
+            absmax=3 * np.sqrt(moments),
+            output_energy=moments.sum(axis=1, dtype=np.float64) * 0.01 * shape[0],
+            sensitivity={"fisher:step": rng.uniform(0.1, 1, 4)},
+        )
+    steps = np.stack([times, times], axis=1)
+    CalibrationRecords(fingerprint, "timestep", steps, np.full(4, 2.0), steps, np.full(4, 2.0), layers).save(
+        folder / "calibration.parquet"
+    )
+    return folder
 
 
 @pytest.fixture

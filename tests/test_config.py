@@ -77,6 +77,7 @@ DEFAULTS: dict[str, Any] = {
     "modality": None,
     "calibration": None,
     "enable_time_aware": True,
+    "keep": (),
     "skip_sensitive_layers": False,
     "sensitive_layer_names": (),
     "sensitive_layer_patterns": (),
@@ -105,7 +106,7 @@ FLAGS = [
 
 ALLOWED: dict[str, list[Any]] = {
     "deployment_profile": ["edge", "local", "cloud"],
-    "target": ["parquet", "gguf", "mlx", "compressed-tensors", "safetensors"],
+    "target": ["parquet", "gguf", "mlx", "compressed-tensors", "safetensors", None],
     "bit_width": [2, 3, 4, 5, 6, 7, 8],
     "num_time_groups": [1, 100],
     "group_size": [16, 32, 64, 128, 256],
@@ -116,6 +117,7 @@ ALLOWED: dict[str, list[Any]] = {
     "modality": [None, "text", "code", "image", "audio"],
     "calibration": [None, "records.parquet"],
     "calibration_samples": [1, 10**6],
+    "keep": [[], ["a.weight", "b.*", "role:head"]],
     "sensitive_layer_names": [[], ["a.weight", "b.weight"]],
     "sensitive_layer_patterns": [[], [r"^head\.", "emb|norm"]],
     "layer_bit_widths": [{}, {"a.weight": 2, "blocks.*": 8}],
@@ -128,7 +130,7 @@ ALLOWED: dict[str, list[Any]] = {
 
 REFUSED: dict[str, list[Any]] = {
     "deployment_profile": ["", "Edge", "none", None, 1],
-    "target": ["", "Parquet", "onnx", None, 1],
+    "target": ["", "Parquet", "onnx", 1],
     "bit_width": [1, 9, 0, -4, 4.0, 4.5, "4", True, None, [4]],
     "num_time_groups": [0, 101, 10.0, "10", True, None],
     "group_size": [0, 8, 48, 512, 128.0, "128", True, None],
@@ -139,6 +141,7 @@ REFUSED: dict[str, list[Any]] = {
     "modality": ["", "video", "None", 1, False],
     "calibration": ["", 5, False],
     "calibration_samples": [0, -1, 128.0, "128", True, None],
+    "keep": [5, None, {"a": 1}],
     "sensitive_layer_names": ["a.weight", 5, None, {"a": 1}],
     "sensitive_layer_patterns": ["a.*", 5, None],
     "layer_bit_widths": [4, None, ["a"], "a"],
@@ -157,7 +160,7 @@ def rows(table: dict[str, list[Any]]) -> list[Any]:
 def test_the_tables_name_every_field() -> None:
     fields = set(DiffusionQuantConfig.model_fields)
     assert fields == set(PROFILES) | set(DEFAULTS) == set(ALLOWED) == set(REFUSED)
-    assert ALLOWED["target"] == list(TARGETS)
+    assert ALLOWED["target"] == [*TARGETS, None]
     assert ALLOWED["group_size"] == list(GROUP_SIZES)
 
 
@@ -635,3 +638,11 @@ def test_the_import_stays_light() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert run.stdout == "set()\n"
+
+
+def test_one_layer_to_keep_needs_no_list() -> None:
+    config = DiffusionQuantConfig(keep="a.*")
+    assert config.keep == ("a.*",)
+    assert config.keeps("a.weight", "other")
+    assert not config.keeps("b.weight", "other")
+    assert DiffusionQuantConfig(keep=["role:head"]).keeps("b.weight", "head")

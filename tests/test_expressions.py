@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigurationError
-from workbench.expressions import MAX_LENGTH, evaluate, mask
+from workbench.expression_text import MAX_LENGTH, is_condition
+from workbench.expressions import evaluate, mask
 
 ROWS = 6
 COLUMNS: dict[str, np.ndarray[Any, Any]] = {
@@ -103,7 +104,6 @@ HOSTILE = {
     "1e999": "too large a number",
     "{bits}": "{bits}",
     "(bits, nsr)": "(bits, nsr)",
-    "*name": "cannot be read",
     "f'{bits}'": "cannot be read",
     "b'bits' in name": "cannot be read",
     "'\\x41' in name": "cannot be read",
@@ -187,3 +187,81 @@ def test_no_rows_and_many() -> None:
     many = {key: np.resize(value, 100_000) for key, value in COLUMNS.items()}
     assert mask("bits < 5 and 'attn' in name", many).sum() == 16_667
     assert len("bits + " * 100) < MAX_LENGTH
+
+
+HEADINGS = {"NSR": "nsr", "D": "nsr", "H(q)": "bits", "layer": "name", "κ": "none"}
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("*attn*", [0, 5]),
+        ("not *attn*", [1, 2, 3, 4]),
+        ("*attn* and bits < 4", [0]),
+        ("bits<4 and(*attn*)", [0]),
+        ("*mlp or role:attention.q", [0, 1]),
+        ("role:attn* and not locked", [5]),
+        ("role:attn.q", [0]),
+        ('"blocks.1.mlp"', [1]),
+        ("blocks.*", [0, 1]),
+        ("blocks.?.mlp and locked or bits > 8", [5]),
+        ("*nothing*", []),
+        ("NSR > 0.2", [0, 2]),
+        ("nsr > .2 and d > 1", [2]),
+        ("Bits < 3", [0]),
+        ("H(q) * 2 >= 16", [4, 5]),
+        ("bits*2 > 9", [3, 4, 5]),
+        ("bits *2 > 9", [3, 4, 5]),
+        ("bits* 2 > 9", [3, 4, 5]),
+        ("2 ** 3 < bits", [5]),
+        ('"attn" in layer', [0, 5]),
+    ],
+)
+def test_patterns_and_headings_are_conditions(text: str, rows: list[int]) -> None:
+    assert np.flatnonzero(mask(text, COLUMNS, HEADINGS)).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("role:atention.q", "Did you mean 'role:attention.q'"),
+        ('"mpl"', "matches no layer"),
+        ("NRS > 1", "did you mean nsr"),
+        ("κ > 1", "is no column"),
+        ("*attn* > 1", "compares a text with a number"),
+        ("bits + *attn*", "is a text where a number is needed"),
+        ("H(bits) > 1", "is not allowed"),
+        ("D(q) > 1", "is not allowed"),
+        ("role:", "cannot be read"),
+    ],
+)
+def test_mistakes_in_patterns_and_headings_are_explained(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        evaluate(text, COLUMNS, HEADINGS)
+    assert message in str(caught.value)
+
+
+def test_a_name_in_its_own_case_comes_first() -> None:
+    columns = {"t": np.array([1.0]), "T": np.array([2.0])}
+    assert evaluate("t", columns).tolist() == [1]
+    assert evaluate("T", columns).tolist() == [2]
+
+
+@given(st.text("*attn?. []()role:mlp andotbi<3", max_size=40))
+def test_any_pattern_is_a_condition_or_an_error(text: str) -> None:
+    try:
+        found = mask(text, COLUMNS, HEADINGS)
+    except ConfigurationError:
+        return
+    assert found.shape == (ROWS,)
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("attn q", False), ("to_q", False), ("blocks.2", False), ("= locked", True), ("bits < 4", True),
+        ("*attn*", True), ("role:mlp.in", True), ("not role:mlp", True), ("role == 'head'", True),
+    ],
+)  # fmt: skip
+def test_a_filter_is_told_from_words(text: str, condition: bool) -> None:
+    assert is_condition(text) == condition

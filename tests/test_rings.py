@@ -17,7 +17,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 RINGS = (
     (
-        "errors", "config_sources", "text_file", "config", "reference", "backend", "plan", "work", "expressions",
+        "errors", "config_sources", "text_file", "config", "reference", "backend", "plan", "work", "layer_names",
+        "expression_text", "expressions",
         "zoo",
     ),
     ("checkpoint", "calibration", "quantize", "formats", "thermo"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import traceback
 import warnings
@@ -12,6 +13,7 @@ from typing import Any, TextIO
 import typer
 
 from workbench.cli import DONE, FAILED, INTERRUPTED, WRONG_USAGE, app
+from workbench.cli.spelling import on_command_line
 from workbench.errors import ArrowQuantError, CancelledError, ConfigurationError
 from workbench.terminal import print_error
 
@@ -49,16 +51,17 @@ def run(arguments: Sequence[str]) -> int:
             raise CancelledError("Interrupted.")
     except _UsageError as error:
         asked = error.ctx.command_path if error.ctx else "workbench"
-        print_error("UsageError", f"{error.format_message()} See {asked} --help.", as_json)
+        print_error("UsageError", f"{_usage_problem(error)} See {asked} --help.", as_json)
         return WRONG_USAGE
     except ConfigurationError as error:
-        print_error(error, str(error), as_json)
+        print_error(error, error.said(on_command_line), as_json)
         return WRONG_USAGE
     except (CancelledError, KeyboardInterrupt, typer.Abort) as error:
         print_error(error, str(error) or "Interrupted.", as_json)
         return INTERRUPTED
     except (ArrowQuantError, OSError) as error:
-        print_error(error, str(error), as_json)
+        message = error.said(on_command_line) if isinstance(error, ArrowQuantError) else str(error)
+        print_error(error, message, as_json)
         return FAILED
     except Exception as error:  # noqa: BLE001 - the last resort, which tells everything
         traceback.print_exc()
@@ -66,6 +69,17 @@ def run(arguments: Sequence[str]) -> int:
         print_error(error, message, as_json)
         return FAILED
     return outcome if isinstance(outcome, int) else DONE
+
+
+def _usage_problem(error: Any) -> str:
+    """What is wrong with the arguments; for an unknown option, with those most like it."""
+    unknown = getattr(error, "option_name", None)
+    if not hasattr(error, "possibilities") or unknown is None or error.ctx is None:
+        return str(error.format_message())
+    known = [option for parameter in error.ctx.command.params for option in parameter.opts]
+    near = difflib.get_close_matches(unknown, known, n=2, cutoff=0.5)
+    near += [option for option in known if option.startswith(unknown) and option not in near]
+    return f"No such option {unknown}." + (f" Did you mean {' or '.join(near)}?" if near else "")
 
 
 def _show_warning(

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.config_sources import Given, environment_values, yaml_values
+from workbench.config_sources import Given, did_you_mean, environment_values, yaml_values
 from workbench.text_file import replace_text
 
 Profile = Literal["edge", "local", "cloud"]
@@ -89,6 +89,10 @@ def _none_by_name(value: Any) -> Any:
     return None if value == "none" else value
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 def _path_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -138,8 +142,11 @@ class DiffusionQuantConfig(BaseModel):
 
     deployment_profile: Annotated[Profile, Field(description="edge, local or cloud")] = "local"
     """Selects the defaults of other fields: ``edge`` is smallest, ``cloud`` most faithful."""
-    target: Annotated[Target, Field(description=", ".join(TARGETS))] = "parquet"
-    """Export format."""
+    target: Annotated[
+        Target | None, BeforeValidator(_none_by_name), Field(description=", ".join((*TARGETS, "none")))
+    ] = "parquet"
+    """Export format. None is the one that the usual runtime of the model's family loads, see
+    `workbench.formats.loading.best_target`; the command line has it so where nothing is said."""
     bit_width: _Bits = 4
     """Bits per weight, where ``layer_bit_widths`` says nothing else. 2 on edge, 8 on cloud."""
     num_time_groups: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")] = 10
@@ -198,6 +205,14 @@ class DiffusionQuantConfig(BaseModel):
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
     """Equalise channels where an exact fold exists and helps, by the calibration. Off on edge; see `inactive`."""
+    keep: Annotated[
+        Sequence[_Name],
+        BeforeValidator(_listed),
+        AfterValidator(tuple),
+        Field(description="a name, or a list of names, globs or roles such as role:head"),
+    ] = ()
+    """Layers to keep in their source dtype: names, globs, or globs on roles after ``role:``; a tuple. Their weights
+    may be NaN or Inf."""
     skip_sensitive_layers: _Flag = False
     """Keep sensitive layers in source precision."""
     sensitive_layer_names: Annotated[
@@ -288,6 +303,15 @@ class DiffusionQuantConfig(BaseModel):
             return self.layer_bit_widths[name]
         return next((bits for glob, bits in self.layer_bit_widths.items() if fnmatchcase(name, glob)), None)
 
+    def keeps(self, name: str, role: str) -> bool:
+        """Whether a layer is to stay in its source dtype by ``keep``."""
+        return any(
+            fnmatchcase(role, pattern.removeprefix("role:"))
+            if pattern.startswith("role:")
+            else name == pattern or fnmatchcase(name, pattern)
+            for pattern in self.keep
+        )
+
     def names_sensitive(self, name: str) -> bool:
         """Whether the user counts a layer as sensitive, by its name or by a pattern found in it."""
         return name in self.sensitive_layer_names or any(
@@ -334,7 +358,8 @@ def _parse(given: Given) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         cause = f"{first['ctx']['error']}; " if first["type"] == "value_error" else ""
-        problem = f"{cause}allowed: {allowed}"
+        near = did_you_mean(value, re.split(", | or ", allowed)) if first["type"] == "literal_error" else ""
+        problem = f"{cause}allowed: {allowed}{'; ' if near else ''}{near}"
         raise given.error(problem, first["input"], allowed=allowed, entry=first["loc"][:1]) from error
 
 

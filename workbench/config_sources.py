@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, setting
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Given:
         self, problem: str, value: Any, *, allowed: str, entry: tuple[int | str, ...] = ()
     ) -> ConfigurationError:
         """The error that this value, or the value of one entry of it, is not allowed."""
-        name = f"{self.key}[{show(entry[0])}]" if entry else self.key
+        is_argument = self.variable is None and self.path is None
+        key = setting(self.key) if is_argument else self.key
+        name = f"{key}[{show(entry[0])}]" if entry else key
         line = self.entry_lines.get(str(entry[0]), self.line) if entry else self.line
         return error_at(
             f"{name} is {show(value)}; {problem}",
@@ -161,8 +163,17 @@ def error_at(
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    return did_you_mean(name, known) or f"known are {', '.join(known)}."
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """A question that names the nearest of some words; empty where none is near."""
+    if not isinstance(value, str):
+        return ""
+    # Case is the commonest slip, and to difflib as far away as another letter.
+    words = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(value.lower(), words, n=1)
+    return f"did you mean {words[close[0]]}?" if close else ""
 
 
 _short = reprlib.Repr()

@@ -1,4 +1,4 @@
-"""Filters and extra columns as people write them: ``bits < 4 and "attn" in name``, ``8 * nbytes / params``.
+"""Filters and extra columns as people write them: ``bits < 4 and *attn*``, ``8 * nbytes / params``.
 
 An expression is read by `ast`, checked against a short list of what may occur, and only then computed: numbers by
 numexpr in float64, texts by NumPy. Nothing else that it may say is ever evaluated.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,15 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import ConfigurationError
-
-MAX_LENGTH = 1000
-"""Characters of an expression, at most."""
-
-MAX_NODES = 200
-"""Names, numbers, operators and so on in an expression, at most."""
-
-MAX_DEPTH = 40
-"""How deep they may be nested."""
+from workbench.expression_text import parse, refused, shortened
+from workbench.layer_names import is_glob, matching, unmatched
 
 MAX_OPERANDS = 30
 """Arrays that numexpr takes at once, at most."""
@@ -35,16 +27,6 @@ MAX_OPERANDS = 30
 MAX_EXPONENT = 16
 """Greatest exponent, up or down."""
 
-WAY_OUT = (
-    'An expression has names of columns, numbers, texts in quotes, + - * / % **, comparisons, "text" in column, '
-    "and, or, not."
-)
-
-# What Python would warn about while reading it is refused before: escapes, prefixes, names glued to numbers.
-_TOKEN = re.compile(
-    r"""\s+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w"'])|[^\W\d]\w*(?!["'])|"[^"\\\n]*"|'[^'\\\n]*'"""
-    r"|[-+*/%<>=!()\[\]{}.,:@&|^~]+"
-)
 _ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", np.add),
     ast.Sub: ("-", np.subtract),
@@ -65,15 +47,20 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
 Kind = Literal["number", "truth", "text"]
 
 
-def evaluate(text: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+def evaluate(
+    text: str, columns: Mapping[str, NDArray[Any]], headings: Mapping[str, str] | None = None
+) -> NDArray[Any]:
     """The values of an expression over columns.
 
     Parameters
     ----------
     text : str
-        Such as ``"1e9 * nsr / nbytes"`` or ``"3 <= bits < 6 and not locked"``.
+        Such as ``"1e9 * nsr / nbytes"`` or ``"3 <= bits < 6 and not locked"``. A pattern such as ``*attn*``, ``"a-*"``
+        or ``role:attention.q`` is a condition on the columns ``name`` and ``role``, see `workbench.layer_names`.
     columns : mapping of str to array [rows]
         By name; arrays of numbers, of bool, or of str (dtype object or str).
+    headings : mapping of str to str, optional
+        Other names of columns. Of all names the case counts only where it tells two of them apart.
 
     Returns
     -------
@@ -86,13 +73,16 @@ def evaluate(text: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         If it has anything else than columns, numbers, texts, arithmetic, comparisons, and/or/not, is too long or too
         deep, or mixes kinds. Nothing is evaluated then. Carries ``key="expression"`` and the ``value``.
     """
-    tree = _read(text)
+    tree = parse(text)
+    names = _Names(columns, headings or {})
     # All of it is checked, on no rows, before any of it is computed.
-    _compute(text, tree, {name: np.asarray(values)[:0] for name, values in columns.items()})
-    return _compute(text, tree, columns)
+    _compute(text, tree, {name: np.asarray(values)[:0] for name, values in columns.items()}, names)
+    return _compute(text, tree, columns, names)
 
 
-def mask(text: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+def mask(
+    text: str, columns: Mapping[str, NDArray[Any]], headings: Mapping[str, str] | None = None
+) -> NDArray[np.bool_]:
     """The rows for which a condition holds, see `evaluate`.
 
     Raises
@@ -100,19 +90,39 @@ def mask(text: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     ConfigurationError
         Besides, if the expression is a number and no condition.
     """
-    values = evaluate(text, columns)
+    values = evaluate(text, columns, headings)
     if values.dtype != np.bool_:
         raise ConfigurationError(
-            f"{_shortened(text)!r} is a number, not a condition; compare it with something, as in nsr > 0.01.",
+            f"{shortened(text)!r} is a number, not a condition; compare it with something, as in nsr > 0.01.",
             key="expression",
             value=text,
         )
     return values
 
 
-def _compute(text: str, tree: ast.expr, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    compiler = _Compiler(text, columns, len(next(iter(columns.values()), ())))
-    found = compiler.visit(tree)
+class _Names:
+    """Finds columns by their names and headings."""
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], headings: Mapping[str, str]) -> None:
+        self.columns = columns
+        present = {heading: column for heading, column in headings.items() if column in columns}
+        self._exact = {**present, **{name: name for name in columns}}
+        self._folded = {name.casefold(): column for name, column in reversed(self._exact.items())}
+
+    def find(self, name: str) -> str | None:
+        return self._exact.get(name) or self._folded.get(name.casefold())
+
+    def near(self, name: str) -> str | None:
+        """The name or heading that is most like one that there is not."""
+        shown = {known.casefold(): known for known in self._exact}
+        near = difflib.get_close_matches(name.casefold(), shown, 1)
+        return shown[near[0]] if near else None
+
+
+def _compute(text: str, tree: ast.expr, columns: Mapping[str, NDArray[Any]], names: _Names) -> NDArray[Any]:
+    compiler = _Compiler(text, columns, len(next(iter(columns.values()), ())), names)
+    is_pattern = isinstance(tree, ast.Constant) and isinstance(tree.value, str)
+    found = compiler.condition(tree) if is_pattern else compiler.visit(tree)
     if found.kind == "text":
         raise compiler.refused(tree, "is a text; compare it, as in role == 'mlp.in'")
     return compiler.compute(found).astype(np.bool_ if found.kind == "truth" else np.float64, copy=False)
@@ -132,10 +142,11 @@ class _Term:
 class _Compiler:
     """Turns checked pieces into code for numexpr, and collects the arrays that the code refers to."""
 
-    def __init__(self, text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> None:
+    def __init__(self, text: str, columns: Mapping[str, NDArray[Any]], rows: int, known: _Names) -> None:
         self.text = text
         self.columns = columns
         self.rows = rows
+        self.known = known
         self.operands: dict[str, NDArray[Any]] = {}
         self.names: dict[str, _Term] = {}
 
@@ -143,6 +154,8 @@ class _Compiler:
         match node:
             case ast.Name(id=name):
                 return self._column(name, node)
+            case ast.Call() if self.known.find(ast.unparse(node)):  # a heading such as H(q)
+                return self._column(ast.unparse(node), node)
             case ast.Constant(value=str() as value):
                 return _Term("text", value=value)
             case ast.Constant(value=bool() | None):
@@ -152,8 +165,7 @@ class _Compiler:
             case ast.Constant(value=int() | float() as value):
                 return self._number(value, node)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                term = self._of_kind("truth", operand)
-                return _Term("truth", f"(~{term.code})")
+                return _Term("truth", f"(~{self.condition(operand).code})")
             case ast.UnaryOp(op=(ast.UAdd() | ast.USub()) as sign, operand=operand):
                 term = self._of_kind("number", operand)
                 if isinstance(sign, ast.UAdd):
@@ -163,7 +175,7 @@ class _Compiler:
                 return _Term("number", f"(-{term.code})")
             case ast.BoolOp(op=operator, values=values):
                 joint = " & " if isinstance(operator, ast.And) else " | "
-                return _Term("truth", f"({joint.join(self._of_kind('truth', one).code for one in values)})")
+                return _Term("truth", f"({joint.join(self.condition(one).code for one in values)})")
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _ARITHMETIC:
                 return self._arithmetic(left, operator, right)
             case ast.Compare(left=left, ops=operators, comparators=others):
@@ -189,15 +201,24 @@ class _Compiler:
         return values
 
     def refused(self, node: ast.AST, why: str) -> ConfigurationError:
-        return _refused(self.text, node, why)
+        return refused(self.text, node, why)
+
+    def condition(self, node: ast.expr) -> _Term:
+        """A piece that must be a condition: a text is one by what it matches."""
+        match node:
+            case ast.Constant(value=str() as pattern) if "name" in self.columns and "role" in self.columns:
+                return self._matched(pattern)
+        return self._of_kind("truth", node)
 
     # ---- pieces -------------------------------------------------------------------------------------------
 
     def _column(self, name: str, node: ast.AST) -> _Term:
-        if name not in self.columns:
-            near = difflib.get_close_matches(name, self.columns, 1)
-            hint = f"; did you mean {near[0]}" if near else f"; columns are {', '.join(self.columns)}"
+        column = self.known.find(name)
+        if column is None:
+            near = self.known.near(name)
+            hint = f"; did you mean {near}" if near else f"; columns are {', '.join(self.columns)}"
             raise self.refused(node, f"is no column{hint}")
+        name = column
         if name not in self.names:
             values = np.asarray(self.columns[name])
             if values.dtype.kind in "OUT":
@@ -208,6 +229,15 @@ class _Compiler:
                     values if kind == "truth" else values.astype(np.float64), kind
                 )
         return self.names[name]
+
+    def _matched(self, pattern: str) -> _Term:
+        names, roles = self.columns["name"].tolist(), self.columns["role"].tolist()
+        found = matching(pattern, names, roles)
+        if self.rows and not found and not is_glob(pattern):
+            raise ConfigurationError(unmatched(pattern, names, roles), key="expression", value=self.text)
+        rows = np.zeros(self.rows, np.bool_)
+        rows[found] = True
+        return self._operand(rows, "truth")
 
     def _operand(self, values: NDArray[Any], kind: Kind) -> _Term:
         if len(self.operands) >= MAX_OPERANDS:
@@ -291,62 +321,3 @@ class _Compiler:
 
 def _boxed(value: Any) -> NDArray[Any]:
     return np.array([value], object) if isinstance(value, str) else value
-
-
-def _read(text: str) -> ast.expr:
-    """The tree of an expression, of bounded size."""
-    if len(text) > MAX_LENGTH:
-        raise ConfigurationError(
-            f"The expression has {len(text):,} characters; allowed: {MAX_LENGTH:,}.",
-            key="expression",
-            value=text,
-        )
-    place = 0
-    while place < len(text):
-        token = _TOKEN.match(text, place)
-        if token is None:
-            raise ConfigurationError(
-                f"{_shortened(text[place:])!r} cannot be read. {WAY_OUT}", key="expression", value=text
-            )
-        place = token.end()
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deep"
-        raise ConfigurationError(
-            f"{_shortened(text)!r} cannot be read: {reason}. {WAY_OUT}", key="expression", value=text
-        ) from None
-    _measure(text, tree)
-    return tree
-
-
-def _measure(text: str, tree: ast.expr) -> None:
-    level: list[ast.AST] = [tree]
-    nodes = 0
-    for _ in range(MAX_DEPTH):
-        nodes += len(level)
-        level = [
-            child
-            for node in level
-            for child in ast.iter_child_nodes(node)
-            if not isinstance(child, ast.operator | ast.cmpop | ast.unaryop | ast.boolop | ast.expr_context)
-        ]
-        if not level:
-            break
-    if level or nodes > MAX_NODES:
-        raise ConfigurationError(
-            f"The expression is too large: at most {MAX_NODES} names, numbers and operators, nested at most "
-            f"{MAX_DEPTH} deep, are allowed.",
-            key="expression",
-            value=text,
-        )
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _refused(text: str, node: ast.AST, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{_shortened(ast.unparse(node))!r} {why}. {WAY_OUT}", key="expression", value=text
-    )

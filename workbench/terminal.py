@@ -102,8 +102,19 @@ def ctrl_c() -> Iterator[threading.Event]:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print the one JSON document of a command."""
-    print(json.dumps(document, indent=1, allow_nan=False))
+    """Print the one JSON document of a command; a figure that is not finite is null."""
+    print(json.dumps(finite(document), indent=1, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """A value of a JSON document with None for every figure that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def print_error(error: BaseException | str, message: str, as_json: bool) -> None:

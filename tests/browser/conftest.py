@@ -84,6 +84,7 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
     }
     chosen = np.arange(count) * len(bits) + present
     arrays = {
+        "order": np.arange(count, dtype="u4"),
         "params": params,
         "role": kind.astype("u1"),
         "entropy": rng.uniform(0.5, 0.95, count).astype("f4"),
@@ -105,7 +106,7 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
     header = {
         "version": 1, "can_undo": True, "can_redo": False, "columns": [], "names": names, "roles": roles,
         "shapes": [f"{o}×{c}" for o, c in zip(out, cols, strict=True)], "schemes": ["asymmetric", "none"],
-        "source_bytes": int(2 * params.sum()), "layout": layout,
+        "source_bytes": int(2 * params.sum()), "layout": layout, "model_id": "table",
     }  # fmt: skip
     return header, blob
 

@@ -1,9 +1,31 @@
 // A widget model without a kernel: what the table sends is kept, what a test makes it hear is heard.
 const KINDS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
 
+// A kernel that is idle, as far as it says; what widgets it has it tells when `tell` is called.
+class Kernel {
+  constructor() {
+    Object.assign(this, { status: "idle", heard: new Set(), inquiries: 0 });
+    this.statusChanged = {
+      connect: (act) => this.heard.add(act),
+      disconnect: (act) => this.heard.delete(act),
+    };
+  }
+  become(status) {
+    this.status = status;
+    this.heard.forEach((act) => act(this, status));
+  }
+  requestCommInfo() {
+    this.inquiries += 1;
+    return new Promise((resolve) => {
+      this.tell = (ids) => resolve({ content: { status: "ok", comms: Object.fromEntries(ids.map((id) => [id, {}])) } });
+    });
+  }
+}
+
 class Model {
   constructor(state) {
-    Object.assign(this, { state, sent: [], saved: [], dirty: {}, listeners: {} });
+    Object.assign(this, { state, sent: [], posts: [], saved: [], dirty: {}, listeners: {}, greets: true });
+    this.widget_manager = { kernel: new Kernel() };
   }
   get(name) { return this.state[name]; }
   set(name, value) { this.state[name] = this.dirty[name] = value; }
@@ -14,7 +36,11 @@ class Model {
   }
   send(content) {
     if (this.closed) throw new Error("comm is closed");
+    this.posts.push(content);
+    // What is asked again counts once, as it does in a kernel.
+    if (content.id && this.sent.some((one) => one.id === content.id)) return;
     this.sent.push(content);
+    if (!window.kernel && this.greets && content.type === "hello") setTimeout(() => this.hear({ type: "here", ack: content.id }));
     window.kernel?.({ content }).then((answers) => answers.forEach((one) => this.answer(one)));
   }
   on(event, act) { (this.listeners[event] ??= new Set()).add(act); }

@@ -118,7 +118,7 @@ def test_keys_give_bits_before_the_kernel_answers(show: ShowTable) -> None:
         "action": "bits",
         "rows": [3, 4, 5],
         "bits": 2,
-        "id": sent(page)[0]["id"],
+        **{key: sent(page)[0][key] for key in ("id", "view", "turn")},
     }
     assert len(sent(page)) == 7, "one message an edit"
     assert len({message["id"] for message in sent(page)}) == 7
@@ -242,7 +242,9 @@ def test_the_menu_of_widths(show: ShowTable) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(menu).to_be_hidden()
-    assert sent(page)[-1] | {"id": ""} == {
+    assert {**sent(page)[-1], "id": "", "view": "", "turn": 0} == {
+        "view": "",
+        "turn": 0,
         "type": "edit",
         "action": "bits",
         "rows": [1, 2, 3],
@@ -622,8 +624,6 @@ def test_a_kernel_that_is_gone_is_noticed(show: ShowTable) -> None:
 
 def test_a_kernel_that_is_slow_is_waited_for(show: ShowTable) -> None:
     page = show()
-    hello = sent(page, "hello")[0]["id"]
-    page.evaluate("id => model.hear({ type: 'here', ack: id })", hello)
     click(page, 1)
     page.keyboard.press("2")
     expect(page.get_by_role("alert")).to_contain_text("has not answered yet", timeout=8000)
@@ -636,10 +636,70 @@ def test_a_kernel_that_is_slow_is_waited_for(show: ShowTable) -> None:
     expect(page.locator(".aq-table")).to_have_attribute("data-pending", "0")
 
 
+def test_an_idle_kernel_that_does_not_answer_is_asked_again(show: ShowTable) -> None:
+    # Its main shell may be busy while a subshell says it is idle: then the request waits in the queue of the first.
+    page = show()
+    click(page, 1)
+    for key in "23":
+        page.keyboard.press(key)
+    asked = "model.posts.filter((one) => one.type === 'edit').map((one) => [one.view, one.turn, one.bits])"
+    page.wait_for_function("model.posts.filter((one) => one.type === 'edit').length === 6", timeout=12_000)
+    first, second = page.evaluate(asked)[:2]
+    assert page.evaluate(asked) == 3 * [first, second], "in their order, under the turns they had"
+    assert (second[1] - first[1], first[2], second[2]) == (1, 2, 3)
+    expect(page.locator(".aq-table")).to_have_attribute("data-connection", "slow")
+    page.wait_for_function("model.widget_manager.kernel.inquiries === 1")
+    page.evaluate("model.widget_manager.kernel.tell(['another', 'table'])")
+    expect(page.get_by_label("2 bits")).to_be_enabled()
+    assert bits(page, 1) == "3"
+    for message in sent(page):
+        page.evaluate("id => model.hear({ type: 'here', ack: id, version: 1 })", message["id"])
+    expect(page.locator(".aq-table")).to_have_attribute("data-connection", "live")
+    expect(page.locator(".aq-table")).to_have_attribute("data-pending", "0")
+    posts = page.evaluate("model.posts.length")
+    page.wait_for_timeout(4000)
+    assert page.evaluate("model.posts.length") == posts, "nothing is asked for any more"
+
+
+def test_a_kernel_that_does_not_know_the_table_ends_it(show: ShowTable) -> None:
+    page = show()
+    click(page, 1)
+    page.keyboard.press("2")
+    page.wait_for_function("model.widget_manager.kernel.inquiries === 1", timeout=8000)
+    page.evaluate("model.widget_manager.kernel.tell(['another'])")
+    expect(page.locator(".aq-table")).to_have_attribute("data-connection", "gone")
+    expect(page.get_by_role("alert")).to_contain_text("Run its cell again")
+    expect(page.get_by_label("2 bits")).to_be_disabled()
+
+
+@pytest.mark.parametrize("status", ["restarting", "autorestarting", "dead", "terminating"])
+def test_a_kernel_that_ends_ends_the_table(show: ShowTable, status: str) -> None:
+    page = show(30)
+    for harmless in ("busy", "idle", "unknown", "starting"):
+        page.evaluate("status => model.widget_manager.kernel.become(status)", harmless)
+    expect(page.locator(".aq-table")).not_to_have_attribute("data-connection", "gone")
+    page.evaluate("status => model.widget_manager.kernel.become(status)", status)
+    expect(page.locator(".aq-table")).to_have_attribute("data-connection", "gone")
+
+
+def test_an_answer_that_was_lost_is_made_good(show: ShowTable) -> None:
+    page = show()
+    click(page, 1)
+    page.keyboard.press("2")
+    (edit,) = sent(page)
+    hellos = len(sent(page, "hello"))
+    page.evaluate("id => model.hear({ type: 'here', ack: id, version: 2 })", edit["id"])
+    expect(page.locator(".aq-table")).to_have_attribute("data-pending", "0")
+    assert [one["version"] for one in sent(page, "hello")[hellos:]] == [1], (
+        "the plan that it led to is asked for"
+    )
+
+
 def test_a_table_that_is_closed_leaves_nothing_behind(show: ShowTable) -> None:
     page = show()
     page.evaluate("close()")
     assert page.evaluate("Object.values(model.listeners).reduce((sum, one) => sum + one.size, 0)") == 0
+    assert page.evaluate("model.widget_manager.kernel.heard.size") == 0
 
 
 def test_names_are_text(show: ShowTable) -> None:

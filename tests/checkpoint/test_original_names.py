@@ -164,7 +164,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, np.ndarray]], object], str]] = {
         lambda t: t.update({"ip_adapter.weight": np.ones((4, 4), np.float32)}),
         "'ip_adapter.weight' has no place",
     ),
-    "dtype": (lambda t: t.update({QUERY: t[QUERY].astype(np.int32)}), "cannot be one tensor"),
+    "dtype": (lambda t: t.update({QUERY: t[QUERY].astype(np.float64)}), "cannot be one tensor"),
     "shape": (lambda t: t.update({QUERY: np.ascontiguousarray(t[QUERY][:, :128])}), "cannot be one tensor"),
     "halves": (
         lambda t: t.update({"norm_out.linear.bias": t["norm_out.linear.bias"][:-1].copy()}),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
 
 import workbench as wb
@@ -201,3 +202,21 @@ def test_many_layers_keep_their_axis_readable_and_names_are_escaped(
         assert len(axis.tickvals) == len(axis.ticktext) <= 60
         assert axis.ticktext[1].startswith("3: ")
         assert all(len(text.replace("&lt;", "<").replace("&gt;", ">")) <= 40 for text in axis.ticktext)
+
+
+@pytest.mark.parametrize("draw", ALL)
+def test_a_figure_is_shown_without_uploads(
+    session: Session, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pio.renderers, "default", "plotly_mimetype+notebook_connected")
+    figure = draw(session)
+    shown = figure._repr_mimebundle_()
+    for document in (shown["application/vnd.plotly.v1+json"], json.loads(figure.to_display_json())):
+        assert document["config"]["showSendToCloud"] is False
+        assert document["config"]["displaylogo"] is False
+        assert "sendChartToCloud" in document["layout"]["modebar"]["remove"]
+    for saved in (shown["text/html"], figure.to_html(config={"scrollZoom": True})):
+        assert '"showSendToCloud": false' in saved
+    assert '"scrollZoom": true' in figure.to_html(config={"scrollZoom": True}), (
+        "one's own settings beside them"
+    )

@@ -407,7 +407,10 @@ def test_resuming_gives_the_uninterrupted_bytes(
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("hostile")
     save_file(
-        {"blocks.0.proj.weight": np.ones((40, 256), np.float32), "norm.weight": np.ones(8, np.float32)},
+        {
+            "blocks.0.proj.weight": np.random.default_rng(0).standard_normal((40, 256), np.float32),
+            "norm.weight": np.ones(8, np.float32),
+        },
         folder / "model.safetensors",
     )
     export(folder / "model.safetensors", folder / "out")

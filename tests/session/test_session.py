@@ -471,3 +471,50 @@ def test_expressions_speak_of_the_layers_and_the_present_plan(session: Session) 
     assert np.isnan(session.evaluate("depth")).sum() == session.layers["depth"].null_count
     with pytest.raises(wb.ConfigurationError, match="did you mean cosine"):
         session.where("cosin > 0.99")
+
+
+def test_where_takes_patterns_and_the_tables_headings(unet: Path, tmp_path: Path) -> None:
+    with wb.open(
+        unet / "model", target="mlx", group_size=32, calibration=unet / "calibration.parquet", cache=tmp_path
+    ) as session:
+        names = session.layers["name"].to_pylist()
+        session.set_bits("role:attn.q", 3)
+        queries = tuple(name for name in names if "to_q" in name)
+        assert (
+            session.where("bits < 4")
+            == session.where("role:attention.q")
+            == session.select("*to_q*")
+            == queries
+        )
+        assert session.where("*to_q* and not *attn2*") == tuple(name for name in queries if "attn1" in name)
+        assert session.where("kB > 1.5") == tuple(
+            n for n, o in session.plan.choices.items() if o.nbytes > 1500
+        )
+        now = session.snapshot.present
+        damage = dict(zip(now["name"].to_pylist(), now["distortion"].to_pylist(), strict=True))
+        assert (
+            session.where("NSR > 1e-2")
+            == session.where("Damage > 1e-2")
+            == tuple(n for n in names if damage[n] > 1e-2)
+        )
+        assert session.where("κ > 0 and V >= 0 and heat >= 0 and Ĥ > 0 and H(q) > 0 and S >= 0")
+        assert session.where('"32×32" in shape') == tuple(
+            session.layers.filter(session.layers["params"].to_numpy() == 1024)["name"].to_pylist()
+        )
+        with pytest.raises(wb.ConfigurationError, match=r"Did you mean 'role:attention\.q'"):
+            session.select("role:atention.q")
+        with pytest.raises(wb.ConfigurationError, match=r"Did you mean '\*attn1\*'"):
+            session.select("*attn1x*")
+        with pytest.raises(wb.ConfigurationError, match="did you mean damage"):
+            session.where("damge > 1")
+        lines = repr_of(session).splitlines()
+        blocks = [
+            line.split("transformer_blocks.")[1].split(".")[0]
+            for line in lines
+            if "attentions.0.tr" in line and "attn1.to_k" in line
+        ]
+        assert blocks == sorted(blocks, key=int), "block 2 before block 10"
+
+
+def repr_of(session: wb.Session) -> str:
+    return session._repr_mimebundle_()["text/plain"]

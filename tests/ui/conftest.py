@@ -119,3 +119,16 @@ def wire(session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
 @pytest.fixture
 def wired(monkeypatch: pytest.MonkeyPatch) -> Callable[[LayerTable], Wire]:
     return lambda table: Wire(table, monkeypatch)
+
+
+@pytest.fixture
+def displayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """What is displayed, and what takes its place later: the display id of each, if it has one, and what it shows."""
+    found: list[tuple[Any, Any]] = []
+
+    def note(bundle: Any, *, display_id: Any = None, **_: Any) -> None:
+        found.append((display_id, bundle))
+
+    monkeypatch.setattr("IPython.display.display", note)
+    monkeypatch.setattr("IPython.display.update_display", note)
+    return found

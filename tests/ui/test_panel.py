@@ -19,7 +19,7 @@ import workbench as wb
 from workbench.session import Session
 from workbench.thermo import Constraints, solve, trace
 from workbench.ui import LayerTable, Panel
-from workbench.ui.display import mimebundle, panel_of
+from workbench.ui.display import panel_of, show
 from workbench.ui.module import FRONTEND, joined
 from workbench.ui.packing import unpack
 from workbench.ui.shown import Shown
@@ -275,11 +275,16 @@ def test_two_panels_stay_in_step_and_a_closed_one_lets_go(session: Session, tmp_
     assert not session._observers
 
 
-def test_a_session_shows_itself_as_the_panel_and_as_a_table(session: Session) -> None:
-    shown = mimebundle(session)
-    assert "application/vnd.jupyter.widget-view+json" in shown
-    assert "<table>" in shown["text/html"]
-    assert "proj_out_2.weight" in shown["text/plain"]
+def test_a_session_shows_itself_as_the_panel_and_as_a_copy(session: Session, displayed: list[Any]) -> None:
+    show(session)
+    (_, widget), (_, copy) = displayed
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    assert (widget["text/html"], widget["text/plain"]) == ("", ""), (
+        "where no widget runs, the copy says it all"
+    )
+    assert copy.keys() == {"text/plain", "text/html"}, "JupyterLab shows nothing else beside a widget"
+    assert "<table>" in copy["text/html"]
+    assert "proj_out_2.weight" in copy["text/plain"]
     first = panel_of(session)
     assert panel_of(session) is first
     first.close()
@@ -313,7 +318,10 @@ def test_the_panel_is_one_module_that_asks_nobody() -> None:
 
 def test_what_a_cell_showed_before_is_closed_when_it_runs_again() -> None:
     class View:
-        closed = 0
+        closed = kept = 0
+
+        def keep(self) -> None:
+            self.kept += 1
 
         def close(self) -> None:
             self.closed += 1
@@ -326,6 +334,7 @@ def test_what_a_cell_showed_before_is_closed_when_it_runs_again() -> None:
     shown.end_cell("two")
     shown.end_cell("three")
     assert (old.closed, other.closed) == (0, 0)
+    assert (old.kept, other.kept) == (3, 3), "once after each cell, however often it is shown"
     shown.note(new)
     shown.end_cell("one")
     assert (old.closed, other.closed, new.closed) == (1, 0, 0), "another cell shows the other still"

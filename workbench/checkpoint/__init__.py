@@ -1,9 +1,10 @@
 """Reading checkpoints: safetensors in one file, shards, Hugging Face and diffusers folders."""
 
-from workbench.checkpoint.checkpoint import Checkpoint
+from workbench.checkpoint.bundle import BundlePart
+from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.modality import Modality, detect_modality
-from workbench.checkpoint.naming import named, named_as, originally_named
+from workbench.checkpoint.naming import exported, named, named_as, originally_named
 from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint, opened
 from workbench.checkpoint.renamed import split_rows
 from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
@@ -11,13 +12,16 @@ from workbench.checkpoint.side_files import SideFile
 
 __all__ = [
     "DTYPES",
+    "BundlePart",
     "Checkpoint",
     "Modality",
     "SafeTensorsAdapter",
     "ShardedSafeTensorsAdapter",
     "SideFile",
     "TensorInfo",
+    "denoiser_of",
     "detect_modality",
+    "exported",
     "load_sharded_safetensors",
     "named",
     "named_as",

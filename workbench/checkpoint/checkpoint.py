@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -12,20 +12,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.checkpoint.bundle import DENOISER, BundlePart, find_bundle
 from workbench.checkpoint.folders import Layout, Weights
 from workbench.checkpoint.gguf import GgufAdapter
 from workbench.checkpoint.gguf_file import GgufFile
 from workbench.checkpoint.header import DTYPES, TensorInfo
 from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
 from workbench.checkpoint.modality import Modality, detect_modality
+from workbench.checkpoint.notes import (
+    notes_on_bundle,
+    notes_on_denoisers,
+    notes_on_files,
+    sentence_on_the_rest,
+)
 from workbench.checkpoint.original_names import Part
 from workbench.checkpoint.renamed import RenamedAdapter
 from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
-from workbench.checkpoint.side_files import SideFile, find_side_files
+from workbench.checkpoint.selected import SelectedAdapter
+from workbench.checkpoint.side_files import LeftFile, SideFile, find_left_files, find_side_files
 from workbench.errors import ShapeMismatchError, ValidationError
 from workbench.plan import Layer, Role
 
-Adapter = ShardedSafeTensorsAdapter | GgufAdapter | RenamedAdapter
+Adapter = ShardedSafeTensorsAdapter | GgufAdapter | RenamedAdapter | SelectedAdapter
 """What reads the tensors of a checkpoint."""
 
 
@@ -59,9 +67,25 @@ class Checkpoint:
     """The file with its keys, where the checkpoint is a GGUF file."""
     parts: Mapping[str, tuple[Part, ...]] | None
     """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
+    bundle: tuple[BundlePart, ...]
+    """The models of an all-in-one file, the denoiser first, whose are the layers; empty where it is one model."""
+    left_out: tuple[BundlePart, ...]
+    """Models of an all-in-one file that are not among `tensors`, see `denoiser_of`."""
+    denoiser_prefix: str
+    """What stands before the names of the denoiser's tensors in an all-in-one file, else nothing."""
 
-    def __init__(self, path: Path, weights: Weights, source: Adapter) -> None:
+    def __init__(
+        self,
+        path: Path,
+        weights: Weights,
+        source: Adapter,
+        *,
+        remarks: Sequence[str] = (),
+        left_out: tuple[BundlePart, ...] = (),
+        denoiser_prefix: str = "",
+    ) -> None:
         self.path = path
+        self._remarks = tuple(remarks)
         self.layout = weights.layout
         self.component = weights.component
         self.tensors = source.tensors
@@ -72,9 +96,17 @@ class Checkpoint:
         self.architecture = _architecture(weights.config)
         self._weights = weights
         self._source = source
+        self.left_out = left_out
+        self.bundle = (
+            () if self.parts is not None or left_out else find_bundle(source.tensors, weights.config)
+        )
+        self.denoiser_prefix = self.bundle[0].prefix if self.bundle else denoiser_prefix
         roles = roles_of(source.tensors.values())
         self.roles = MappingProxyType(roles)
-        self.layers = find_layers(source.tensors, roles, self._peek)
+        model = source.tensors
+        if self.bundle:
+            model = {name: source.tensors[name] for name in self.bundle[0].tensors}
+        self.layers = find_layers(model, roles, self._peek)
         self.modality = detect_modality(
             pipeline=weights.pipeline,
             config=weights.config,
@@ -83,9 +115,38 @@ class Checkpoint:
             title=path.name,
         )
 
-    def over(self, source: Adapter) -> Checkpoint:
-        """The same checkpoint with its tensors taken from elsewhere."""
-        return Checkpoint(self.path, self._weights, source)
+    def over(
+        self, source: Adapter, *, remarks: Sequence[str] = (), left_out: tuple[BundlePart, ...] | None = None
+    ) -> Checkpoint:
+        """The same checkpoint with its tensors taken from elsewhere, with further remarks for `notes`."""
+        return Checkpoint(
+            self.path,
+            self._weights,
+            source,
+            remarks=(*self._remarks, *remarks),
+            left_out=self.left_out if left_out is None else left_out,
+            denoiser_prefix=self.denoiser_prefix,
+        )
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of what was opened: names without wrappers, several models, files passed over."""
+        return (
+            *self._remarks,
+            *notes_on_bundle(self.bundle, self.left_out),
+            *notes_on_denoisers(self._weights),
+            *notes_on_files({}, self.left_files),
+        )
+
+    @property
+    def besides_layers(self) -> str:
+        """A sentence on the tensors that are no layers: how many, their bytes and their share."""
+        return sentence_on_the_rest(self.tensors, self.layers)
+
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """The components of a diffusers folder that are denoisers, such as the two transformers of Wan 2.2."""
+        return self._weights.denoisers
 
     @property
     def nbytes(self) -> int:
@@ -97,6 +158,12 @@ class Checkpoint:
         """The small files that travel along into an export, see `find_side_files`."""
         root = self._weights.root
         return () if root is None else find_side_files(root, self._weights.folders)
+
+    @cached_property
+    def left_files(self) -> tuple[LeftFile, ...]:
+        """Files beside the weights that do not travel along, with the reason, see `find_left_files`."""
+        root = self._weights.root
+        return () if root is None else find_left_files(root, self._weights.folders)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -269,6 +336,19 @@ class Checkpoint:
         self._source.read_into(info.name, 0, values.view(np.uint8))
         with np.errstate(all="ignore"):
             return values.astype(np.float32)
+
+
+def denoiser_of(checkpoint: Checkpoint) -> Checkpoint:
+    """The denoiser of an all-in-one file as a checkpoint of its own, under the names that it has there.
+
+    Nothing is copied, and the files are shared. A checkpoint of one model stays as it is, and so does a GGUF file,
+    which is written again as a whole.
+    """
+    if not checkpoint.bundle or checkpoint.gguf is not None:
+        return checkpoint
+    names = {name: name for name in checkpoint.bundle[0].tensors}
+    others = tuple(part for part in checkpoint.bundle if part.name != DENOISER)
+    return checkpoint.over(SelectedAdapter(checkpoint, names), left_out=others)
 
 
 def _architecture(config: Mapping[str, Any]) -> str | None:

@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench.checkpoint.adapters import ADAPTER_CONFIG
 from workbench.checkpoint.foreign import PICKLE_SUFFIXES, pickle_error
-from workbench.checkpoint.shards import SUFFIX, check_complete, shard_stem
+from workbench.checkpoint.links import is_broken, is_there
+from workbench.checkpoint.shards import SUFFIX, check_complete, refuse_part, shard_stem
 from workbench.checkpoint.strict_json import read_object
-from workbench.errors import ModelNotFoundError, ValidationError
+from workbench.errors import ANY, ModelNotFoundError, ValidationError, action, setting
 
 Layout = Literal["file", "sharded", "huggingface", "diffusers"]
 
 DENOISERS = ("transformer", "unet", "prior", "decoder")
 """Components that are the denoiser, the first one present."""
+
+_DENOISER = re.compile(rf"(?:{'|'.join(DENOISERS)})(?:_\d+)?")
+"""The same with those that take over for some of the steps, such as ``transformer_2``."""
 
 _CANONICAL = ("diffusion_pytorch_model", "model")
 """Weights by these names are what diffusers and transformers load when no variant is asked for."""
@@ -41,6 +46,10 @@ class Weights:
     """config.json of the component."""
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     """model_index.json of a diffusers folder."""
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    """PEFT's adapter_config.json, where the weights are an adapter's by that."""
+    denoisers: tuple[str, ...] = ()
+    """The components of a diffusers folder that are denoisers."""
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -52,7 +61,7 @@ class Weights:
         return (self.root, *_subfolders(self.root, self.pipeline))
 
 
-def find_weights(path: Path, component: str | None = None) -> Weights:
+def find_weights(path: Path, component: str | None = None, *, whole: bool = True) -> Weights:
     """Find the weights of a model.
 
     Parameters
@@ -61,6 +70,8 @@ def find_weights(path: Path, component: str | None = None) -> Weights:
         A safetensors file, an index, a folder with weights and config.json, or a diffusers folder.
     component : str, optional
         The component of a diffusers folder; by default its denoiser.
+    whole : bool
+        Refuse a file that is one of several shards.
 
     Returns
     -------
@@ -72,23 +83,37 @@ def find_weights(path: Path, component: str | None = None) -> Weights:
     ModelNotFoundError
         If there is nothing at `path`, no weights or no such component in the folder, or a shard is missing.
     ValidationError
-        If the weights are pickles, the folder is an export, or it is not clear which weights are meant.
+        If the weights are pickles, the folder is an export, a file is one of several shards, or it is not clear which
+        weights are meant.
     MetadataError
-        If a configuration file is malformed, or shards without index belong to different splits.
+        If a configuration file is malformed or a link that leads nowhere, or shards without index belong to different
+        splits.
     """
     try:
+        if is_broken(path):
+            raise ModelNotFoundError(
+                f"{path}: this is a symbolic link that leads nowhere, to {path.readlink()}.", path=path
+            )
         if path.is_dir():
-            if (path / "workbench.json").exists():
+            if is_there(path / "workbench.json"):
                 raise ValidationError(
                     f"{path}: this is an export of this workbench, already quantized: it has "
-                    "workbench.json. Open the checkpoint it was made from, or read it with workbench.load.",
+                    "workbench.json. Open the checkpoint it was made from, or read it with "
+                    f"{action('load', path)}.",
                     path=path,
                 )
-            if (path / "model_index.json").exists() or _denoiser_below(path):
+            if is_there(path / "model_index.json") or _denoiser_below(path):
                 return _find_in_diffusers(path, component)
-            weights = Weights("huggingface", _choose(path), path, config=_read_config(path))
+            paths = _choose(path)
+            weights = Weights(
+                "huggingface",
+                paths,
+                path,
+                config=_read_config(path),
+                adapter=_read_adapter_config(path, paths[0]),
+            )
         elif path.exists():
-            weights = _find_file(path)
+            weights = _find_file(path, whole)
         else:
             raise ModelNotFoundError(f"{path}: there is no such file or folder.", path=path)
     except OSError as error:
@@ -102,7 +127,7 @@ def find_weights(path: Path, component: str | None = None) -> Weights:
     return weights
 
 
-def _find_file(path: Path) -> Weights:
+def _find_file(path: Path, whole: bool) -> Weights:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise pickle_error([path], path)
     if path.suffix == ".json" and _INDEX.fullmatch(path.name) is None:
@@ -110,6 +135,8 @@ def _find_file(path: Path) -> Weights:
             f"{path}: this is not weights; give the folder, a {SUFFIX} file or its {SUFFIX}.index.json.",
             path=path,
         )
+    if whole and path.suffix == SUFFIX:
+        refuse_part(path)
     config = _read_config(path.parent)
     describes = any(key in config for key in _MODEL_KEYS)
     return Weights(
@@ -117,20 +144,25 @@ def _find_file(path: Path) -> Weights:
         (path,),
         path.parent if describes else None,
         config=config if describes else {},
+        adapter=_read_adapter_config(path.parent, path),
     )
 
 
 def _find_in_diffusers(path: Path, component: str | None) -> Weights:
     index = path / "model_index.json"
     pipeline = read_object(index, "model_index.json") if index.exists() else {}
+    for name, entry in pipeline.items():
+        if _DENOISER.fullmatch(name) and _is_component(entry):
+            is_there(path / name)
     components = {folder.name: folder for folder in _subfolders(path, pipeline) if _has_weights(folder)}
     listed = ", ".join(components) or "none"
+    denoisers = tuple(name for name in components if _DENOISER.fullmatch(name))
     if component is None:
-        component = next((name for name in DENOISERS if name in components), None)
+        component = next((name for name in (*DENOISERS, *denoisers) if name in components), None)
         if component is None:
             raise ModelNotFoundError(
                 f"{path}: none of its components is a denoiser ({', '.join(DENOISERS)}); the components with "
-                f"weights are: {listed}. Name one of them with component=…",
+                f"weights are: {listed}. Name one of them: {setting('component', ANY)}.",
                 path=path,
             )
     if component not in components:
@@ -140,12 +172,18 @@ def _find_in_diffusers(path: Path, component: str | None) -> Weights:
             component=component,
         )
     folder = components[component]
-    return Weights("diffusers", _choose(folder), path, component, _read_config(folder), pipeline)
+    paths, config = _choose(folder), _read_config(folder)
+    return Weights("diffusers", paths, path, component, config, pipeline, denoisers=denoisers)
 
 
 def _subfolders(path: Path, pipeline: Mapping[str, Any]) -> list[Path]:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return [folder for folder in folders if not pipeline or folder.name in pipeline]
+    return [folder for folder in folders if not pipeline or _is_component(pipeline.get(folder.name))]
+
+
+def _is_component(entry: object) -> bool:
+    """Whether an entry of model_index.json names a class; ``[null, null]`` says that there is no such component."""
+    return isinstance(entry, list) and any(part is not None for part in entry)
 
 
 def _denoiser_below(path: Path) -> bool:
@@ -195,6 +233,14 @@ def _choose(folder: Path) -> tuple[Path, ...]:
     pickles = [file for file in files if file.suffix.lower() in PICKLE_SUFFIXES]
     if pickles:
         raise pickle_error(pickles, folder)
+    revisions = sorted((folder / "snapshots").iterdir()) if (folder / "snapshots").is_dir() else []
+    if revisions:
+        listed = ", ".join(str(revision) for revision in revisions)
+        raise ModelNotFoundError(
+            f"{folder}: this is a model's folder in the Hugging Face cache; its weights are under "
+            f"snapshots/<revision>. Give one of these instead: {listed}.",
+            path=folder,
+        )
     raise ModelNotFoundError(
         f"{folder}: there are no weights here; looked for *{SUFFIX}, *{SUFFIX}.index.json, and "
         f"model_index.json with a {' or '.join(DENOISERS[:2])} folder.",
@@ -204,4 +250,12 @@ def _choose(folder: Path) -> tuple[Path, ...]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    return read_object(path, "config.json") if path.exists() else {}
+    return read_object(path, "config.json") if is_there(path) else {}
+
+
+def _read_adapter_config(folder: Path, weights: Path) -> dict[str, Any]:
+    """PEFT's adapter_config.json, where it speaks of these weights and not of others in the folder."""
+    path = folder / ADAPTER_CONFIG
+    if not is_there(path) or (is_there(folder / "config.json") and not weights.name.startswith("adapter_")):
+        return {}
+    return read_object(path, ADAPTER_CONFIG)

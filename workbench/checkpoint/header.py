@@ -4,13 +4,14 @@ References
 ----------
 The format: https://github.com/huggingface/safetensors#format. Eight bytes hold the header's length N
 (little-endian, unsigned), N bytes hold a JSON object that maps each name to dtype, shape and data_offsets
-(relative to the end of the header), the rest is the data: every byte belongs to exactly one tensor, no gaps,
-nothing after.
+(relative to the end of the header), the rest is the data: every byte belongs to exactly one tensor, no gaps. Some files
+go on after their last tensor; what follows belongs to none and is not read.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,10 @@ MAX_RANK = 64  # NumPy's own limit
 MAX_NBYTES = 2**63 - 1
 
 _FIELDS = {"dtype", "shape", "data_offsets"}
+"""What an entry must have; further fields are ignored, as the safetensors library does."""
+
+_QUANTIZED_DTYPES = re.compile(r"F8_E8M0|F6_\w+|F4\w*|[UI][1-7]")
+"""Dtypes of block scales and of codes narrower than a byte, which no plain checkpoint has."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Header:
     """The tensors by name, in the order of their data."""
     metadata: Mapping[str, str]
     """The ``__metadata__`` entry, empty when there is none."""
+    trailing: int = 0
+    """Bytes after the last tensor that belong to none."""
 
 
 def parse_header(text: bytes, path: Path, file_size: int) -> Header:
@@ -99,28 +106,48 @@ def parse_header(text: bytes, path: Path, file_size: int) -> Header:
     Returns
     -------
     Header
-        Every tensor lies within the file, none overlaps another, and together they cover the data section.
+        Every tensor lies within the file, none overlaps another, and they follow each other without gaps.
 
     Raises
     ------
     MetadataError
-        If the JSON is malformed, or offsets overlap, leave gaps or do not end where the file does.
+        If the JSON is malformed, offsets overlap, leave gaps or lead past the end of the file.
     ShapeMismatchError
         If a tensor's bytes are not shape times size of dtype.
     ValidationError
         If a dtype is not one of `DTYPES`.
     """
     entries = parse_object(text, path, "header")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise MetadataError(f"{path}: __metadata__ in the header must map strings to strings.", path=path)
+    metadata = _parse_metadata(entries.pop("__metadata__", None), path)
     data_start = LENGTH_BYTES + len(text)
     tensors = sorted(
         (_parse_entry(name, entry, path, data_start) for name, entry in entries.items()),
         key=lambda info: (info.offset, info.nbytes, info.name),
     )
-    _check_cover(tensors, path, data_start, file_size)
-    return Header(MappingProxyType({info.name: info for info in tensors}), MappingProxyType(dict(metadata)))
+    trailing = _check_cover(tensors, path, data_start, file_size)
+    by_name = MappingProxyType({info.name: info for info in tensors})
+    return Header(by_name, MappingProxyType(metadata), trailing)
+
+
+def _parse_metadata(metadata: object, path: Path) -> dict[str, str]:
+    """``__metadata__``, where null means the same as none."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
+        raise MetadataError(
+            f"{path}: __metadata__ in the header must map strings to strings; it is no object.",
+            path=path,
+        )
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise MetadataError(
+                f"{path}: __metadata__ in the header must map strings to strings; the value of {quote(key)} is "
+                f"none. The tensors are not concerned: write the file again with that value as a "
+                "string, or without it.",
+                path=path,
+                key=key,
+            )
+    return metadata
 
 
 def _parse_entry(name: str, entry: object, path: Path, data_start: int) -> TensorInfo:
@@ -132,8 +159,8 @@ def _parse_entry(name: str, entry: object, path: Path, data_start: int) -> Tenso
             f"has an unusable name: names have 1 to {MAX_NAME_LENGTH} printable characters, "
             "no control characters and no lone surrogates"
         )
-    if not isinstance(entry, dict) or set(entry) != _FIELDS:
-        raise malformed("must have dtype, shape and data_offsets in the header, and nothing else")
+    if not isinstance(entry, dict) or not set(entry) >= _FIELDS:
+        raise malformed("must have dtype, shape and data_offsets in the header")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
         raise malformed("has a dtype that is not a string")
@@ -141,6 +168,12 @@ def _parse_entry(name: str, entry: object, path: Path, data_start: int) -> Tenso
         raise malformed(f"has a shape that is not a list of at most {MAX_RANK} whole numbers from 0 up")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise malformed("has data_offsets that are not two whole numbers [begin, end] with 0 <= begin <= end")
+    if dtype not in DTYPES and _QUANTIZED_DTYPES.fullmatch(dtype):
+        raise malformed(
+            f"has the dtype {quote(dtype)}, which only checkpoints have that are already quantized; open "
+            "the original, in BF16, F16 or F32, instead",
+            ValidationError,
+        )
     if dtype not in DTYPES:
         raise malformed(
             f"has the dtype {quote(dtype)}, which is not supported; supported are {', '.join(DTYPES)}",
@@ -165,7 +198,8 @@ def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= MAX_NBYTES for item in value)
 
 
-def _check_cover(tensors: Iterable[TensorInfo], path: Path, data_start: int, file_size: int) -> None:
+def _check_cover(tensors: Iterable[TensorInfo], path: Path, data_start: int, file_size: int) -> int:
+    """Make sure that tensors follow each other; gives the number of bytes after the last."""
     position, previous = data_start, "the header"
     for info in tensors:
         end = info.offset + info.nbytes
@@ -185,12 +219,7 @@ def _check_cover(tensors: Iterable[TensorInfo], path: Path, data_start: int, fil
                 tensor=info.name,
             )
         position, previous = end, f"tensor {quote(info.name)}"
-    if position != file_size:
-        raise MetadataError(
-            f"{path}: {file_size - position:,} bytes follow the last tensor and belong to none; "
-            "a safetensors file ends with its last tensor, so this one is damaged or was tampered with.",
-            path=path,
-        )
+    return file_size - position
 
 
 def header_length(prefix: bytes, path: Path, file_size: int) -> int:

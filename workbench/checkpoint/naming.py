@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from workbench.checkpoint.checkpoint import Checkpoint
+from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.original_names import original_parts
 from workbench.checkpoint.renamed import RenamedAdapter
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.config import NAMES
+from workbench.errors import ConfigurationError, ValidationError, setting
 
 
 def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
@@ -45,8 +46,13 @@ def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Check
     Raises
     ------
     ConfigurationError
-        If the original names are asked for and cannot be had.
+        If there is no such choice of names, or the original names are asked for and cannot be had.
     """
+    if names is not None and names not in NAMES:
+        allowed = " or ".join(NAMES)
+        raise ConfigurationError(
+            f"There are no names {names!r}; allowed: {allowed}.", key="names", value=names, allowed=NAMES
+        )
     if names == "checkpoint" or (names is None and target != "gguf"):
         return checkpoint, ()
     try:
@@ -60,16 +66,25 @@ def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Check
         fused = sum(len({part.tensor for part in parts}) > 1 for parts in (found.parts or {}).values())
         several = f", and {fused} tensors are fused from several" if fused else ""
         return found, (
-            f"Layers are called as in the original checkpoint, which ComfyUI reads{several}; names=checkpoint keeps "
-            "diffusers' names.",
+            f"Layers are called as in the original checkpoint, which ComfyUI reads{several}; the setting names: "
+            "checkpoint keeps diffusers' names.",
         )
     if names is None or checkpoint.parts is not None:
         return checkpoint, ()
     raise ConfigurationError(
-        f"{checkpoint.path}: the original names cannot be had: {why}. Use names=checkpoint.",
+        f"{checkpoint.path}: the original names cannot be had: {why.rstrip('.')}. Use "
+        f"{setting('names', 'checkpoint')}.",
         key="names",
         value=names,
     )
+
+
+def exported(checkpoint: Checkpoint, target: str) -> Checkpoint:
+    """The part of a checkpoint that an export holds: of an all-in-one file, a GGUF file has the denoiser alone.
+
+    ComfyUI-GGUF takes every tensor of a file for the denoiser's. All other targets keep the whole.
+    """
+    return denoiser_of(checkpoint) if target == "gguf" else checkpoint
 
 
 def named_as(checkpoint: Checkpoint, layers: Iterable[str]) -> Checkpoint:

@@ -10,11 +10,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from workbench.checkpoint.adapters import refuse_adapter
 from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.folders import Weights, find_weights
 from workbench.checkpoint.gguf import GGUF_SUFFIX, GgufAdapter
+from workbench.checkpoint.notes import notes_on_files
 from workbench.checkpoint.quantized import refuse_quantized
 from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
+from workbench.checkpoint.selected import SelectedAdapter
+from workbench.checkpoint.wrappers import describe_wrappers, unwrapped_names
 from workbench.errors import ModelNotFoundError
 
 ZOO_PREFIX = "zoo:"
@@ -43,15 +47,30 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     MetadataError, ShapeMismatchError
         If a header, index or configuration is malformed; the message names file and tensor.
     ValidationError
-        If the weights are pickles, already quantized, of an unknown dtype, or it is not clear which are
-        meant.
+        If the weights are pickles, already quantized, an adapter such as a LoRA, one of several shards, of an unknown
+        dtype, or it is not clear which are meant.
+
+    Notes
+    -----
+    Wrappers that training code left in the names, such as ``_orig_mod.``, are taken off; `Checkpoint.notes` says so.
     """
     location = _locate(path)
     weights = find_weights(location, component)
     source = _open(weights)
     try:
-        refuse_quantized(location, weights.config, source.tensors)
-        return Checkpoint(location, weights, source)
+        refuse_adapter(location, source.tensors, source.metadata, weights.adapter)
+        refuse_quantized(location, weights.config, source.tensors, source.metadata)
+        if isinstance(source, GgufAdapter):
+            return Checkpoint(location, weights, source)
+        remarks = tuple(notes_on_files(source.trailing, ()))
+        is_language_model = "architectures" in weights.config or "model_type" in weights.config
+        names = unwrapped_names(source.tensors, location, is_language_model=is_language_model)
+        checkpoint = Checkpoint(location, weights, source, remarks=remarks)
+        wrapped = describe_wrappers(names)
+        if wrapped is None:
+            return checkpoint
+        clean = {new: old for old, new in names.items()}
+        return checkpoint.over(SelectedAdapter(checkpoint, clean), remarks=(wrapped,))
     except BaseException:
         source.close()
         raise
@@ -93,7 +112,7 @@ def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:
     ModelNotFoundError, MetadataError, ShapeMismatchError, ValidationError
         As `open_checkpoint`.
     """
-    weights = find_weights(_locate(path))
+    weights = find_weights(_locate(path), whole=False)
     if weights.paths[0].suffix == GGUF_SUFFIX:
         return GgufAdapter(weights.paths[0])
     if len(weights.paths) == 1 and weights.paths[0].suffix != ".json":
@@ -112,6 +131,9 @@ def _locate(path: str | Path) -> Path:
         from workbench.zoo import locate  # only those who ask for the zoo need it
 
         return Path(locate(path.removeprefix(ZOO_PREFIX)))
+    # A Path forgets "./" at its beginning, which tells a folder called "~" from the home.
+    if not str(path).startswith("~") or (isinstance(path, Path) and path.exists()):
+        return Path(path).absolute()
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # "~name" of a user who does not exist

@@ -75,6 +75,8 @@ class SafeTensorsAdapter(_LazyTensors):
     """The tensors by name, in the order of their data."""
     metadata: Mapping[str, str]
     """The header's ``__metadata__``."""
+    trailing: Mapping[Path, int]
+    """How many bytes follow the last tensor, where some do, by file."""
 
     def __init__(self, path: str | Path, *, watched: bool = True) -> None:
         self.path = Path(path)
@@ -89,6 +91,7 @@ class SafeTensorsAdapter(_LazyTensors):
         self._data_start = LENGTH_BYTES + length
         self.tensors = header.tensors
         self.metadata = header.metadata
+        self.trailing = MappingProxyType({self.path: header.trailing} if header.trailing else {})
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         info = self.tensors[name]
@@ -176,6 +179,8 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
     """The tensors by name: by file, then in the order of their data."""
     metadata: Mapping[str, str]
     """The ``__metadata__`` of all files; where two differ, the first file's value."""
+    trailing: Mapping[Path, int]
+    """How many bytes follow the last tensor, where some do, by file."""
 
     def __init__(self, path: str | Path, *others: str | Path, watched: bool = True) -> None:
         self.path = Path(path)
@@ -197,6 +202,9 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
         self.tensors = MappingProxyType({name: file.tensors[name] for name, file in self._owners.items()})
         self.metadata = MappingProxyType(
             {key: value for file in reversed(opened) for key, value in file.metadata.items()}
+        )
+        self.trailing = MappingProxyType(
+            {path: count for file in opened for path, count in file.trailing.items()}
         )
 
     def _open(self, shard: Path) -> SafeTensorsAdapter:

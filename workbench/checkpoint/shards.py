@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from workbench.checkpoint.strict_json import quote, read_object
-from workbench.errors import MetadataError, ModelNotFoundError
+from workbench.errors import MetadataError, ModelNotFoundError, ValidationError
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -77,6 +77,40 @@ def shard_stem(name: str) -> str | None:
     """
     match = _SHARD.fullmatch(name)
     return None if match is None else match["stem"]
+
+
+def refuse_part(path: Path) -> None:
+    """Raise when a file is only a part of a model: one shard of several.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file, which is there.
+
+    Raises
+    ------
+    ValidationError
+        If an index beside it lists it among others, or its name says that there are several.
+    """
+    for index in sorted(path.parent.glob("*.index*.json")):
+        try:
+            shards = {shard.name for shard in read_index(index).values()}
+        except MetadataError:  # of another model, or damaged: whoever opens the folder hears of it
+            continue
+        if path.name in shards and len(shards) > 1:
+            raise ValidationError(
+                f"{path}: this is one of the {len(shards)} shards of a model, and not the whole. Give its index, "
+                f"{index}, or the folder, {path.parent}.",
+                path=path,
+                index=index,
+            )
+    match = _SHARD.fullmatch(path.name)
+    if match is not None and int(match["count"]) > 1:
+        raise ValidationError(
+            f"{path}: this is shard {int(match['number'])} of {int(match['count'])} of a model by its name, and not "
+            f"the whole. Give the folder with all of them, {path.parent}.",
+            path=path,
+        )
 
 
 def check_complete(shards: Iterable[Path], folder: Path) -> None:

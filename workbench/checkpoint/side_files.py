@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.checkpoint.links import is_broken
+
 MAX_SIDE_FILE_BYTES = 64 * 2**20
 """Larger files are not side files."""
 
@@ -40,6 +42,16 @@ class SideFile:
     """Where it is now."""
 
 
+@dataclass(frozen=True)
+class LeftFile:
+    """A file beside the weights that does not travel along, though its name is that of a side file."""
+
+    relative: str
+    """Its path in the model's folder."""
+    reason: str
+    """Why not, such as ``"a link that leads nowhere, to ../blobs/1f3a"``."""
+
+
 def find_side_files(root: Path, folders: Iterable[Path]) -> tuple[SideFile, ...]:
     """The side files of a model.
 
@@ -60,16 +72,45 @@ def find_side_files(root: Path, folders: Iterable[Path]) -> tuple[SideFile, ...]
     tuple of SideFile
         Sorted by relative path.
     """
+    return tuple(
+        SideFile(relative, entry) for relative, entry, reason in _candidates(root, folders) if reason is None
+    )
+
+
+def find_left_files(root: Path, folders: Iterable[Path]) -> tuple[LeftFile, ...]:
+    """The files that `find_side_files` leaves where they are, with the reason.
+
+    Parameters
+    ----------
+    root, folders
+        As for `find_side_files`.
+    """
+    return tuple(
+        LeftFile(relative, reason) for relative, _, reason in _candidates(root, folders) if reason is not None
+    )
+
+
+def _candidates(root: Path, folders: Iterable[Path]) -> list[tuple[str, Path, str | None]]:
+    """Files by the names of side files, sorted by relative path, each with the reason why it is none."""
     allowed = _allowed_roots(root)
-    found = []
-    for folder in folders:
-        for entry in folder.iterdir():
-            if not _is_candidate(entry.name) or not entry.is_file():
-                continue
-            inside = any(entry.resolve().is_relative_to(place) for place in allowed)
-            if inside and entry.stat().st_size <= MAX_SIDE_FILE_BYTES:
-                found.append(SideFile(entry.relative_to(root).as_posix(), entry))
-    return tuple(sorted(found, key=lambda file: file.relative))
+    entries = [entry for folder in folders for entry in folder.iterdir() if _is_candidate(entry.name)]
+    return sorted(
+        (entry.relative_to(root).as_posix(), entry, _reason_against(entry, allowed))
+        for entry in entries
+        if entry.is_file() or is_broken(entry)
+    )
+
+
+def _reason_against(entry: Path, allowed: Iterable[Path]) -> str | None:
+    if is_broken(entry):
+        return f"a link that leads nowhere, to {entry.readlink()}"
+    target = entry.resolve()
+    if not any(target.is_relative_to(place) for place in allowed):
+        return f"a link that leads out of the folder, to {target}"
+    size = entry.stat().st_size
+    if size > MAX_SIDE_FILE_BYTES:
+        return f"{size:,} bytes, more than the {MAX_SIDE_FILE_BYTES:,} of a side file"
+    return None
 
 
 def _is_candidate(name: str) -> bool:

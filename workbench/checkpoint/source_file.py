@@ -48,7 +48,10 @@ class SourceFile:
             # A FIFO would block in open() until somebody writes to it; O_NONBLOCK changes nothing for a file.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise ModelNotFoundError(f"{path}: there is no such file.", path=path) from error
+            fault = (
+                "this is a symbolic link that leads nowhere" if path.is_symlink() else "there is no such file"
+            )
+            raise ModelNotFoundError(f"{path}: {fault}.", path=path) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise ValidationError(f"{path}: the file cannot be opened: {error}.", path=path) from error
         self._descriptor = descriptor

@@ -35,8 +35,26 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout, an error too; all else to stderr.")
 ]
 
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Layers that a name, a glob or role:GLOB matches stay in their source dtype; they may hold NaN or Inf. "
+        "Repeatable.",
+        metavar="PATTERN",
+    ),
+]
+
 TARGETS = "parquet, gguf, mlx, compressed-tensors or safetensors"
 """The export formats, for help texts."""
+
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Export format: {TARGETS}. By default what the usual runtime of MODEL's family loads, and parquet, an "
+        "archive, where none is known.",
+        metavar="NAME",
+    ),
+]
 
 AllWidths = Annotated[
     bool,

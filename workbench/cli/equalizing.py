@@ -14,7 +14,7 @@ from workbench.cli.arguments import Component, Json, Model
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command()(equalize)
+    app.command(short_help="Balance the channels of MODEL by exact folds.")(equalize)
 
 
 def equalize(
@@ -70,7 +70,7 @@ def equalize(
     with open_checkpoint(model, component) as checkpoint, terminal.ctrl_c() as cancel:
         with terminal.progress_bar(output.name, checkpoint.nbytes, not as_json) as callback:
             spatial = SpatialQuantizer.of(
-                checkpoint, calibration, target=wish.target, bits=wish.bit_width, scheme=wish.scheme,
+                checkpoint, calibration, target=target, bits=wish.bit_width, scheme=wish.scheme,
                 group_size=wish.group_size, alpha=alpha, activations=activations,
                 callback=callback, cancel=cancel,
             )  # fmt: skip

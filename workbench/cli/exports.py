@@ -1,4 +1,4 @@
-"""``workbench demo``, ``quantize``, ``inspect`` and ``verify``: making exports and looking at them.
+"""``workbench demo`` and ``quantize``: making exports.
 
 What takes long to import is imported where it is used, so that a command starts quickly.
 """
@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
+from workbench.cli.ahead import look_ahead
 from workbench.cli.arguments import (
-    TARGETS,
     AllWidths,
     Component,
     Effort,
     Json,
+    Keep,
     Model,
     Names,
     ShardSize,
+    Target,
     parse_bytes,
     parse_widths,
 )
-from workbench.errors import CancelledError, MetadataError
+from workbench.cli.checking import source_bytes, verify_export
+from workbench.errors import CancelledError
 
 if TYPE_CHECKING:
     from workbench.config import DiffusionQuantConfig
@@ -44,7 +47,8 @@ DEMO_RUNS: dict[str, tuple[int, dict[str, int]]] = {
 }
 """What the demo makes: the bits of all layers, and those of some by glob."""
 
-app = typer.Typer(add_completion=False)
+# Without markup, for which rich would take what stands in brackets.
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,7 +81,7 @@ def _workbench(
     """
 
 
-@app.command()
+@app.command(short_help="Quantize a small model in four ways, verify each, and compare.")
 def demo(
     out: Annotated[
         Path | None, typer.Option(help="Keep the exports in this folder.", metavar="FOLDER")
@@ -123,10 +127,10 @@ def _demo_run(name: str, folder: Path, *, shown: bool) -> tuple[str, Report, Ver
         bit_width=bits, layer_bit_widths=overrides, group_size=128, min_accuracy=0.0
     )
     report = _quantize(DEMO_MODEL, folder / name, config, shown=shown)
-    return name, report, _verify(folder / name, DEMO_MODEL, shown=shown)
+    return name, report, verify_export(folder / name, DEMO_MODEL, shown=shown)
 
 
-@app.command()
+@app.command(short_help="Quantize MODEL into the new folder OUT, and read it back.")
 def quantize(
     model: Model,
     output: Annotated[
@@ -135,7 +139,7 @@ def quantize(
             metavar="OUT", help="The folder to write; it must not exist, and appears when all is done."
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")] = None,
+    target: Target = None,
     from_gguf: Annotated[
         Path | None,
         typer.Option(
@@ -172,6 +176,7 @@ def quantize(
             metavar="PATTERN=BITS",
         ),
     ] = None,
+    keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
     calibration: Annotated[
@@ -206,6 +211,8 @@ def quantize(
 
     Example: workbench quantize zoo:digits-dit out --bit-width 4 --override '*.norm1.linear.weight=2'
     """
+    from workbench.pipeline.partial import refuse_existing
+
     given: dict[str, Any] = {
         "target": target,
         "deployment_profile": profile,
@@ -215,6 +222,7 @@ def quantize(
         "all_widths": all_widths or None,
         "shard_size_mb": None if shard_size is None else parse_bytes(shard_size) / 1e6,
         "layer_bit_widths": parse_widths(override or [], "--override") or None,
+        "keep": keep or None,
         "effort": effort,
         "names": names,
         "calibration": calibration,
@@ -225,15 +233,24 @@ def quantize(
     given = {key: value for key, value in given.items() if value is not None}
     model, output = _places(model, output, from_gguf)
     settings, chosen = _settings(given, config, plan)
-    report = _quantize(model, output, settings, chosen, component, resume, shown=not as_json)
+    refuse_existing(output.absolute())
+    patterns = {"--override": list(given.get("layer_bit_widths", {})), "--keep": given.get("keep", [])}
+    with look_ahead(model, component, settings.target, settings.names, chosen, patterns) as ahead:
+        if not as_json:
+            ahead.say(model)
+        nbytes = ahead.checkpoint.nbytes
+        report = _quantize(model, output, settings, chosen, component, resume, nbytes, shown=not as_json)
+        loading = ahead.loading(output)
     facts = report.to_dict()
     if as_json:
-        terminal.print_json({"output": str(output.absolute()), **facts})
+        found = {"output": str(output.absolute()), "readers": list(ahead.readers), "loading": loading}
+        terminal.print_json({**found, **facts})
         return
     print(f"{output}: {report.target}, {report.source_bytes / 1e6:.3f} MB before")
     terminal.print_table([terminal.totals_of(facts)])
     terminal.print_table(terminal.roles_of(facts))
-    print(*terminal.remarks_on(facts), f"Every layer: workbench inspect {output}", sep="\n")
+    remarks = [remark for remark in terminal.remarks_on(facts) if remark not in ahead.readers]
+    print(*remarks, f"Every layer: workbench inspect {output}", "", "To load it:", loading, sep="\n")
 
 
 def _places(model: str, output: Path | None, from_gguf: Path | None) -> tuple[str, Path]:
@@ -263,10 +280,17 @@ def _settings(
         if excluded or config is not None:
             names = ", ".join(sorted(excluded | ({"config"} if config else set())))
             raise typer.BadParameter(f"a plan is executed as it is; leave out {names}.", param_hint="--plan")
-        return DiffusionQuantConfig(**given), Plan.load(plan)
-    if config is not None:
-        return DiffusionQuantConfig.from_yaml(config, **given), None
-    return DiffusionQuantConfig(**given), None
+        settings, found = DiffusionQuantConfig(**given), Plan.load(plan)
+    else:
+        found = None
+        settings = (
+            DiffusionQuantConfig(**given)
+            if config is None
+            else DiffusionQuantConfig.from_yaml(config, **given)
+        )
+    if "target" not in settings.model_fields_set:  # neither argument, environment nor file says it
+        settings = settings.model_copy(update={"target": None})
+    return settings, found
 
 
 def _quantize(
@@ -276,12 +300,13 @@ def _quantize(
     plan: Plan | None = None,
     component: str | None = None,
     resume: bool = False,
+    nbytes: int | None = None,
     *,
     shown: bool,
 ) -> Report:
     from workbench.pipeline import DiffusionOrchestrator
 
-    nbytes = _source_bytes(model, component)
+    nbytes = source_bytes(model, component) if nbytes is None else nbytes
     with terminal.ctrl_c() as cancel, terminal.progress_bar(output.name, nbytes, shown) as callback:
         try:
             return DiffusionOrchestrator(config).run(
@@ -290,106 +315,3 @@ def _quantize(
         except CancelledError:
             left = "The same command goes on from here." if resume else "Nothing was left behind."
             raise CancelledError(f"Interrupted. {left}", path=output) from None
-
-
-def _verify(
-    output: Path,
-    source: str,
-    component: str | None = None,
-    calibration: str | None = None,
-    *,
-    shown: bool,
-) -> Verification:
-    from workbench.pipeline import verify
-
-    with terminal.progress_bar(output.name, _source_bytes(source, component), shown) as callback:
-        return verify(output, source, component=component, calibration=calibration, callback=callback)
-
-
-def _source_bytes(model: str, component: str | None) -> int:
-    from workbench.checkpoint import open_checkpoint
-
-    with open_checkpoint(model, component) as checkpoint:
-        return checkpoint.nbytes
-
-
-@app.command()
-def inspect(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
-    as_json: Json = False,
-) -> None:
-    """Show what an export holds: its totals and every layer. The source is not needed.
-
-    Sizes are those of the files; errors are what the report says, which workbench verify checks.
-
-    Example: workbench inspect out
-    """
-    from workbench.pipeline import load
-
-    export = load(output)
-    kept = sum(tensor.option is None for tensor in export.payload.tensors.values())
-    if as_json:
-        facts = {
-            "output": str(output.absolute()),
-            "target": export.plan.target,
-            "fingerprint": export.plan.fingerprint,
-            "made_by": dict(export.plan.made_by),
-            "payload_bytes": export.payload.nbytes,
-            "tensors": len(export),
-            "kept_tensors": kept,
-            "config": export.config,
-            "report": export.report,
-        }
-        terminal.print_json(facts)
-        return
-    try:
-        totals, layers = terminal.totals_of(export.report), terminal.layers_of(export.report)
-        remarks = terminal.remarks_on(export.report)
-    except (KeyError, TypeError, ValueError) as error:
-        raise MetadataError(
-            f"{output}: the report in it is malformed ({error!r}). Export again.", path=output
-        ) from error
-    print(
-        f"{output}: {export.plan.target}, {export.payload.nbytes:,} bytes, {len(export)} tensors, {kept} of them kept"
-    )
-    terminal.print_table([totals])
-    terminal.print_table(layers)
-    print(*remarks, sep="\n")
-
-
-@app.command()
-def verify(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of an export.")],
-    source: Annotated[str, typer.Option(help="The checkpoint that it was made from.", metavar="MODEL")],
-    component: Component = None,
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            help="Calibration records that weighed the codes, or zoo:NAME: dequantized safetensors need them.",
-            metavar="FILE",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Prove that an export decodes to what its report claims; the exit code is 1 if it does not.
-
-    Every block is read from disk, checked against its checksum, decoded and compared with the source. Where the
-    package of the format's runtime is installed (mlx, compressed-tensors), it decodes too, and Δ is the greatest
-    difference from what we decode.
-
-    Example: workbench verify out --source zoo:digits-dit
-    """
-    outcome = _verify(output, source, component, calibration, shown=not as_json)
-    if as_json:
-        terminal.print_json(outcome.to_dict())
-    elif outcome.ok:
-        terminal.print_table(terminal.checks_of(outcome.to_dict()))
-        print(f"{output}: verified. All {outcome.tensors} tensors decode to what the report claims.")
-        print(f"Decoded by: {outcome.decoder}.")
-        if outcome.worst_layer is not None:
-            worst = f"{outcome.worst_layer}, cosine {outcome.worst_cosine:.6f}"
-            print(f"The worst of {outcome.layers} layers: {worst}.")
-    else:
-        print(f"{output}: NOT verified.", *outcome.problems, sep="\n")
-    if not outcome.ok:
-        raise typer.Exit(FAILED)

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import terminal
+from workbench.cli.ahead import Ahead, look_ahead
 from workbench.cli.arguments import (
     TARGETS,
     AllWidths,
     Component,
     Effort,
     Json,
+    Keep,
     Model,
     Names,
     ShardSize,
+    Target,
     parse_widths,
     settings_from,
 )
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from workbench.session.prediction import Prediction
     from workbench.session.values import Totals
 
-Target = Annotated[str, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")]
 RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
 Calibration = Annotated[
     str | None,
@@ -50,16 +52,17 @@ Exact = Annotated[bool, typer.Option("--exact", help="Measure every row instead 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command()(analyze)
-    app.command()(plan)
+    app.command(short_help="Show how the weights of the layers are distributed.")(analyze)
+    app.command(short_help="Find the bits of every layer that lose least within a size.")(plan)
 
 
 def analyze(
     model: Model,
-    target: Target = "parquet",
+    target: Target = None,
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
     exact: Exact = False,
@@ -76,16 +79,24 @@ def analyze(
     Example: workbench analyze zoo:digits-dit
     """
     settings = settings_from(shard_size=None, all_widths=all_widths)
-    session = _session(
-        model, target, component, exact, calibration, time_groups, effort, names, settings, shown=not as_json
-    )
+    with look_ahead(model, component, target, names, patterns={"--keep": keep or []}) as ahead:
+        if not as_json:
+            ahead.say(model)
+        session = _session(
+            model, ahead, component, exact, calibration, time_groups, effort, names, keep or [], settings,
+            shown=not as_json,
+        )  # fmt: skip
     with session:
         layers, options = session.layers.to_pylist(), session.options.to_pylist()
         path = str(session.checkpoint.path)
+        notes = session.notes
     if as_json:
-        terminal.print_json({"model": path, "target": target, "layers": layers, "options": options})
+        terminal.print_json(
+            {"model": path, "target": ahead.target, "notes": notes, "layers": layers, "options": options}
+        )
         return
     terminal.print_table(_analysis(layers, options))
+    print(*notes, sep="\n")
 
 
 def plan(
@@ -164,13 +175,18 @@ def plan(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(help=f"Export format: {TARGETS}. Parquet, or that of the rules.", metavar="NAME"),
+        typer.Option(
+            help=f"Export format: {TARGETS}. By default that of the rules, or what the usual runtime of MODEL's family "
+            "loads, and parquet, an archive, where none is known.",
+            metavar="NAME",
+        ),
     ] = None,
     all_widths: AllWidths = False,
     shard_size: ShardSize = None,
     component: Component = None,
     calibration: Calibration = None,
     time_groups: Groups = 10,
+    keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
     exact: Exact = False,
@@ -198,34 +214,40 @@ def plan(
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target
     totals: Totals | None = None
+    notes: list[str] = []
+    told: tuple[str, ...] = ()
     if from_plan or from_rules:
         goals = {
             "size": size, "bpw": bpw, "temperature": temperature, "max-nsr": max_nsr, "min-cosine": min_cosine,
-            "lock": lock, "floor": floor, "ceiling": ceiling, "tie": tie,
+            "lock": lock, "floor": floor, "ceiling": ceiling, "tie": tie, "keep": keep,
         }  # fmt: skip
         given = [name for name, value in goals.items() if value]
         if given or (from_plan and from_rules):
             more = given[0] if given else "from-rules"
             raise typer.BadParameter(f"a plan that is there is not solved for; leave out --{more}.")
-        found, ahead = take_plan(
+        found, prediction, notes = take_plan(
             model, component, from_plan, from_rules, rules_format, otherwise, rules_names, target, effort, names,
             settings, to_rules, dry_run,
         )  # fmt: skip
     else:
         floors, ceilings = parse_widths(floor or [], "--floor"), parse_widths(ceiling or [], "--ceiling")
         locks = parse_widths(lock or [], "--lock")
-        session = _session(
-            model,
-            target or "parquet",
-            component,
-            exact,
-            calibration,
-            time_groups,
-            effort,
-            names,
-            settings,
-            shown=not as_json,
-        )
+        ties = [patterns.split(",") for patterns in tie or []]
+        patterns = {
+            "--lock": list(locks),
+            "--floor": list(floors),
+            "--ceiling": list(ceilings),
+            "--tie": [pattern for tied in ties for pattern in tied],
+            "--keep": keep or [],
+        }
+        with look_ahead(model, component, target, names, patterns=patterns) as ahead:
+            if not as_json:
+                ahead.say(model)
+            told = ahead.readers
+            session = _session(
+                model, ahead, component, exact, calibration, time_groups, effort, names, keep or [], settings,
+                shown=not as_json,
+            )  # fmt: skip
         with session:
             for pattern, bits in locks.items():
                 session.lock(pattern, bits)
@@ -237,15 +259,19 @@ def plan(
                 min_cosine=min_cosine,
                 floors=floors,
                 ceilings=ceilings,
-                ties=[patterns.split(",") for patterns in tie or []],
+                ties=ties,
             )
-            found, ahead = session.plan, session.predict() if dry_run else None
+            found, prediction = session.plan, session.predict() if dry_run else None
+            notes = session.notes
             if to_rules is not None and rules_format is not None:
                 session.save_rules(to_rules, rules_format, rules_names)
+    with look_ahead(model, component, found.target, names, found) as ahead:
+        readers, loading = ahead.readers, ahead.loading(Path("OUT"))
     if output is not None:
         found.save(output)
     if as_json:
-        terminal.print_json(_facts(found, totals, ahead, output, to_rules))
+        facts = _facts(found, totals, prediction, output, to_rules)
+        terminal.print_json({**facts, "notes": notes, "readers": list(readers), "loading": loading})
         return
     print(f"{output or model}: {len(found.choices)} layers for {found.target}")
     if totals is not None:
@@ -261,15 +287,21 @@ def plan(
     print(*(f"{bits} bits: {count} layers" for bits, count in _layers_by_bits(found).items()), sep="\n")
     if to_rules is not None:
         print(f"{to_rules}: rules for {rules_format}")
-    if ahead is not None:
-        terminal.print_prediction(ahead)
+    if prediction is not None:
+        terminal.print_prediction(prediction)
+        print(*(sentence for sentence in readers if sentence not in told), "To load it:", loading, sep="\n")
+    print(*notes, sep="\n")
     if output is not None:
         weighed = f" --calibration {calibration}" if found.weighted_by else ""
         print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")
 
 
 def _facts(
-    found: Plan, totals: Totals | None, ahead: Prediction | None, output: Path | None, to_rules: Path | None
+    found: Plan,
+    totals: Totals | None,
+    prediction: Prediction | None,
+    output: Path | None,
+    to_rules: Path | None,
 ) -> dict[str, Any]:
     """What the command has to say, as JSON."""
     facts: dict[str, Any] = {
@@ -289,8 +321,8 @@ def _facts(
         }
     if to_rules is not None:
         facts["rules"] = str(to_rules.absolute())
-    if ahead is not None:
-        facts["dry_run"] = asdict(ahead)
+    if prediction is not None:
+        facts["dry_run"] = asdict(prediction)
     return facts
 
 
@@ -300,26 +332,27 @@ def _layers_by_bits(found: Plan) -> dict[int, int]:
 
 def _session(
     model: str,
-    target: str,
+    ahead: Ahead,
     component: str | None,
     exact: bool,
     calibration: str | None,
     time_groups: int,
     effort: str | None,
     names: str | None,
+    keep: Sequence[str],
     settings: TargetSettings,
     *,
     shown: bool,
 ) -> Session:
-    from workbench.checkpoint import open_checkpoint
     from workbench.session import open_session
 
-    with open_checkpoint(model, component) as checkpoint:
-        nbytes = checkpoint.nbytes
-    with terminal.ctrl_c() as cancel, terminal.progress_bar(model, nbytes, shown) as callback:
+    with (
+        terminal.ctrl_c() as cancel,
+        terminal.progress_bar(model, ahead.checkpoint.nbytes, shown) as callback,
+    ):
         return open_session(
-            model, target, component=component, exact=exact, calibration=calibration,
-            num_time_groups=time_groups, effort=effort, names=names, callback=callback, cancel=cancel,
+            model, ahead.target, component=component, exact=exact, calibration=calibration,
+            num_time_groups=time_groups, effort=effort, names=names, keep=keep, callback=callback, cancel=cancel,
             all_widths=settings.all_widths, shard_size=settings.shard_bytes,
         )  # fmt: skip
 

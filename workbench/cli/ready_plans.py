@@ -28,12 +28,12 @@ def take_plan(
     settings: TargetSettings,
     to_rules: Path | None,
     dry_run: bool,
-) -> tuple[Plan, Prediction | None]:
-    """A plan that need not be solved for, written as rules if asked; and what exporting it will take, if asked.
+) -> tuple[Plan, Prediction | None, list[str]]:
+    """A plan that need not be solved for, written as rules if asked; what exporting it will take, if asked; and notes.
 
     Nothing has to be priced for it.
     """
-    from workbench.checkpoint import named, named_as, open_checkpoint
+    from workbench.checkpoint import exported, named, named_as, open_checkpoint
     from workbench.formats import dequantized, target_named
     from workbench.formats.rules import naming_of, write_rules
     from workbench.pipeline.orchestrator import check_fit
@@ -66,7 +66,9 @@ def take_plan(
         if to_rules is not None and rules_format is not None:
             naming = naming_of(checkpoint, rules_format, rules_names)
             replace_text(to_rules, write_rules(found, rules_format, layers, target, naming=naming))
-        return found, predict(checkpoint, target, found) if dry_run else None
+        held = exported(checkpoint, target.name)
+        notes = [*held.notes, held.besides_layers]
+        return found, predict(held, target, found) if dry_run else None, notes
 
 
 def _plan_of_rules(

@@ -1,25 +1,30 @@
-"""``workbench lab`` and ``app``: the panel in JupyterLab, or alone in a browser."""
+"""``workbench lab`` and ``app``: the panel in JupyterLab, or alone in a browser.
+
+Everything that can be refused is refused before a server starts or a file is made.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.cli.arguments import TARGETS, Component, Effort, Names
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, ValidationError
 
-QUICKSTART = "00_quickstart.ipynb"
-"""The notebook that `lab` copies."""
+if TYPE_CHECKING:
+    from workbench.session.opening import Prepared
 
 DEMO = "zoo:digits-dit"
 
@@ -30,43 +35,76 @@ def add_to(app: typer.Typer) -> None:
     app.command("app")(serve)
 
 
+Model = Annotated[
+    str,
+    typer.Argument(metavar="[MODEL]", help="A safetensors or GGUF file, an index, a folder, or zoo:NAME."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Export format: {TARGETS}. By default the one that loads the model's family best.",
+        metavar="NAME",
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
+        metavar="FILE",
+    ),
+]
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 Port = Annotated[
-    int | None, typer.Option(help="Port to listen on; by default any that is free.", metavar="N")
+    int | None,
+    typer.Option(help="Port to listen on; by default any that is free.", metavar="N", min=1, max=65535),
 ]
 
 
 def lab(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="A checkpoint, or zoo:NAME.")] = DEMO,
-    folder: Annotated[Path, typer.Option(help="Where the notebook goes.", metavar="FOLDER")] = Path(),
+    model: Model = DEMO,
+    folder: Annotated[
+        Path, typer.Option(help="Where the notebook and its exports go.", metavar="FOLDER")
+    ] = Path(),
+    target: Target = None,
+    component: Component = None,
+    calibration: Calibration = None,
+    effort: Effort = None,
+    names: Names = None,
     port: Port = None,
     browser: Browser = True,
 ) -> None:
-    """Start JupyterLab on a fresh copy of the quickstart notebook for a model.
+    """Start JupyterLab on a new notebook made for a model: measure it, choose bits, export, verify, load.
 
-    Jupyter's token stays on; its address, printed at the start, holds it.
+    The notebook runs from top to bottom as it is. Jupyter's token stays on; its address, printed at the start,
+    holds it.
 
-    Example: workbench lab zoo:digits-dit
+    Example: workbench lab models/flux --target gguf
     """
-    notebook = copy_quickstart(model, folder)
-    print(f"{notebook}: the quickstart for {model}")
+    from workbench.cli import lab_notebook
+
+    _require("jupyterlab", "JupyterLab is not installed. Install it: pip install jupyterlab")
+    if port is not None:
+        _require_free(port)
+    with _checked(model, target, component, calibration, effort, names) as (location, ready, given):
+        document = lab_notebook.notebook_for(location, ready, given)
+        stem = f"workbench-{lab_notebook.name_of(ready.checkpoint, component)}"
+    notebook = lab_notebook.write_new(document, _made(folder), stem)
+    print(f"{notebook}: a notebook for {model}")
     command = [sys.executable, "-m", "jupyterlab", str(notebook), "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.port={port}"] if port else []
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"] if port else []
     command += [] if browser else ["--no-browser"]
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     raise typer.Exit(_run(command))
 
 
 def serve(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="A checkpoint, or zoo:NAME.")] = DEMO,
+    model: Model = DEMO,
     folder: Annotated[
         Path, typer.Option(help="Where plans and exports go, and nowhere else.", metavar="FOLDER")
     ] = Path("exports"),
-    target: Annotated[str, typer.Option(help=f"Export format: {TARGETS}.", metavar="NAME")] = "parquet",
+    target: Target = None,
     component: Component = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Calibration records, or zoo:NAME.", metavar="FILE")
-    ] = None,
+    calibration: Calibration = None,
     effort: Effort = None,
     names: Names = None,
     port: Port = None,
@@ -78,58 +116,90 @@ def serve(
 
     Example: workbench app zoo:digits-dit --folder exports
     """
-    if find_spec("voila") is None:
-        raise ConfigurationError(
-            "Voila, which serves the panel, is not installed. Install it: pip install 'arrowquant-workbench[app]', or "
-            "use workbench lab.",
-            key="voila",
-        )
-    folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    arguments = {
-        "target": target, "component": component, "calibration": calibration, "effort": effort, "names": names,
-    }  # fmt: skip
+    from workbench.cli import lab_notebook
+
+    _require(
+        "voila",
+        "Voila, which serves the panel, is not installed. Install it: pip install 'arrowquant-workbench[app]', or use "
+        "workbench lab.",
+    )
+    if port is not None:
+        _require_free(port)
+    with _checked(model, target, component, calibration, effort, names) as (location, _, given):
+        document = lab_notebook.app_notebook(location, folder.absolute(), given)
+    _made(folder)
     with tempfile.TemporaryDirectory(prefix="workbench-app-") as temporary:
         notebook = Path(temporary) / "workbench.ipynb"
-        notebook.write_text(json.dumps(_app_notebook(_absolute(model), folder, arguments)), encoding="utf-8")
+        notebook.write_text(json.dumps(document), encoding="utf-8")
         command = [sys.executable, "-m", "voila", str(notebook), "--Voila.ip=127.0.0.1", "--token"]
         command += [f"--port={port or _free_port()}", "--strip_sources=True"]
         command += [] if browser else ["--no-browser"]
         raise typer.Exit(_run(command))
 
 
-def copy_quickstart(model: str, folder: Path) -> Path:
-    """A fresh copy of the quickstart notebook that opens a model; it replaces no other file.
+@contextmanager
+def _checked(
+    model: str,
+    target: str | None,
+    component: str | None,
+    calibration: str | None,
+    effort: str | None,
+    names: str | None,
+) -> Iterator[tuple[str, Prepared, dict[str, str]]]:
+    """The model opened with what was asked for, as the notebook's first cell will open it.
 
-    Parameters
-    ----------
-    model : str
-        A checkpoint, or ``zoo:NAME``.
-    folder : Path
-        Where it goes.
-
-    Returns
-    -------
-    Path
-        The notebook.
+    Yields
+    ------
+    tuple
+        Where the model is, whatever the folder is that the kernel runs in; the model; and the arguments of
+        `workbench.open`.
     """
-    document = json.loads(_quickstart().read_text(encoding="utf-8"))
-    for cell in document["cells"]:
-        if cell["cell_type"] == "code":
-            source = "".join(cell["source"])
-            cell["source"] = source.replace(json.dumps(DEMO), json.dumps(_absolute(model)))
-            cell["outputs"], cell["execution_count"] = [], None
-    stem = re.sub(r"[^\w.-]+", "-", Path(model.removeprefix("zoo:")).name) or "model"
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):
-        path = folder.absolute() / f"workbench-{stem}{'' if number == 1 else f'-{number}'}.ipynb"
+    from workbench.session.opening import prepare
+
+    asked = {
+        "target": target, "component": component, "calibration": _absolute(calibration), "effort": effort,
+        "names": names,
+    }  # fmt: skip
+    given = {key: value for key, value in asked.items() if value is not None}
+    ready = prepare(
+        model, target, component=component, calibration=given.get("calibration"), effort=effort,
+        names=names,
+    )  # fmt: skip
+    with ready.checkpoint as checkpoint:
+        location = model if model.startswith("zoo:") else str(checkpoint.path)
+        # The notebook says what it is for, also where nobody did.
+        yield location, ready, {"target": ready.target.name, **given}
+
+
+def _absolute(calibration: str | None) -> str | None:
+    if calibration is None or calibration.startswith("zoo:"):
+        return calibration
+    return str(Path(calibration).absolute())
+
+
+def _require(module: str, otherwise: str) -> None:
+    if find_spec(module) is None:
+        raise ConfigurationError(otherwise, key=module)
+
+
+def _require_free(port: int) -> None:
+    """Make sure that a server can listen on a port.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot.
+    """
+    with socket.socket() as listener:
+        if os.name == "posix":  # as the servers do, for a port whose last connections have only just ended
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump(document, file, ensure_ascii=False, indent=1)
-        except FileExistsError:
-            continue
-        return path
-    raise ConfigurationError(f"{folder} has 999 notebooks for {model}; choose another folder.", key="folder")
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise ConfigurationError(
+                f"Port {port} {why}. Choose another, or leave --port out.", key="port", value=port
+            ) from error
 
 
 def _free_port() -> int:
@@ -139,29 +209,31 @@ def _free_port() -> int:
         return port
 
 
-def _quickstart() -> Path:
-    """The notebook: beside the package where it is installed, in the repository otherwise."""
-    package = Path(__file__).parents[1]
-    installed = package / "quickstart" / QUICKSTART
-    return installed if installed.is_file() else package.resolve().parent / "notebooks" / QUICKSTART
+def _made(folder: Path) -> Path:
+    """The folder, made if it was not there.
 
-
-def _absolute(model: str) -> str:
-    return model if model.startswith("zoo:") else str(Path(model).absolute())
-
-
-def _app_notebook(model: str, folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    given = "".join(f", {key}={value!r}" for key, value in arguments.items() if value is not None)
-    source = (
-        "import workbench as wb\n"
-        "from workbench.ui import Panel\n"
-        f"Panel(wb.open({model!r}{given}), folder={str(folder)!r}, confined=True)"
-    )
-    cell: dict[str, Any] = {
-        "cell_type": "code", "id": "panel", "metadata": {}, "source": source, "outputs": [], "execution_count": None,
-    }  # fmt: skip
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    Raises
+    ------
+    ValidationError
+        If it cannot be made or written into; nothing was made then.
+    """
+    folder = folder.absolute()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    why = None
+    if not there.is_dir():
+        why = f"{there} is a file"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        why = f"{there} cannot be written"
+    else:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or str(error)
+    if why is not None:
+        raise ValidationError(
+            f"The folder {folder} cannot be used: {why}. Name another with --folder.", path=folder
+        )
+    return folder
 
 
 def _run(command: list[str]) -> int:

@@ -8,6 +8,7 @@ from workbench.figures.comparison import (
 )
 from workbench.figures.costs import option_costs
 from workbench.figures.depth import entropy_along_depth
+from workbench.figures.figure import Figure
 from workbench.figures.front import front
 from workbench.figures.importance import importance
 from workbench.figures.layer import error_by_channel, weight_levels
@@ -16,6 +17,7 @@ from workbench.figures.temperature import temperature_sweep
 from workbench.figures.time_groups import activation_levels, damage_over_time, range_over_time
 
 __all__ = [
+    "Figure",
     "activation_levels",
     "damage_over_time",
     "entropy_along_depth",

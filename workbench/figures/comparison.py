@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly import express
 
 from workbench.errors import ConfigurationError
+from workbench.figures.figure import Figure
 from workbench.figures.tables import escape
 from workbench.figures.widths import colour_of, label_of, symbol_of
 
@@ -45,7 +46,7 @@ def predicted_against_measured(comparison: Comparison, *, template: str = "simpl
     for row in comparison.layers.to_pylist():
         if row["layer"] in points:
             by_bits[row["bits"]].append(row["layer"])
-    figure = go.Figure()
+    figure = Figure()
     for bits, members in sorted(by_bits.items()):
         figure.add_scatter(
             x=[points[name][0] for name in members],
@@ -94,7 +95,7 @@ def error_growth(comparison: Comparison, *, template: str = "simple_white") -> g
     by_run: dict[int, list[dict[str, float]]] = defaultdict(list)
     for row in comparison.calls.to_pylist():
         by_run[row["run"]].append(row)
-    figure = go.Figure()
+    figure = Figure()
     for run, rows in sorted(by_run.items()):
         figure.add_scatter(
             x=[row["call"] + 1 for row in rows],
@@ -140,7 +141,7 @@ def error_by_group(comparison: Comparison, *, template: str = "simple_white") ->
         Of the layers' own outputs the medians over the layers, of the model's output the mean over its calls.
     """
     rows = comparison.by_group().to_pylist()
-    figure = go.Figure()
+    figure = Figure()
     for key, name, colour, symbol in (
         ("predicted", "layers, predicted", "#31688e", "x"),
         ("measured", "layers, measured", "#35b779", "circle"),
@@ -206,7 +207,7 @@ def samples(comparison: Comparison, *, side: int = 128, template: str = "simple_
         padded = np.pad(solid, ((0, 0), (0, 0), (0, gap), (0, gap)))
         rows.append(padded.transpose(2, 0, 3, 1).reshape(padded.shape[2], -1, 4))
     mosaic = np.concatenate(rows)
-    figure = go.Figure(express.imshow(mosaic, binary_string=True).data)
+    figure = Figure(express.imshow(mosaic, binary_string=True).data)
     figure.update_traces(hoverinfo="skip", hovertemplate=None)
     height = mosaic.shape[0] / 2
     figure.update_xaxes(visible=False)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import escape, layer_axis, layers_by_depth
 from workbench.plan import KEEP
 from workbench.session import Session
@@ -35,7 +36,7 @@ def option_costs(session: Session, *, template: str = "simple_white") -> go.Figu
     widths, damage, text = _best(session, [row["name"] for row in layers])
     with np.errstate(divide="ignore"):
         logs = np.log10(damage)
-    figure = go.Figure()
+    figure = Figure()
     figure.add_heatmap(
         x=[str(bits) for bits in widths],
         y=names,

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import escape, layers_by_depth
 from workbench.figures.widths import colour_of, label_of, symbol_of
 from workbench.session import Session
@@ -47,7 +48,7 @@ def entropy_along_depth(session: Session, *, template: str = "simple_white") -> 
     # Of many marks a page draws those without an edge in half the time.
     is_crowded = len(layers) > CROWD
     look = {"size": 5 if is_crowded else 9, "line": {"width": 0 if is_crowded else 1, "color": "#333333"}}
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    figure = make_subplots(figure=Figure(), rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for bits in sorted(set(width.values())):
         shown = [row for row in layers if width[row["name"]] == bits]
         names = [row["name"] for row in shown]

@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import costs_of, locks_of
 from workbench.session import Session
 from workbench.thermo import Constraints, trace
@@ -44,7 +45,7 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
         plan within the same bytes. Plans without any damage have no place on a logarithmic axis and are left out.
     """
     costs, totals = costs_of(session), session.totals
-    figure = go.Figure()
+    figure = Figure()
     _add_front(figure, costs, Constraints(), "front", "solid")
     if session.locked:
         _add_front(figure, costs, locks_of(session), f"front under {len(session.locked)} locks", "dash")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import escape, shortened
 
 SHOWN = 25
@@ -28,7 +29,7 @@ def importance(table: pa.Table, *, template: str = "simple_white") -> go.Figure:
         the greatest on top; coloured by the number of weights.
     """
     rows = sorted(table.to_pylist(), key=lambda row: -row["kappa"])[:SHOWN]
-    figure = go.Figure()
+    figure = Figure()
     figure.add_bar(
         x=[row["kappa"] for row in rows],
         y=[escape(row["layer"]) for row in rows],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import escape
 from workbench.session import LayerDetail
 
@@ -25,7 +26,7 @@ def weight_levels(detail: LayerDetail, *, template: str = "simple_white") -> go.
         Shares of the weights by value; the ticks below are the levels of one group's codes.
     """
     middles = (detail.edges[:-1] + detail.edges[1:]) / 2
-    figure = go.Figure()
+    figure = Figure()
     figure.add_bar(
         x=middles, y=detail.weights, name="weights", marker={"color": "#0072b2"}, opacity=0.45,
         hovertemplate="%{x:.4g}: %{y:.2%}",
@@ -60,7 +61,7 @@ def error_by_channel(detail: LayerDetail, *, template: str = "simple_white") -> 
     plotly.graph_objects.Figure
         ‖ΔW_:j‖² / ‖W_:j‖² by channel.
     """
-    figure = go.Figure()
+    figure = Figure()
     figure.add_scatter(
         x=detail.channels, y=detail.channel_error, name="error", mode="lines",
         line={"color": "#0072b2", "width": 1}, hovertemplate="channel %{x}: NSR %{y:.3g}",

@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.layer_names import natural_order
 from workbench.session import Session
 from workbench.thermo import Constraints, CostTable, options_of
 
@@ -17,8 +18,9 @@ LENGTH = 32
 
 
 def layers_by_depth(session: Session) -> list[dict[str, Any]]:
-    """The rows of `Session.layers`: those outside the blocks first, then block by block."""
-    rows: list[dict[str, Any]] = session.layers.to_pylist()
+    """The rows of `Session.layers`: those outside the blocks first, then block by block, 2 before 10 in each."""
+    layers = session.layers
+    rows: list[dict[str, Any]] = layers.take(natural_order(layers["name"].to_pylist())).to_pylist()
     return sorted(rows, key=lambda row: -1 if row["depth"] is None else row["depth"])
 
 

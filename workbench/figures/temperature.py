@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from workbench.figures.figure import Figure
 from workbench.figures.tables import costs_of, escape, layer_axis, layers_by_depth, locks_of
 from workbench.figures.widths import colour_scale
 from workbench.session import Session
@@ -52,7 +53,9 @@ def temperature_sweep(
     order = [row_of[row["name"]] for row in layers]
     # A heat map's cells are even only on a linear axis, so its exponents are drawn.
     exponents = np.log10(asked)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.2, 0.8], vertical_spacing=0.03)
+    figure = make_subplots(
+        figure=Figure(), rows=2, cols=1, shared_xaxes=True, row_heights=[0.2, 0.8], vertical_spacing=0.03
+    )
     figure.add_scatter(
         x=exponents.tolist(),
         y=[costs.bpw(int(found.nbytes[corner])) for corner in corners],

@@ -9,7 +9,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from workbench.calibration import TimeAwareQuantizer, second_moments
+from workbench.figures.figure import Figure
 from workbench.figures.tables import escape, shortened
+from workbench.layer_names import natural_order
 from workbench.session import Session
 
 MOST_ROWS = 1600
@@ -108,7 +110,7 @@ def range_over_time(
     seen = steps.count > 0
     times = records.steps.mean(axis=1)[seen]
     sigma = np.sqrt(steps.variance[seen])
-    figure = go.Figure()
+    figure = Figure()
     for name, low, high, colour in (
         ("least to greatest", steps.minimum[seen], steps.maximum[seen], "rgba(0, 114, 178, 0.15)"),
         ("mean ± σ", steps.mean[seen] - sigma, steps.mean[seen] + sigma, "rgba(0, 114, 178, 0.45)"),
@@ -152,7 +154,9 @@ def _heat_map(
     template: str,
     **heat: object,
 ) -> go.Figure:
-    figure = go.Figure()
+    order = natural_order(names)
+    names, values = [names[row] for row in order], values[order]
+    figure = Figure()
     figure.add_heatmap(
         x=group_labels(time_aware),
         y=[escape(name) for name in names],

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from workbench.config import DiffusionQuantConfig
+from workbench.config_sources import did_you_mean
 from workbench.errors import ConfigurationError
 from workbench.formats.compressed_tensors import CompressedTensorsTarget
 from workbench.formats.dequantized import DequantizedTarget, dequantized
@@ -76,8 +77,10 @@ def target_named(name: str, settings: TargetSettings = DEFAULTS) -> Target:
     try:
         make = _TARGETS[name]
     except KeyError:
+        near = did_you_mean(name, _TARGETS)
         raise ConfigurationError(
-            f"There is no export target {name!r}; there are: {', '.join(sorted(_TARGETS))}.",
+            f"There is no export target {name!r}; there are: {', '.join(sorted(_TARGETS))}"
+            f"{'; ' if near else '.'}{near}",
             key="target",
             value=name,
             allowed=tuple(sorted(_TARGETS)),

@@ -22,7 +22,7 @@ from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.errors import MetadataError, QuantizationError
 from workbench.formats.blocks import Block
-from workbench.formats.safetensors_layout import Piece
+from workbench.formats.safetensors_layout import FORMAT, FORMAT_KEY, Piece
 from workbench.formats.safetensors_payload import SafetensorsPayload
 from workbench.formats.safetensors_scheme import Scheme
 from workbench.formats.safetensors_writer import SafetensorsWriter
@@ -188,7 +188,8 @@ class _DequantizedScheme(Scheme):
     ) -> None:
         self.encodings = encodings
         self._target = target
-        self.metadata = metadata
+        # transformers and accelerate refuse files that do not say it, though they load sources without.
+        self.metadata = {FORMAT_KEY: FORMAT, **metadata}
 
     def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
         return (Piece(tensor.name, tensor.dtype, tensor.shape),)
@@ -223,7 +224,10 @@ class _DequantizedScheme(Scheme):
         folder = f"{checkpoint.component}/" if checkpoint.component else ""
         files: dict[str, list[Piece]] = {}
         for name, parts in pieces.items():
-            files.setdefault(folder + checkpoint.tensors[name].path.name, []).extend(parts)
+            source = checkpoint.tensors[name].path
+            # A source in another format, such as GGUF, lends its name only.
+            file = source.name if source.suffix == ".safetensors" else f"{source.stem}.safetensors"
+            files.setdefault(folder + file, []).extend(parts)
         return files, folder + _index_name(files) if len(files) > 1 else None
 
     def locate(self, folder: Path) -> Path:

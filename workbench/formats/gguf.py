@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, denoiser_of
 from workbench.formats.gguf_families import is_high_precision
 from workbench.formats.gguf_payload import GgufPayload, GgufWriter
 from workbench.formats.gguf_tensors import SMALL, kept_option
@@ -95,7 +95,7 @@ class GgufTarget:
 
     def writer(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> GgufWriter:
         """What writes a plan's file."""
-        return GgufWriter(checkpoint, plan, encodings)
+        return GgufWriter(denoiser_of(checkpoint), plan, encodings)
 
     @contextmanager
     def checker(
@@ -104,7 +104,7 @@ class GgufTarget:
         """What reads units back and compares each block with the source."""
         payload = GgufPayload(folder, watched=False)
         try:
-            yield payload.checker(checkpoint)
+            yield payload.checker(denoiser_of(checkpoint))
         finally:
             payload.close()
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import gguf
 
-from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.original_names import ARCHITECTURES
+from workbench.checkpoint import Checkpoint, originally_named
 from workbench.errors import ValidationError
 
 PREFIX = "model.diffusion_model."
@@ -90,13 +89,22 @@ _LANGUAGE_MODELS: Mapping[str, gguf.MODEL_ARCH] = {
 _DIFFUSERS_READS = frozenset(
     {"flux", "sd3", "aura", "hidream", "cosmos", "ltxv", "hyvid", "wan", "lumina2", "qwen_image"}
 )
+_CONVERTED_AT_ONE_WIDTH, _CONVERTED_WIDTH = frozenset({"flux", "hyvid"}), 3072
+"""Architectures whose original names diffusers converts to its own only at the width of the published models."""
+
 _HIGH_PRECISION = re.compile(
     r"\.ff_i\.gate\.weight$|(^|\.)img_emb\.emb_pos$|pos_embedder|\.modulation$|scale_shift_table"
 )
 """Parameters that ComfyUI reads as float32 only: tables and gates that are no module's weight."""
 
+MAX_DIMS = 4
+"""Dimensions that a GGUF tensor may have for ggml."""
+
 LLAMA_NAME_BYTES = 63
 """Longest name of a tensor that llama.cpp reads."""
+
+COMFYUI_NAME_BYTES = 127
+"""Longest name of a tensor that ComfyUI-GGUF reads."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ class Family:
     """The name in the file of each tensor of the checkpoint."""
     runtimes: str
     """A sentence on what is known to load the file."""
+    loaders: tuple[str, ...] = ()
+    """Programs known to load the file, of ``"comfyui"``, ``"diffusers"`` and ``"llama.cpp"``."""
     language_model: gguf.MODEL_ARCH | None = None
     """llama.cpp's architecture, of a language model."""
     heads: Mapping[str, int] | None = None
@@ -132,7 +142,12 @@ def family_of(checkpoint: Checkpoint) -> Family:
         found = checkpoint.gguf.keys.get("general.architecture")
         architecture = str(found.value) if found is not None else "unknown"
         same = {name: name for name in checkpoint.tensors}
-        return Family(architecture, same, "Whatever loads the GGUF file that this was made from.")
+        return Family(
+            architecture,
+            same,
+            "Whatever loads the GGUF file that this was made from.",
+            _loaders_of(checkpoint, architecture),
+        )
     for word in (checkpoint.architecture, checkpoint.config.get("model_type")):
         if isinstance(word, str) and word.lower() in _LANGUAGE_MODELS:
             return _language_model(checkpoint, _LANGUAGE_MODELS[word.lower()])
@@ -143,21 +158,31 @@ def family_of(checkpoint: Checkpoint) -> Family:
     # Some signs are in a late block, which a small model has not; one that was renamed needs none.
     original = signed or (by_class if checkpoint.parts is not None else None)
     if original is not None:
+        loaders = _loaders_of(checkpoint, original)
         readers = "ComfyUI-GGUF and stable-diffusion.cpp"
-        if original in _DIFFUSERS_READS:
+        if "diffusers" in loaders:
             readers += "; diffusers by from_single_file with GGUFQuantizationConfig and config="
-        return Family(original, names, f"Known to load {original} files: {readers}.")
+        return Family(original, names, f"Known to load {original} files: {readers}.", loaders)
     if by_class is not None:
         other = (
             "use the original names (names=original)"
-            if checkpoint.architecture in ARCHITECTURES
+            if _can_have_original_names(checkpoint)
             else "export the original single-file checkpoint"
         )
+        flattened = _flattened(checkpoint)
+        if flattened is not None:
+            return Family(
+                by_class,
+                names,
+                f"The tensors have diffusers' names, and diffusers does not load {flattened!r} with fewer axes; for "
+                f"ComfyUI-GGUF {other}.",
+            )
         return Family(
             by_class,
             names,
             "The tensors have diffusers' names: diffusers loads the file by from_single_file with "
             f"GGUFQuantizationConfig and config=; for ComfyUI-GGUF {other}.",
+            ("diffusers",),
         )
     architecture = re.sub(r"[^a-z0-9_-]+", "_", (checkpoint.architecture or "unknown").lower())
     return Family(
@@ -167,8 +192,33 @@ def family_of(checkpoint: Checkpoint) -> Family:
     )
 
 
+def _can_have_original_names(checkpoint: Checkpoint) -> bool:
+    try:
+        return originally_named(checkpoint) is not None
+    except ValidationError:  # a tensor has no place in the original checkpoint
+        return False
+
+
+def _loaders_of(checkpoint: Checkpoint, architecture: str) -> tuple[str, ...]:
+    """What loads a file of an architecture under its original names."""
+    if architecture in gguf.MODEL_ARCH_NAMES.values():
+        return ("llama.cpp",)
+    heads, size = (checkpoint.config.get(key) for key in ("num_attention_heads", "attention_head_dim"))
+    width = heads * size if isinstance(heads, int) and isinstance(size, int) else None
+    is_converted = architecture not in _CONVERTED_AT_ONE_WIDTH or width in (None, _CONVERTED_WIDTH)
+    comfyui = ("comfyui",) if architecture in {name for name, _ in _SIGNS} else ()
+    is_read = architecture in _DIFFUSERS_READS and is_converted and _flattened(checkpoint) is None
+    return (*comfyui, "diffusers") if is_read else comfyui
+
+
+def _flattened(checkpoint: Checkpoint) -> str | None:
+    """A tensor of more axes than a GGUF file has, such as a video's patch embedding: diffusers refuses its shape."""
+    return next((name for name, tensor in checkpoint.tensors.items() if len(tensor.shape) > MAX_DIMS), None)
+
+
 def _without_prefix(checkpoint: Checkpoint) -> dict[str, str]:
-    return _distinct(checkpoint, {name: name.removeprefix(PREFIX) for name in checkpoint.tensors})
+    prefix = checkpoint.denoiser_prefix or PREFIX
+    return _distinct(checkpoint, {name: name.removeprefix(prefix) for name in checkpoint.tensors})
 
 
 def _language_model(checkpoint: Checkpoint, architecture: gguf.MODEL_ARCH) -> Family:
@@ -207,6 +257,7 @@ def _language_model(checkpoint: Checkpoint, architecture: gguf.MODEL_ARCH) -> Fa
         gguf.MODEL_ARCH_NAMES[architecture],
         _distinct(checkpoint, names),
         "Known to load it: llama.cpp (llama-diffusion-cli).",
+        ("llama.cpp",),
         architecture,
         interleaved,
     )

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import Checkpoint
+from workbench.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.gguf_file import GgufFile
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.formats.blocks import Block, require_same
-from workbench.formats.gguf_families import LLAMA_NAME_BYTES, family_of
+from workbench.formats.gguf_families import COMFYUI_NAME_BYTES, LLAMA_NAME_BYTES, family_of
 from workbench.formats.gguf_keys import file_keys
 from workbench.formats.gguf_layout import lay_out
 from workbench.formats.gguf_tensors import Stored, describe, stored_of, stored_tensors
 from workbench.formats.gguf_tokenizer import has_tokenizer
+from workbench.formats.kept import kept_tensors, notes_on_conversions
 from workbench.formats.target import BlockCheck, Check, StoredTensor, Unit
 from workbench.formats.units import PlacedRows, Run, units_of
 from workbench.plan import Plan
@@ -30,8 +31,23 @@ from workbench.quantize.ggml import decode_ggml, encode_ggml, ggml_error
 from workbench.quantize.half import half_trial, to_half
 
 FILE = "model.gguf"
+"""What the file of an export is called, unless the pipeline has several denoisers, see `file_name`."""
 PLAN_KEY = "arrowquant.plan"
 SOURCE_KEY = "arrowquant.source"
+
+
+def file_name(checkpoint: Checkpoint) -> str:
+    """What the GGUF file of a checkpoint is called.
+
+    The denoisers of one pipeline end up in one folder of the runtime, so each is called by its component.
+    """
+    return f"{checkpoint.component}.gguf" if len(checkpoint.denoisers) > 1 else FILE
+
+
+def file_in(folder: Path) -> Path:
+    """The GGUF file of an export; it need not exist."""
+    found = list(folder.glob("*.gguf"))
+    return found[0] if len(found) == 1 else folder / FILE
 
 
 class GgufWriter:
@@ -56,6 +72,7 @@ class GgufWriter:
         self._checkpoint = checkpoint
         self._plan = plan
         self._given = encodings
+        self._file = file_name(checkpoint)
         family = family_of(checkpoint)
         self._stored = stored_tensors(checkpoint, plan, family)
         pieces = [stored.piece for stored in self._stored.values()]
@@ -71,7 +88,12 @@ class GgufWriter:
         keys = file_keys(checkpoint, family, pieces, shapes, own)
         self._layout = lay_out(keys, pieces)
         self.units: Sequence[Unit] = units_of(checkpoint)
-        self.notes = (family.runtimes, *_remarks(pieces, keys, family.language_model is not None))
+        rounded = {tensor: "F32" for tensor in kept_tensors(checkpoint, plan) if tensor.dtype == "F64"}
+        self.notes = (
+            family.runtimes,
+            *_remarks(pieces, keys, family.language_model is not None),
+            *notes_on_conversions(rounded),
+        )
 
     @cached_property
     def _encodings(self) -> Encodings:
@@ -85,11 +107,11 @@ class GgufWriter:
     @property
     def predicted_files(self) -> Mapping[str, int]:
         """The same, by the file's name."""
-        return {FILE: self.predicted_bytes}
+        return {self._file: self.predicted_bytes}
 
     def begin(self, folder: Path) -> None:
         """Create the file at its final size, with its header."""
-        self._layout.create(folder / FILE)
+        self._layout.create(folder / self._file)
 
     def write(self, unit: Unit, folder: Path) -> Iterator[int]:
         """Write a unit's rows into their places; yields source bytes when they can be read back.
@@ -109,7 +131,7 @@ class GgufWriter:
                 offset = self._layout.places[stored.name]
                 for start, stop, place in stored.runs(block.row_start, block.row_start + block.rows):
                     part = rows[start - block.row_start : stop - block.row_start]
-                    files.write(folder / FILE, part, offset + place * stored.row_bytes)
+                    files.write(folder / self._file, part, offset + place * stored.row_bytes)
                 yield block.nbytes
 
     def _rows(self, block: Block, stored: Stored) -> NDArray[Any]:
@@ -143,7 +165,7 @@ class GgufPayload:
 
     def __init__(self, folder: Path, *, watched: bool = True) -> None:
         self.folder = folder
-        self._file = GgufFile(folder / FILE, watched=watched)
+        self._file = GgufFile(file_in(folder), watched=watched)
         try:
             self.plan, self._stored = self._read_metadata()
             self._match()
@@ -170,7 +192,7 @@ class GgufPayload:
 
     def units(self, checkpoint: Checkpoint) -> int:
         """Number of units into which it is divided for checking."""
-        return len(units_of(checkpoint))
+        return len(units_of(denoiser_of(checkpoint)))
 
     def read(self, name: str) -> NDArray[Any]:
         """The tensor: decoded to float32 where it was quantized, else in its own dtype."""
@@ -257,12 +279,16 @@ class GgufPayload:
 
 
 def _remarks(pieces: Sequence[Any], keys: Mapping[str, Any], is_language_model: bool) -> Iterator[str]:
-    longest = max((piece.name for piece in pieces), key=len, default="")
-    if len(longest.encode()) > LLAMA_NAME_BYTES:
-        yield (
-            f"The name {longest!r} is longer than {LLAMA_NAME_BYTES} bytes: tools that are built on llama.cpp cannot "
-            "load the file."
+    longest = max((piece.name for piece in pieces), key=lambda name: len(name.encode()), default="")
+    count = len(longest.encode())
+    if count > LLAMA_NAME_BYTES:
+        what = (
+            "tools that are built on llama.cpp cannot load the file"
+            if count <= COMFYUI_NAME_BYTES
+            else f"neither tools that are built on llama.cpp nor ComfyUI-GGUF, which reads {COMFYUI_NAME_BYTES}, can "
+            "load the file"
         )
+        yield f"The name {longest!r} has {count} bytes, more than {LLAMA_NAME_BYTES}: {what}."
     if is_language_model and not has_tokenizer(keys):
         yield (
             "There is no tokenizer.json beside the weights, so that llama.cpp can load the file but not read text: add "

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.errors import MetadataError, ValidationError
-from workbench.formats.gguf_families import Family, is_high_precision
+from workbench.formats.gguf_families import MAX_DIMS, Family, is_high_precision
 from workbench.formats.gguf_layout import GgufPiece
+from workbench.formats.kept import narrowed
 from workbench.plan import KEEP, Layer, Option, Plan
 from workbench.quantize.ggml import FORMATS
 from workbench.quantize.half import HALF
@@ -23,16 +24,13 @@ from workbench.quantize.half import HALF
 SMALL: Final = 1024
 """Tensors of at most so many weights are stored in float32: a runtime gains nothing by less."""
 
-MAX_DIMS: Final = 4
-"""Dimensions that a GGUF tensor may have for ggml."""
-
 _KEPT: Mapping[str, str] = MappingProxyType(
     {
-        "F64": "F64", "F32": "F32", "F16": "F16", "BF16": "BF16", "F8_E4M3": "F16", "F8_E5M2": "F16", "I64": "I64",
+        "F64": "F32", "F32": "F32", "F16": "F16", "BF16": "BF16", "F8_E4M3": "F16", "F8_E5M2": "F16", "I64": "I64",
         "I32": "I32", "I16": "I16", "I8": "I8", "U8": "I16", "BOOL": "I8", "U16": "I32", "U32": "I64",
     }
 )  # fmt: skip
-"""The type that holds every value of a dtype."""
+"""The type that holds every value of a dtype; of F64, which no runtime reads, the nearest ones."""
 
 _DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
@@ -101,11 +99,19 @@ class Stored:
         return [(row, row + 1, self.place(row)) for row in range(start, stop)]
 
     def convert(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows in the dtype of the file; every value stays what it is."""
+        """Rows in the dtype of the file; every value stays what it is, but for the rounding of F64.
+
+        Raises
+        ------
+        ValidationError
+            If a finite number is beyond it.
+        """
         target = _DTYPES[self.kind]
         if rows.dtype == ml_dtypes.bfloat16 and self.kind == "F32":
             # By bits, since a conversion may change a NaN.
             return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        if rows.dtype == np.float64:
+            return narrowed(rows, target, self.source.name)
         return rows.astype(target, copy=False)
 
     def restore(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -183,7 +189,7 @@ def stored_of(name: str, entry: Any, option: Option | None, path: Any) -> Stored
             and (heads == 0 or shape[0] % (2 * heads) == 0)
         )
         if option is None or option.is_kept:
-            sound = sound and kind in _DTYPES and kind in (_KEPT.get(dtype), "F32")
+            sound = sound and kind in _DTYPES and kind in (_KEPT.get(dtype), dtype, "F32")
         else:
             sound = sound and kind == option.scheme and len(shape) > 1 and 0 not in shape
             sound = sound and (kind == HALF or math.prod(shape[1:]) % FORMATS[kind].block == 0)

@@ -23,11 +23,13 @@ from workbench.formats.safetensors_target import PackedTarget
 from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, count_codes
-from workbench.quantize.offset import OffsetEncoded, decode_offset, encode_offset, offset_error
+from workbench.quantize.offset import OffsetEncoded, cut_groups, decode_offset, encode_offset, offset_error
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 SCHEME = "affine"
+REPLACED: Mapping[str, str] = MappingProxyType({"F8_E4M3": "BF16", "F8_E5M2": "BF16", "F64": "F32"})
+"""Dtypes that `mlx.core.load` refuses or reads as bytes, and what kept tensors of them are stored as."""
 
 
 class MlxTarget(PackedTarget):
@@ -47,7 +49,7 @@ class MlxTarget(PackedTarget):
     def options(self, layer: Layer) -> Sequence[Option]:
         """Widths 2 to 6 and 8 in groups of 32, 64 or 128, where the rows divide; convolutions are kept."""
         found = [_option(layer, bits, group) for bits in BITS for group in _groups(layer)]
-        return sorted([*found, kept(layer, DTYPES[layer.dtype].itemsize)], key=lambda option: option.nbytes)
+        return sorted([*found, _kept(layer)], key=lambda option: option.nbytes)
 
     def stores(self, layer: Layer, option: Option) -> bool:
         """Whether the option is offered."""
@@ -55,7 +57,7 @@ class MlxTarget(PackedTarget):
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
         """The legal option nearest to a wish; the source dtype where there is none that takes fewer bytes."""
-        groups, keep = _groups(layer), kept(layer, DTYPES[layer.dtype].itemsize)
+        groups, keep = _groups(layer), _kept(layer)
         if not groups:
             return keep
         width = next(width for width in BITS if width >= bits)
@@ -89,6 +91,7 @@ class MlxTarget(PackedTarget):
 
 class _MlxScheme(Scheme):
     metadata = MappingProxyType({"format": "mlx"})
+    replaced_dtypes = REPLACED
 
     def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
         rows, cols = tensor.shape
@@ -127,7 +130,11 @@ class _MlxScheme(Scheme):
             block.row_start,
         )
         return BlockCheck(
-            block.tensor.name, weights.nbytes, error, count_codes(packed, weights.shape[1], option.bits)
+            block.tensor.name,
+            weights.nbytes,
+            error,
+            count_codes(packed, weights.shape[1], option.bits),
+            cut_groups=cut_groups(weights, scales, biases, option.bits, option.group_size),
         )
 
     def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
@@ -147,6 +154,10 @@ def quantization_config(layers: Sequence[Layer], plan: Plan) -> dict[str, Any]:
         elif (option.group_size, option.bits) != (group_size, bits):
             config[module_of(name)] = {"group_size": option.group_size, "bits": option.bits}
     return config
+
+
+def _kept(layer: Layer) -> Option:
+    return kept(layer, DTYPES[REPLACED.get(layer.dtype, layer.dtype)].itemsize)
 
 
 def _groups(layer: Layer) -> list[int]:

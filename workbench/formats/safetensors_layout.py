@@ -15,6 +15,12 @@ from pathlib import Path
 
 from workbench.checkpoint import DTYPES
 
+FORMAT_KEY = "format"
+"""Key of ``__metadata__`` that transformers and accelerate ask for."""
+
+FORMAT = "pt"
+"""Its value in files of PyTorch models."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -154,11 +160,13 @@ def lay_out(
     files : mapping of str to sequence of Piece
         The tensors of each file, by its name.
     metadata : mapping of str to str
-        Goes into each file's ``__metadata__``.
+        Goes into the first file's ``__metadata__``; the others get its ``format`` only, which loaders ask of each.
     index_name : str or None
         What the index is called; None where there is to be none.
     """
-    shards = [_shard(name, pieces, metadata) for name, pieces in files.items()]
+    short = {key: value for key, value in metadata.items() if key == FORMAT_KEY}
+    first = min(files, default=None)
+    shards = [_shard(name, pieces, metadata if name == first else short) for name, pieces in files.items()]
     pieces = [piece for held in files.values() for piece in held]
     index = {}
     if index_name is not None:

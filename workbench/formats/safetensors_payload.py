@@ -22,7 +22,7 @@ from workbench.checkpoint import (
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.formats.blocks import Block, require_same
 from workbench.formats.safetensors_layout import Piece
-from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme
+from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme, stored_pieces
 from workbench.formats.target import BlockCheck, Check, StoredTensor
 from workbench.formats.units import units_of
 from workbench.plan import Plan
@@ -51,6 +51,11 @@ class SafetensorsPayload:
         self._index = path if path.suffix == ".json" else None
         opening = ShardedSafeTensorsAdapter if self._index else SafeTensorsAdapter
         self._files = opening(path, watched=watched)
+        for file, count in self._files.trailing.items():
+            raise MetadataError(
+                f"{file}: {count:,} bytes follow the last tensor, which the export did not have. Export again.",
+                path=file,
+            )
         self.plan, sources = self._read_metadata()
         self._parts: dict[str, list[Piece]] = {}
         self.tensors = MappingProxyType(self._match(sources))
@@ -71,7 +76,7 @@ class SafetensorsPayload:
         """The same of some rows, [rows, ...]; the first must be a multiple of 32."""
         stored = self.tensors[name]
         if stored.option is None or stored.option.is_kept:
-            return self._stored_rows(name, start, stop)
+            return self._stored_rows(name, start, stop).astype(DTYPES[stored.dtype], copy=False)
         rows = self._parts_of(name, start, stop)
         return self._scheme.decode(rows, stored.option, math.prod(stored.shape[1:]))
 
@@ -94,8 +99,9 @@ class SafetensorsPayload:
         weights = checkpoint.read_rows(name, block.row_start, stop)
         stored = self.tensors[name]
         if stored.option is None or stored.option.is_kept:
+            expected = self._scheme.converted(weights, stored.dtype, name)
             require_same(
-                self._stored_rows(name, block.row_start, stop), weights, self.folder, name, block.row_start
+                self._stored_rows(name, block.row_start, stop), expected, self.folder, name, block.row_start
             )
             return BlockCheck(name, weights.nbytes)
         rows = self._parts_of(name, block.row_start, stop)
@@ -106,11 +112,11 @@ class SafetensorsPayload:
         owners: dict[str, str] = {}
         for name, source in sources.items():
             try:
-                pieces = self._scheme.pieces(source, self.plan.choices[name])
+                pieces = stored_pieces(self._scheme, source, self.plan.choices.get(name))
             except (ValueError, ZeroDivisionError) as error:
                 raise MetadataError(
                     f"{self.folder}: the files' metadata say of {name!r} what cannot be: shape {source.shape} as "
-                    f"{self.plan.choices[name]}.",
+                    f"{self.plan.choices.get(name)}.",
                     path=self.folder,
                     tensor=name,
                 ) from error
@@ -164,7 +170,12 @@ class SafetensorsPayload:
             plan = Plan.from_dict(json.loads(self._files.metadata[PLAN_KEY]), f"{self.folder}: plan")
             sources = {}
             for name, (dtype, shape) in json.loads(self._files.metadata[SOURCE_KEY]).items():
-                if dtype not in DTYPES or plan.choices[name].is_kept or min(map(int, shape)) < 1:
+                option = plan.choices.get(name)
+                if option is None or option.is_kept:
+                    sound = dtype in self._scheme.replaced_dtypes and min(map(int, shape), default=0) >= 0
+                else:
+                    sound = dtype in DTYPES and min(map(int, shape)) >= 1
+                if not sound:
                     raise ValueError(f"what it says of {name!r} is impossible")
                 sources[name] = TensorInfo(name, dtype, tuple(map(int, shape)), self.folder, 0, 0)
         except (KeyError, ValueError, TypeError, AttributeError, RecursionError, ConfigurationError) as error:

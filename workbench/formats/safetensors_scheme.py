@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import Checkpoint, TensorInfo
+from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.formats.blocks import Block
+from workbench.formats.kept import narrowed
 from workbench.formats.safetensors_layout import Piece, by_size
 from workbench.formats.target import BlockCheck
 from workbench.plan import Option, Plan
@@ -23,7 +24,8 @@ PLAN_KEY = "arrowquant.plan"
 """Key of ``__metadata__`` under which the plan is stored."""
 
 SOURCE_KEY = "arrowquant.source"
-"""Key under which the source's dtype and shape of each quantized layer are stored."""
+"""Key under which the source's dtype and shape are stored of each layer that is quantized, and of each tensor that is
+kept in another dtype."""
 
 STEM = "model"
 """What the files are called."""
@@ -36,6 +38,8 @@ class Scheme(ABC):
     """Rows of a layer are written in blocks of a multiple of so many."""
     metadata: Mapping[str, str] = MappingProxyType({})
     """Goes into the files' ``__metadata__`` beside the plan."""
+    replaced_dtypes: Mapping[str, str] = MappingProxyType({})
+    """The dtype that a kept tensor is stored in instead of one that the runtime cannot load, by the latter."""
 
     @abstractmethod
     def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
@@ -73,11 +77,26 @@ class Scheme(ABC):
         """The target's own small files, such as config.json."""
         return {}
 
+    def kept_dtype(self, dtype: str) -> str:
+        """The dtype in which a kept tensor of a dtype is stored."""
+        return self.replaced_dtypes.get(dtype, dtype)
+
+    def converted(self, rows: NDArray[Any], dtype: str, tensor: str) -> NDArray[Any]:
+        """Rows of a kept tensor of a dtype, as they are stored.
+
+        Raises
+        ------
+        ValidationError
+            If a finite number is beyond the dtype that is stored.
+        """
+        stored = self.kept_dtype(dtype)
+        return rows if stored == dtype else narrowed(rows, DTYPES[stored], tensor)
+
 
 def stored_pieces(scheme: Scheme, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:
     """The tensors that store a tensor of the checkpoint: itself, unless it is quantized."""
     if option is None or option.is_kept:
-        return (Piece(tensor.name, tensor.dtype, tensor.shape),)
+        return (Piece(tensor.name, scheme.kept_dtype(tensor.dtype), tensor.shape),)
     return scheme.pieces(tensor, option)
 
 

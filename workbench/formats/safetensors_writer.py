@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.formats.blocks import Block
+from workbench.formats.kept import kept_tensors, notes_on_conversions
 from workbench.formats.safetensors_layout import lay_out
 from workbench.formats.safetensors_scheme import PLAN_KEY, SOURCE_KEY, Scheme, stored_pieces
 from workbench.formats.target import Unit
@@ -34,8 +35,6 @@ class SafetensorsWriter:
         Those of the plan; not needed where no calibration weighs it.
     """
 
-    notes: Sequence[str] = ()
-
     def __init__(
         self,
         scheme: Scheme,
@@ -48,11 +47,17 @@ class SafetensorsWriter:
         self._scheme = scheme
         self._checkpoint = checkpoint
         self._plan = plan
-        sources = {
-            name: [checkpoint.tensors[name].dtype, list(checkpoint.tensors[name].shape)]
-            for name, option in plan.choices.items()
-            if not option.is_kept
+        quantized = [name for name, option in plan.choices.items() if not option.is_kept]
+        converted = {
+            tensor: scheme.kept_dtype(tensor.dtype)
+            for tensor in kept_tensors(checkpoint, plan)
+            if scheme.kept_dtype(tensor.dtype) != tensor.dtype
         }
+        sources = {
+            tensor.name: [tensor.dtype, list(tensor.shape)]
+            for tensor in (*(checkpoint.tensors[name] for name in quantized), *converted)
+        }
+        self.notes: Sequence[str] = tuple(notes_on_conversions(converted))
         metadata = {PLAN_KEY: _compact(plan.recipe), SOURCE_KEY: _compact(sources)}
         self._pieces = {
             name: stored_pieces(scheme, tensor, plan.choices.get(name))
@@ -104,7 +109,7 @@ class SafetensorsWriter:
         weights = self._checkpoint.read_rows(name, block.row_start, block.row_start + block.rows)
         option = self._plan.choices.get(name)
         if option is None or option.is_kept:
-            return (weights,)
+            return (self._scheme.converted(weights, block.tensor.dtype, name),)
         encoding = self._encodings.of(name, block.tensor.shape)
         return self._scheme.encode(weights, option, name, block.row_start, encoding)
 

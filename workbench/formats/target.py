@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
+from workbench.errors import ValidationError
 from workbench.plan import KEEP, Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, Encodings, Error
 
@@ -66,6 +67,8 @@ class BlockCheck:
     """Occurrences of each code, [2**bits]; None where none are stored."""
     rounding: float = 0.0
     """‖ŵ − stored‖² where what is stored are decoded weights, rounded to the source's dtype."""
+    cut_groups: int = 0
+    """Groups that span more than the runtime's arithmetic decodes, and lose their ends."""
 
 
 @dataclass(frozen=True)
@@ -203,13 +206,22 @@ def kept_as(layer: Layer, target: Target) -> Option:
 
 
 def require_storable(checkpoint: Checkpoint, target: Target) -> None:
-    """Make sure that a format can hold a checkpoint at all; to be asked before anything is measured.
+    """Make sure that there is something to quantize, and that a format can hold it; to be asked before measuring.
 
     Raises
     ------
+    ValidationError
+        If the checkpoint has no layers.
     ArrowQuantError
         What the target's writer has against a plan that keeps every layer.
     """
+    if not any(layer.params for layer in checkpoint.layers):
+        raise ValidationError(
+            f"{checkpoint.path}: there is nothing to quantize here: none of its {len(checkpoint.tensors)} tensors is a "
+            "layer, that is the weight of a linear, convolution or embedding, of two or more axes and in a "
+            "floating-point dtype. Open the model that it belongs to.",
+            path=checkpoint.path,
+        )
     choices = {layer.name: kept_as(layer, target) for layer in checkpoint.layers if layer.params}
     target.writer(checkpoint, Plan(target.name, choices, checkpoint.fingerprint))
 

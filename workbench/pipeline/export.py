@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.calibration import ActivationTables
-from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError
+from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError, action
 from workbench.formats import Payload, target_named
 from workbench.plan import Plan
 
@@ -76,14 +76,16 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD
     if not folder.is_dir():
         raise ModelNotFoundError(
-            f"{folder} is not a folder; give the output folder of an export.", path=folder
+            f"{folder} is not a folder; give the output folder of an export. To look at a checkpoint: "
+            f"{action('open', folder)}.",
+            path=folder,
         )
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelNotFoundError(
-            f"{folder} has no {RECORD}: it is not an export of this workbench. Checkpoints are opened with "
-            "workbench.load_sharded_safetensors.",
+            f"{folder} has no {RECORD}: it is not an export of this workbench. To look at a checkpoint: "
+            f"{action('open', folder)}.",
             path=folder,
         ) from None
     except (ValueError, RecursionError, OSError) as error:

@@ -15,7 +15,7 @@ from workbench.checkpoint import open_checkpoint
 from workbench.errors import QuantizationError, ValidationError
 from workbench.formats import DEFAULTS
 from workbench.formats.blocks import blocks_of
-from workbench.formats.safetensors_layout import FileLayout, Piece, by_size, lay_out
+from workbench.formats.safetensors_layout import FORMAT, FORMAT_KEY, FileLayout, Piece, by_size, lay_out
 from workbench.formats.units import write_at
 from workbench.pipeline.output_folder import place_side_files, require_space, write_errors_explained
 from workbench.pipeline.partial import PartialOutput, refuse_existing
@@ -113,7 +113,8 @@ def _lay_out(folded: FoldedCheckpoint) -> FileLayout:
     # What diffusers and transformers load from a folder.
     stem = "diffusion_pytorch_model" if "_class_name" in folded.config else "model"
     files = by_size(pieces, DEFAULTS.shard_bytes, stem)
-    return lay_out(files, folded.metadata, f"{stem}.safetensors.index.json" if len(files) > 1 else None)
+    index = f"{stem}.safetensors.index.json" if len(files) > 1 else None
+    return lay_out(files, {FORMAT_KEY: FORMAT, **folded.metadata}, index)
 
 
 def _write(folded: FoldedCheckpoint, layout: FileLayout, folder: Path, progress: Progress) -> None:

@@ -79,6 +79,7 @@ def solve_plan(
     """
     prices = price(
         checkpoint, target,
+        keep={layer.name for layer in checkpoint.layers if config.keeps(layer.name, layer.role)},
         pricing=pricing, encodings=encodings, executor=executor, callback=callback, cancel=cancel,
     )  # fmt: skip
     priced = PricedCheckpoint(checkpoint, target, prices, encodings)
@@ -95,7 +96,7 @@ def solve_plan(
         min_cosine=np.where(locks < 0, config.min_accuracy, -1.0) if config.min_accuracy > 0 else None,
     )
     uniform = [
-        options.index(at_width(layer, config.bit_width, config, target))
+        0 if len(options) == 1 else options.index(at_width(layer, config.bit_width, config, target))
         for layer, options in zip(priced.layers, priced.options, strict=True)
     ]
     origin = made_by("mixed precision", config, checkpoint)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
+from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import Target
@@ -24,11 +25,12 @@ def notes_on(
     A run may be time-aware without the configuration's own calibration: by that of a session, and then of a plan.
     """
     names = [layer.name for layer in checkpoint.layers]
+    about = [*checkpoint.notes, checkpoint.besides_layers]
     inactive = dict(config.inactive)
     if is_time_aware:
         for key in ("enable_time_aware", "enable_spatial"):
             inactive.pop(key, None)
-    notes = [f"{key} is off: {reason}." for key, reason in inactive.items()]
+    notes = [*about, *(f"{key} is off: {reason}." for key, reason in inactive.items())]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
         notes.extend(
@@ -92,6 +94,30 @@ def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool)
     ]
     return effort + tuple(
         f"{key} is off: a plan is executed as it is." for key in keys if getattr(config, key)
+    )
+
+
+def note_on_unrecorded(records: CalibrationRecords | None, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """A sentence on the layers that a calibration has no record of, as when they were never called."""
+    if records is None:
+        return ()
+    missing = [layer.name for layer in layers if layer.name not in records.layers]
+    if not missing:
+        return ()
+    what = "is priced by its weights" if len(missing) == 1 else "are priced by their weights"
+    return (
+        f"The calibration has no record of {len(missing)} of {len(layers)} layers, which {what} alone: "
+        f"{', '.join(missing)}.",
+    )
+
+
+def note_on_kept(plan: Plan) -> tuple[str, ...]:
+    """A sentence where a run quantizes nothing at all."""
+    if any(not option.is_kept for option in plan.choices.values()):
+        return ()
+    return (
+        f"Nothing was quantized: all {len(plan.choices)} layers keep the source's dtype, and the export holds the same "
+        "numbers as the source.",
     )
 
 

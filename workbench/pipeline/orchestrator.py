@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.calibration import TimeAwareQuantizer, records_for
-from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
 from workbench.config import DiffusionQuantConfig, default_effort
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, require_storable, settings_of, target_named
+from workbench.formats.loading import best_target
 from workbench.pipeline.mixed_precision import pricing_of, solve_plan
-from workbench.pipeline.notes import note_on_solved, notes_on_plan
+from workbench.pipeline.notes import note_on_solved, note_on_unrecorded, notes_on_plan
 from workbench.pipeline.output_folder import write_errors_explained
 from workbench.pipeline.partial import Journal, PartialOutput, refuse_existing
 from workbench.pipeline.report import Report
@@ -113,20 +114,23 @@ class DiffusionOrchestrator:
             open_checkpoint(os.fspath(model_path), component) as opened,
             self._workers() as (executor, in_flight),
         ):
+            name = self.config.target or (plan.target if plan else best_target(opened))
+            config = self.config.model_copy(update={"target": name})
             checkpoint, spatial = opened, None
             if plan is not None:
                 checkpoint = named_as(opened, plan.choices)
                 check_fit(plan, checkpoint)
-                is_calibrated = self.config.calibration is not None or time_aware is not None
-                notes = (*notes, *notes_on_plan(self.config, plan, is_calibrated))
-                if self.config.target == "safetensors":
+                is_calibrated = config.calibration is not None or time_aware is not None
+                notes = (*notes, *notes_on_plan(config, plan, is_calibrated))
+                if name == "safetensors":
                     plan = dequantized(plan, checkpoint.layers)
-            target = target_named(plan.target if plan else self.config.target, settings_of(self.config))
-            to_write = checkpoint if plan else named(opened, self.config.names, target.name)[0]
+            target = target_named(plan.target if plan else name, settings_of(config))
+            opened, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
+            to_write = checkpoint if plan else named(opened, config.names, target.name)[0]
             require_storable(to_write, target)
-            if plan is None and self.config.enable_spatial and self.config.calibration is not None:
+            if plan is None and config.enable_spatial and config.calibration is not None:
                 spatial = balance_channels(
-                    self.config,
+                    config,
                     opened,
                     target,
                     executor=executor,
@@ -139,27 +143,28 @@ class DiffusionOrchestrator:
             if spatial is not None:
                 checkpoint = spatial.checkpoint
             if plan is None:
-                checkpoint, named_so = named(checkpoint, self.config.names, target.name)
+                checkpoint, named_so = named(checkpoint, config.names, target.name)
                 notes = (*notes, *named_so)
-            pricing = pricing_of(self.config, checkpoint, spatial.records if spatial else None)
+            pricing = pricing_of(config, checkpoint, spatial.records if spatial else None)
             if pricing is not None:
                 time_aware = time_aware or pricing.time_aware
                 notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
             if time_aware is not None:
                 time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
             records = None if time_aware is None else time_aware.records
+            notes = (*notes, *note_on_unrecorded(records, checkpoint.layers))
             encodings = (
-                Encodings(self.config.effort or default_effort(target.name), records)
+                Encodings(config.effort or default_effort(target.name), records)
                 if plan is None
                 else Encodings.of_plan(plan, records)
             )
             layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
-            is_solved = plan is None and self.config.enable_mixed_precision
+            is_solved = plan is None and config.enable_mixed_precision
             work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes
             progress = Progress(work, callback, cancel)
             if is_solved:
                 plan = solve_plan(
-                    self.config, checkpoint, target, pricing, encodings,
+                    config, checkpoint, target, pricing, encodings,
                     executor=executor, callback=progress.follow(layers), cancel=cancel,
                 )  # fmt: skip
                 notes = (*notes, note_on_solved(plan))
@@ -168,7 +173,7 @@ class DiffusionOrchestrator:
                 PartialOutput(output, resume) as place,
             ):
                 run = Run(
-                    self.config, checkpoint, target, place.folder, executor, in_flight, progress, encodings,
+                    config, checkpoint, target, place.folder, executor, in_flight, progress, encodings,
                     time_aware, spatial,
                 )  # fmt: skip
                 report = run.export(Journal(place.folder, output), plan, started, notes)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from workbench.errors import ValidationError
+from workbench.errors import ValidationError, setting
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
@@ -103,7 +103,7 @@ class Journal:
             if self.lines[0].get(key) != value:
                 raise ValidationError(
                     f"{self._output}: the interrupted run had another {key}; it cannot be resumed with this one. "
-                    f"Run without resume to start over, or delete {self._path.parent}.",
+                    f"Leave out {setting('resume')} to start over, or delete {self._path.parent}.",
                     path=self._output,
                     key=key,
                 )

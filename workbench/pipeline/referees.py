@@ -1,13 +1,14 @@
-"""The runtimes' own decoders, which say what an export holds independently of ours.
+"""The runtimes' own loaders and decoders, which say what an export holds independently of ours.
 
-A referee reads the files and the configuration that a runtime would read, and nothing of `workbench.formats`. Another
-format's stands here once it is added to `_REFEREES`.
+A referee loads the files and the configuration that a runtime would load, by the runtime's own package, and uses
+nothing of `workbench.formats`. Another format's stands here once it is added to `_REFEREES`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,52 +18,67 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """Rows of a quantized layer, as a runtime's package decodes them."""
+
+    weights: NDArray[Any]
+    """The weights [rows, ...], in the dtype in which the package computes."""
+    summands: NDArray[np.float32] | None = None
+    """The greatest magnitude that was rounded on the way to each weight; None where it is the weight's own."""
+
+
 class Referee(Protocol):
-    """A runtime's own decoder, at work on the folder of an export."""
+    """A runtime's own package, at work on the folder of an export."""
 
     name: str
-    """What decodes, with its version."""
+    """What loads and decodes, with its version."""
 
-    def decode(self, layer: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows of a quantized layer [rows, ...], in the dtype in which the package computes; the first is a multiple
-        of 32."""
+    def decode(self, layer: str, start: int, stop: int) -> Decoded:
+        """Rows of a quantized layer; the first is a multiple of 32."""
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows [rows, ...] of a tensor that was kept, in the dtype in which the package gives them."""
 
 
 class _Files:
     """The tensors of all safetensors files in a folder, or one below it, by the package of that name."""
 
-    def __init__(self, folder: Path, framework: str = "numpy") -> None:
-        paths = sorted([*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")])
-        opened: list[Any] = [safe_open(path, framework) for path in paths]
+    def __init__(self, folder: Path, framework: str) -> None:
+        opened: list[Any] = [safe_open(path, framework) for path in _safetensors_in(folder)]
         self._owners = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - no mapping
 
     def __contains__(self, name: str) -> bool:
         return name in self._owners
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Any:
-        return self._owners[name].get_slice(name)[start:stop]
+        owner = self._owners[name]
+        part = owner.get_slice(name)
+        return part[start:stop] if part.get_shape() else owner.get_tensor(name)
 
 
 class MlxReferee:
-    """`mlx.core.dequantize`, with scales and biases as float32."""
+    """`mlx.core.load` and `mlx.core.dequantize`, with scales and biases in the dtype that they have in the file."""
+
+    HELD = 4
+    """Layers whose tensors stay in memory."""
 
     def __init__(self, folder: Path) -> None:
         import mlx.core as mx
 
         self._mx = mx
-        self.name = f"mlx.core.dequantize (mlx {version('mlx')})"
-        self._files = _Files(folder)
+        self.name = f"mlx.core.load and mlx.core.dequantize (mlx {version('mlx')})"
+        # Arrays are read when they are first looked at, and then held for as long as the file's dictionary is.
+        self._owners = {name: path for path in _safetensors_in(folder) for name in mx.load(str(path))}
         self._config = _config(folder)["quantization"]
+        self._held: dict[str, list[Any]] = {}
 
-    def decode(self, layer: str, start: int, stop: int) -> NDArray[Any]:
+    def decode(self, layer: str, start: int, stop: int) -> Decoded:
         module = layer.removesuffix(".weight")
         own = self._config.get(module, self._config)
-        scales, biases = (
-            self._mx.array(self._files.rows(f"{module}.{part}", start, stop).astype(np.float32))
-            for part in ("scales", "biases")
-        )
-        codes = self._mx.array(self._files.rows(layer, start, stop))
-        return np.array(
+        parts = self._load(layer, f"{module}.scales", f"{module}.biases")
+        codes, scales, biases = (part[start:stop] for part in parts)
+        weights = self._array(
             self._mx.dequantize(
                 codes,
                 scales,
@@ -72,6 +88,29 @@ class MlxReferee:
                 mode=self._config["mode"],
             )
         )
+        offsets = np.repeat(self._array(biases).astype(np.float32), own["group_size"], axis=1)
+        values = weights.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # a runtime may overflow, which the weights show
+            products = np.abs(values - offsets)
+        return Decoded(weights, np.maximum(np.maximum(np.abs(offsets), products), np.abs(values)))
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        (array,) = self._load(name)
+        return self._array(array[start:stop] if array.ndim else array)
+
+    def _load(self, *names: str) -> list[Any]:
+        if names[0] not in self._held:
+            while len(self._held) >= self.HELD:
+                del self._held[next(iter(self._held))]
+            self._held[names[0]] = [self._mx.load(str(self._owners[name]))[name] for name in names]
+        return self._held[names[0]]
+
+    def _array(self, found: Any) -> NDArray[Any]:
+        import ml_dtypes
+
+        if found.dtype == self._mx.bfloat16:
+            return np.array(found.view(self._mx.uint16)).view(ml_dtypes.bfloat16)
+        return np.array(found)
 
 
 class CompressedTensorsReferee:
@@ -91,7 +130,7 @@ class CompressedTensorsReferee:
         self._packer = BaseCompressor.get_value_from_registry(config.format)
         self._schemes = {module: one for one in config.config_groups.values() for module in one.targets}
 
-    def decode(self, layer: str, start: int, stop: int) -> NDArray[Any]:
+    def decode(self, layer: str, start: int, stop: int) -> Decoded:
         module = layer.removesuffix(".weight")
         scheme = self._schemes[module]
         bits, cols = scheme.weights.num_bits, int(self._files.rows(f"{module}.weight_shape")[1])
@@ -106,19 +145,26 @@ class CompressedTensorsReferee:
                 state[part] = self._files.rows(name, *place)
         state["weight_shape"] = self._torch.tensor([stop - first, cols])
         weights = self._packer.decompress(state, scheme)["weight"][start - first :]
-        return _from_torch(weights)
+        return Decoded(_from_torch(weights))
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        return _from_torch(self._files.rows(name, start, stop))
 
 
 class SafetensorsReferee:
-    """The package safetensors: the stored weights are plain numbers."""
+    """The package safetensors, as it fills torch's tensors: the stored weights are plain numbers."""
 
     def __init__(self, folder: Path) -> None:
-        self.name = f"safetensors {version('safetensors')}"
-        self._files = _Files(folder)
+        import torch
 
-    def decode(self, layer: str, start: int, stop: int) -> NDArray[Any]:
-        found: NDArray[Any] = self._files.rows(layer, start, stop)
-        return found
+        self.name = f"safetensors {version('safetensors')} (torch {torch.__version__})"
+        self._files = _Files(folder, "pt")
+
+    def decode(self, layer: str, start: int, stop: int) -> Decoded:
+        return Decoded(self.read(layer, start, stop))
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        return _from_torch(self._files.rows(name, start, stop))
 
 
 class GgufReferee:
@@ -127,29 +173,39 @@ class GgufReferee:
     def __init__(self, folder: Path) -> None:
         import gguf
 
-        self._dequantize = gguf.dequantize
+        self._gguf = gguf
         self.name = f"gguf.dequantize (gguf {version('gguf')})"
-        reader = gguf.GGUFReader(folder / "model.gguf")
+        (path,) = folder.glob("*.gguf")
+        reader = gguf.GGUFReader(path)
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self._sources = json.loads(reader.fields["arrowquant.source"].contents())
 
-    def decode(self, layer: str, start: int, stop: int) -> NDArray[Any]:
-        _, (count, *_), name, _, heads = self._sources[layer]
-        tensor = self._tensors[name]
+    def decode(self, layer: str, start: int, stop: int) -> Decoded:
+        kind, data = self._rows(layer, start, stop)
+        return Decoded(np.asarray(self._gguf.dequantize(data, kind)))
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        kind, data = self._rows(name, start, stop)
+        # The reader gives bfloat16 as bytes.
+        return np.asarray(self._gguf.dequantize(data, kind) if data.dtype == np.uint8 else data)
+
+    def _rows(self, name: str, start: int, stop: int) -> tuple[Any, NDArray[Any]]:
+        _, shape, stored, _, heads = self._sources[name]
+        count = shape[0] if shape else 1
+        tensor = self._tensors[stored]
         rows = np.arange(start, stop)
         if heads:  # llama.cpp rotates neighbours, where the checkpoint has the halves of a head
             size = count // heads
             half, index = np.divmod(rows % size, size // 2)
             rows = rows // size * size + 2 * index + half
-        data = tensor.data.reshape(count, -1)[rows]
-        return np.asarray(self._dequantize(data, tensor.tensor_type))
+        return tensor.tensor_type, tensor.data.reshape(count, -1)[rows]
 
 
 _REFEREES: Mapping[str, tuple[Callable[[Path], Referee], str]] = {
     "gguf": (GgufReferee, "gguf"),
     "mlx": (MlxReferee, "mlx"),
     "compressed-tensors": (CompressedTensorsReferee, "compressed-tensors"),
-    "safetensors": (SafetensorsReferee, "safetensors"),
+    "safetensors": (SafetensorsReferee, "torch"),
 }
 """By target: what makes its referee, and the package that must be installed."""
 
@@ -158,7 +214,7 @@ OURS = "ArrowQuant Workbench"
 
 
 def referee_for(target: str, folder: Path) -> tuple[Referee | None, str]:
-    """The runtime's own decoder for an export, if its package is installed, and what to call what decodes.
+    """The runtime's own loader and decoder for an export, if its package is installed, and what to call it.
 
     Parameters
     ----------
@@ -181,11 +237,22 @@ def _config(folder: Path) -> Any:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
+def _safetensors_in(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")])
+
+
 def _from_torch(tensor: Any) -> NDArray[Any]:
     """A torch tensor as an array of the same dtype."""
     import ml_dtypes
     import torch
 
-    if tensor.dtype == torch.bfloat16:
-        return np.asarray(tensor.contiguous().view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
-    return np.asarray(tensor.numpy())
+    dtypes = {
+        torch.bfloat16: ml_dtypes.bfloat16,
+        torch.float8_e4m3fn: ml_dtypes.float8_e4m3fn,
+        torch.float8_e5m2: ml_dtypes.float8_e5m2,
+    }
+    if tensor.dtype not in dtypes:
+        return np.asarray(tensor.numpy())
+    patterns = tensor.contiguous().view(torch.int16 if tensor.dtype.itemsize == 2 else torch.uint8)
+    found: NDArray[Any] = patterns.numpy().view(dtypes[tensor.dtype])
+    return found

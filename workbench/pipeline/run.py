@@ -16,10 +16,10 @@ from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.formats import BlockCheck, Check, Target, Unit, Writer
+from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
 from workbench.pipeline.export import write_record
-from workbench.pipeline.measured import Measured, measured_by_tensor, note_on_rounding
-from workbench.pipeline.notes import notes_on
+from workbench.pipeline.measured import Measured, measured_by_tensor, note_on_rounding, notes_on_cut_groups
+from workbench.pipeline.notes import note_on_kept, notes_on
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import JOURNAL, LOCK, Journal, remove_all
@@ -134,8 +134,9 @@ class Run:
         )
 
     def _misled(self, survey: Survey, checks: Mapping[str, Measured]) -> bool:
-        """Whether a layer's sample promised more than was read back."""
-        return survey.is_sampled and checks[survey.layer].error.cosine < self.config.min_accuracy
+        """Whether a layer's sample promised more than was read back, or the runtime cannot decode all of it."""
+        found = checks[survey.layer]
+        return found.cut_groups > 0 or (survey.is_sampled and found.error.cosine < self.config.min_accuracy)
 
     def _settle_again(
         self,
@@ -148,6 +149,9 @@ class Run:
 
         def settle(layer: Layer) -> Survey:
             survey = surveys[layer.name]
+            cut = checks[layer.name].cut_groups
+            if cut:  # and no width would help
+                return replace(survey, option=kept_as(layer, self.target), is_sampled=False, cut_groups=cut)
             miss = miss_of(layer.name, survey.option, checks[layer.name].error, self.config)
 
             def entropy() -> float:
@@ -231,6 +235,8 @@ class Run:
         notes: Sequence[str],
     ) -> Report:
         payload = self.target.open(self.folder)
+        measured = {layer.name: checks[layer.name] for layer in self.layers}
+        cut = {layer.name: surveys[layer.name].cut_groups for layer in self.layers}
         layers = [
             layer_report(
                 layer, plan.choices[layer.name], surveys[layer.name],
@@ -254,8 +260,10 @@ class Run:
             kernels=backend.kernels().description,
             notes=(
                 *notes,
+                *note_on_kept(plan),
                 *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
-                *note_on_rounding({layer.name: checks[layer.name] for layer in self.layers}),
+                *note_on_rounding(measured),
+                *notes_on_cut_groups(cut, measured),
             ),
         )
 
@@ -269,21 +277,29 @@ def _survey_line(survey: Survey) -> dict[str, Any]:
         "option": [option.bits, option.scheme, option.group_size, option.nbytes],
         "fallback": list(survey.fallback),
         "is_sampled": survey.is_sampled,
+        "cut_groups": survey.cut_groups,
     }
 
 
 def _survey_from(line: Mapping[str, Any]) -> Survey:
     option, fallback = Option(*line["option"]), tuple(line["fallback"])
-    return Survey(line["layer"], line["entropy"], option, fallback, line.get("is_sampled", False))
+    return Survey(
+        line["layer"],
+        line["entropy"],
+        option,
+        fallback,
+        line.get("is_sampled", False),
+        line.get("cut_groups", 0),
+    )
 
 
 def _check_line(check: BlockCheck) -> list[Any]:
     counts = None if check.code_counts is None else check.code_counts.tolist()
     error = [check.error.noise, check.error.signal, check.error.cross]
-    return [check.tensor, check.nbytes, error, counts, check.rounding]
+    return [check.tensor, check.nbytes, error, counts, check.rounding, check.cut_groups]
 
 
 def _check_from(line: Sequence[Any]) -> BlockCheck:
-    tensor, nbytes, sums, counts, rounding = line
+    tensor, nbytes, sums, counts, rounding, cut = line
     found = None if counts is None else np.array(counts, np.int64)
-    return BlockCheck(tensor, nbytes, Error(*sums), found, rounding)
+    return BlockCheck(tensor, nbytes, Error(*sums), found, rounding, cut)

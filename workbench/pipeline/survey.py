@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.errors import QuantizationError, ValidationError
+from workbench.errors import QuantizationError, ValidationError, setting
 from workbench.formats import Target, kept_as
 from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
@@ -49,6 +49,8 @@ class Survey:
     """The widths that were not accurate enough, each with its cosine, such as ``"int2 (0.81)"``."""
     is_sampled: bool = False
     """Whether its accuracy was judged by a sample, and is known when the layer is read back."""
+    cut_groups: int = 0
+    """Groups that the runtime could not have decoded whole, so that the layer is kept."""
 
 
 def wished_option(
@@ -63,8 +65,8 @@ def wished_option(
 
 
 def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option | None:
-    """The option of a layer that the configuration speaks of, as sensitive or by its width; None of any other."""
-    if is_sensitive(layer, config):
+    """The option of a layer that the configuration keeps or gives a width; None of any other."""
+    if config.keeps(layer.name, layer.role) or is_sensitive(layer, config):
         return kept_as(layer, target)
     bits = config.bits_named(layer.name)
     return None if bits is None else at_width(layer, bits, config, target)
@@ -180,8 +182,8 @@ def miss_of(name: str, option: Option, error: Error, config: DiffusionQuantConfi
     if config.fail_fast:
         raise QuantizationError(
             f"Layer {name!r} has a cosine of {error.cosine:.6f} at {option.bits} bits, under "
-            f"min_accuracy {config.min_accuracy}. Give it more bits (layer_bit_widths), lower min_accuracy, or turn "
-            "fail_fast off to let it fall back.",
+            f"{setting('min_accuracy')} {config.min_accuracy}. Give it more bits ({setting('layer_bit_widths')}), "
+            f"lower {setting('min_accuracy')}, or leave out {setting('fail_fast')} to let it fall back.",
             tensor=name,
             cosine=error.cosine,
             min_accuracy=config.min_accuracy,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.calibration import CalibrationRecords, records_for
-from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
+from workbench.checkpoint import Checkpoint, exported, named_as, open_checkpoint
 from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.formats import BlockCheck, Check, Payload, target_named
 from workbench.pipeline.export import Record, read_record
@@ -50,6 +50,10 @@ class LayerCheck:
     """Noise-to-signal ratio of what was decoded: by the runtime's own decoder, else by ours."""
     cosine: float
     """Cosine of the same."""
+    exact_nsr: float
+    """Noise-to-signal ratio of what we decode in float32, which the report of the export states."""
+    arithmetic: str | None
+    """The dtype in which the runtime's own decoder computes; None where it did not decode it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Verification:
     """Its cosine."""
     nsr: float
     """Mean of the layers' noise-to-signal ratios."""
+    exact_nsr: float = math.nan
+    """The same as we decode, in float32: that of the report of the export."""
     by_layer: tuple[LayerCheck, ...] = ()
     """Every layer, in the checkpoint's order; empty where something is wrong with the payload."""
 
@@ -93,8 +99,9 @@ def verify(
 ) -> Verification:
     """Compare an export with its source, and with what its report claims.
 
-    Every block is decoded by us; where the runtime's own package is installed, layers are decoded by it too, and may
-    differ by one unit in the last place of the dtype in which it computes.
+    Every block is decoded by us, in float32. Where the runtime's own package is installed, it loads the files too: it
+    must give the values of every kept tensor, and decode every layer to finite weights, in its own arithmetic, that
+    differ from ours by no more than that arithmetic's rounding.
 
     Parameters
     ----------
@@ -129,8 +136,9 @@ def verify(
         calibration = CalibrationRecords.load(calibration)
     with open_checkpoint(os.fspath(source), component) as opened:
         try:
-            folded = None if record.folds is None else restore(opened, record.folds, f"{folder}: folds")
-            checkpoint = named_as(folded or opened, record.plan.choices)
+            held = exported(opened, record.target)
+            folded = None if record.folds is None else restore(held, record.folds, f"{folder}: folds")
+            checkpoint = named_as(folded or held, record.plan.choices)
             payload = target.open(folder)
         except ArrowQuantError as error:
             return _failed([str(error)])
@@ -143,10 +151,9 @@ def verify(
         except FOREIGN as error:
             return _failed([f"The runtime's own package cannot read the export: {error!r}"])
         layers = [layer for layer in checkpoint.layers if layer.params]
-        judged = [layer for layer in layers if referee and not record.plan.choices[layer.name].is_kept]
-        progress = Progress(
-            checkpoint.nbytes + sum(checkpoint.tensors[layer.name].nbytes for layer in judged), callback
-        )
+        quantized = [layer for layer in layers if not record.plan.choices[layer.name].is_kept]
+        kept = checkpoint.tensors.keys() - {layer.name for layer in quantized}
+        progress = Progress(checkpoint.nbytes * (1 if referee is None else 2), callback)
         progress.message = "decoding and comparing"
         checks: dict[int, list[BlockCheck]] = {}
 
@@ -171,10 +178,13 @@ def verify(
             if referee is not None and not problems:
                 progress.message = f"decoding by {decoder}"
                 judge = Judge(referee, payload, checkpoint, progress)
+                looks = (
+                    *(partial(judge.look, layer) for layer in quantized),
+                    *(partial(judge.look_at_kept, name) for name in checkpoint.tensors if name in kept),
+                )
                 run_tasks(
-                    (partial(judge.look, layer) for layer in judged), executor, threads, progress,
-                    lambda found: judgements.update({found.layer: found}),
-                )  # fmt: skip
+                    looks, executor, threads, progress, lambda found: judgements.update({found.layer: found})
+                )
                 problems += [found.problem for found in judgements.values() if found.problem]
         progress.pump(finished=True)
         if problems:
@@ -206,6 +216,7 @@ def verify(
             worst_layer=None if worst is None else worst.name,
             worst_cosine=1.0 if worst is None else worst.cosine,
             nsr=sum(layer.nsr for layer in by_layer) / max(len(by_layer), 1),
+            exact_nsr=sum(layer.exact_nsr for layer in by_layer) / max(len(by_layer), 1),
             by_layer=by_layer,
         )
 
@@ -227,11 +238,18 @@ def _encodings(
 def _layer_check(
     layer: Layer, option: Option, measured: Measured, judgements: Mapping[str, Judgement]
 ) -> LayerCheck:
-    judged = judgements.get(layer.name)
+    judged = None if option.is_kept else judgements.get(layer.name)
     error = measured.error if judged is None else judged.error
-    difference = None if judged is None else judged.max_difference
     return LayerCheck(
-        layer.name, option.bits, option.scheme, option.group_size, difference, error.nsr, error.cosine
+        layer.name,
+        option.bits,
+        option.scheme,
+        option.group_size,
+        None if judged is None else judged.max_difference,
+        error.nsr,
+        error.cosine,
+        measured.error.nsr,
+        None if judged is None else judged.arithmetic,
     )
 
 

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from workbench.calibration import CalibrationRecords
 from workbench.config import EFFORTS
-from workbench.errors import ConfigurationError
+from workbench.errors import ANY, ConfigurationError, setting
 from workbench.plan import Plan
 
 Weights = NDArray[np.float32]
 
 DAMPING = 0.01
 """Share of the mean importance that every channel gets besides its own, as calibration has not seen all there is."""
+
+SILENT = 1e-4
+"""Channels of less than this share of the median's power were never seen to fire."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +100,7 @@ class Encodings:
         if records is None or records.digest != plan.weighted_by:
             raise ConfigurationError(
                 f"The plan's codes are weighed by the calibration {plan.weighted_by[:12]}…, and {given}. Give the "
-                "records that the plan was made with (calibration=…, --calibration FILE), or make the plan again.",
+                f"records that the plan was made with, {setting('calibration', ANY)}, or make the plan again.",
                 key="calibration",
                 value=plan.weighted_by,
             )
@@ -107,8 +110,9 @@ class Encodings:
 def _channel_weights(records: CalibrationRecords, tensor: str, shape: Sequence[int]) -> Weights | None:
     """E[x_j²] of the input that each column of a layer meets, relative to the output's energy in every bucket.
 
-    The mean over the parts of a grouped convolution. None without a record, and for an embedding, whose columns
-    all meet the same.
+    The mean over the parts of a grouped convolution. A channel that was silent throughout counts as the median of the
+    others, since nothing is known of what it carries when it fires. None without a record, and for an embedding, whose
+    columns all meet the same.
     """
     record = records.layers.get(tensor)
     if record is None or record.kind == "embedding":
@@ -120,6 +124,10 @@ def _channel_weights(records: CalibrationRecords, tensor: str, shape: Sequence[i
     power = share @ record.second_moment[ran].astype(np.float64)
     if record.kind == "conv":
         power = power.reshape(-1, shape[1]).mean(axis=0).repeat(math.prod(shape[2:]))
+    fired = power > 0
+    if fired.any():
+        median = np.median(power[fired])
+        power[power < SILENT * median] = median
     power = power + DAMPING * power.mean()
     peak = power.max()
     return (power / peak).astype(np.float32) if peak > 0 else None

@@ -85,7 +85,9 @@ class FoldedCheckpoint(Checkpoint):
     """What that makes of the tensors, by name; those that stay as they are have none."""
 
     def __init__(self, source: Checkpoint, folds: Sequence[Fold]) -> None:
-        vars(self).update({key: value for key, value in vars(source).items() if key != "fingerprint"})
+        vars(self).update(
+            {key: value for key, value in vars(source).items() if key not in ("fingerprint", "notes")}
+        )
         self.source = source
         self.folds = tuple(folds)
         changes: dict[str, Change] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,7 +56,8 @@ def encode_offset(
     bits : int, 2 to 8
     group_size : int, a divisor of 4096
     storage : dtype
-        Of scales and offsets: bfloat16, float16 or float32.
+        Of scales and offsets: bfloat16, float16 or float32. Each weight can be decoded in this dtype; of a group that
+        spans more than float16 holds, both ends are cut off.
     tensor, row_start : str, int
         What an error names.
     encoding : Encoding
@@ -76,11 +78,15 @@ def encode_offset(
     bad = kernels.group_ranges(patterns, is_half, rows, cols, group_size, lows.reshape(-1), highs.reshape(-1))
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
-    stored = fit_range(lows, highs, (1 << bits) - 1, storage)
+    levels = (1 << bits) - 1
+    stored = fit_range(lows, highs, levels, storage)
     scales, offsets = (values.astype(np.float32) for values in stored)
     search_groups(
         weights, bits, group_size, Form.OFFSET, storage, encoding, scales, offsets, tensor, row_start
     )
+    if encoding.effort != "fast":
+        beyond = ~is_decodable(scales, offsets, levels, storage)
+        scales[beyond], offsets[beyond] = stored[0][beyond], stored[1][beyond]
     codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
     sums = np.zeros((rows if measured else 0, 3))
     kernels.offset_encode(
@@ -140,12 +146,59 @@ def fit_range(
     lows: NDArray[np.float32], highs: NDArray[np.float32], levels: int, storage: np.dtype[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scale and offset of groups with the given extremes, as they are stored."""
+    largest = float(ml_dtypes.finfo(storage).max)
+    if storage == np.float16:
+        # A range wider than float16 is cut off at both ends alike.
+        middle = (lows.astype(np.float64) + highs) / 2
+        wide = highs.astype(np.float64) - lows > largest
+        lows = np.where(wide, middle - largest / 2, lows).clip(-largest, largest).astype(np.float32)
     offsets = lows.astype(storage)
     with np.errstate(over="ignore"):
         exact = (highs.astype(np.float64) - offsets.astype(np.float64)) / levels
         # A product q·s must not overflow even where the range does.
         exact = np.clip(exact, 0.0, 0.98 * float(np.finfo(np.float32).max) / levels)
-        return exact.astype(storage), offsets
+        if storage != np.float16:
+            return exact.astype(storage), offsets
+        most = np.minimum(largest, largest - offsets.astype(np.float64)) / levels
+        return np.minimum(exact.astype(storage), rounded_down(most, storage)), offsets
+
+
+def is_decodable(
+    scales: NDArray[np.float32], offsets: NDArray[np.float32], levels: int, storage: np.dtype[Any]
+) -> NDArray[np.bool_]:
+    """Whether every code of each group decodes to a finite weight in the arithmetic of a dtype.
+
+    A runtime multiplies before it adds: neither q·s nor q·s + m may be beyond the dtype.
+    """
+    largest = float(ml_dtypes.finfo(storage).max)
+    top = levels * scales.astype(np.float64)
+    found: NDArray[np.bool_] = (np.abs(offsets) <= largest) & (top <= largest) & (top + offsets <= largest)
+    return found
+
+
+def cut_groups(
+    weights: NDArray[Any], scales: NDArray[Any], offsets: NDArray[Any], bits: int, group_size: int
+) -> int:
+    """Groups that span more than float16 decodes, and so lose more at their ends than rounding does."""
+    if scales.dtype != np.float16:
+        return 0
+    levels = (1 << bits) - 1
+    most = rounded_down(np.array([float(ml_dtypes.finfo(np.float16).max) / levels]), scales.dtype)
+    count = 0
+    for row, group in np.argwhere(scales == most):
+        found = weights[row, group * group_size : (group + 1) * group_size].astype(np.float64)
+        scale, low = float(scales[row, group]), float(offsets[row, group])
+        beyond = max(low - found.min(), found.max() - (low + levels * scale))
+        count += int(beyond > scale / 2)
+    return count
+
+
+def rounded_down(values: NDArray[np.float64], storage: np.dtype[Any]) -> NDArray[Any]:
+    """Positive values in a dtype, none greater than it was."""
+    found = values.astype(storage)
+    pattern = found.view(f"u{storage.itemsize}")
+    pattern -= (found.astype(np.float64) > values).astype(pattern.dtype)
+    return found
 
 
 def _single(values: NDArray[Any]) -> NDArray[np.float32]:

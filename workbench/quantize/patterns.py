@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import ValidationError
+from workbench.errors import ValidationError, setting
 
 BLOCK = 4096
 """Weights that a kernel takes at once."""
@@ -57,8 +57,8 @@ def raise_not_finite(weights: NDArray[Any], index: int, tensor: str, row_start: 
     beyond = "" if not np.isfinite(value) else " (beyond float32, in which weights are quantized)"
     raise ValidationError(
         f"Tensor {tensor!r} has {value}{beyond} at row {row_start + row}, column {col}. A weight that is not "
-        "finite cannot be quantized: repair the checkpoint, or keep this layer by naming it in "
-        "sensitive_layer_names with skip_sensitive_layers on.",
+        "finite cannot be quantized: repair the checkpoint, or keep this layer in its dtype: "
+        f"{setting('keep', tensor)}.",
         tensor=tensor,
         index=(row_start + row, col),
         value=value,

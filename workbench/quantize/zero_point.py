@@ -17,6 +17,7 @@ from workbench import backend
 from workbench.quantize.affine import affine_error, decode_affine
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
+from workbench.quantize.offset import rounded_down
 from workbench.quantize.patterns import patterns_of, raise_not_finite, room
 from workbench.quantize.search import Form, search_groups
 
@@ -95,6 +96,12 @@ def encode_zero_point(
         form = Form.FIXED if symmetric else Form.WHOLE
         origins = zero_points.astype(np.float32)
         search_groups(weights, bits, group, form, storage, encoding, single, origins, tensor, row_start)
+        if encoding.effort != "fast":
+            levels = (1 << bits) - 1
+            farthest = np.maximum(origins, levels - origins) * single.astype(np.float64)
+            # A code that no weight of a constant group has need not be finite.
+            beyond = (farthest > float(ml_dtypes.finfo(storage).max)) & (single != scales.astype(np.float32))
+            single[beyond], origins[beyond] = scales[beyond], zero_points[beyond]
         scales, zero_points = single.astype(storage), origins.astype(np.uint8)
     offsets = -zero_points.astype(np.float32) * single
     codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
@@ -177,15 +184,7 @@ def fit_through_zero(
     farthest = np.maximum(zero_points, levels - zero_points).astype(np.float64)
     farthest[constant] = 1
     # No code may decode to more than the dtype holds.
-    return np.minimum(scales, _rounded_down(float(finfo.max) / farthest, storage)), zero_points
-
-
-def _rounded_down(values: NDArray[np.float64], storage: np.dtype[Any]) -> NDArray[Any]:
-    """Positive values in a dtype, none greater than it was."""
-    found = values.astype(storage)
-    pattern = found.view(f"u{storage.itemsize}")
-    pattern -= (found.astype(np.float64) > values).astype(pattern.dtype)
-    return found
+    return np.minimum(scales, rounded_down(float(finfo.max) / farthest, storage)), zero_points
 
 
 def _runs(cols: int, group_size: int) -> tuple[int, int]:

@@ -30,6 +30,26 @@ PRESENT = {
 """Numbers of `Session.thermodynamics`, by their names in expressions: ``nsr`` is D, ``entropy`` is Ĥ of the weights
 and ``choice_entropy`` S of the width."""
 
+UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
+"""Units in which a layer's bytes can be spoken of, as in ``MB > 2``."""
+
+HEADINGS = {
+    "layer": "name",
+    "lock": "locked",
+    "weights": "params",
+    "Ĥ": "entropy",
+    "H(q)": "code_entropy",
+    "S": "choice_entropy",
+    "V": "heterogeneity",
+    "κ": "importance",
+    "kappa": "importance",
+    "damage": "nsr",
+    "D": "nsr",
+    "bytes": "nbytes",
+    "group": "group_size",
+}
+"""Other names of the columns: what stands above them in the table, and what formulas call them."""
+
 
 def layer_columns(profile: pa.Table, present: pa.Table, locked: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """The columns by name, an entry a layer.
@@ -45,8 +65,9 @@ def layer_columns(profile: pa.Table, present: pa.Table, locked: NDArray[np.bool_
     Returns
     -------
     dict of str to array
-        Texts name, role, dtype, scheme; conditions locked and kept; else float64: depth, rows and cols of the layer,
-        and `PROFILE` and `PRESENT`. What is not known is NaN, as the depth outside the blocks.
+        Texts name, role, dtype, scheme and shape, such as ``"64×32"``; conditions locked and kept; else float64: depth,
+        rows and cols of the layer, `PROFILE` and `PRESENT`, and its bytes as kB, MB and GB. What is not known is NaN,
+        as the depth outside the blocks.
     """
     shapes = profile["shape"].to_pylist()
     schemes = present["scheme"].to_numpy()
@@ -55,6 +76,7 @@ def layer_columns(profile: pa.Table, present: pa.Table, locked: NDArray[np.bool_
         "role": profile["role"].to_numpy(),
         "dtype": profile["dtype"].to_numpy(),
         "scheme": schemes,
+        "shape": np.array(["×".join(map(str, shape)) for shape in shapes], object),
         "locked": locked,
         "kept": schemes == "none",
         "depth": _numbers(profile["depth"]),
@@ -62,6 +84,7 @@ def layer_columns(profile: pa.Table, present: pa.Table, locked: NDArray[np.bool_
         "cols": np.array([np.prod(shape[1:]) for shape in shapes], np.float64),
         **{name: _numbers(profile[name]) for name in PROFILE if name in profile.column_names},
         **{name: _numbers(present[column]) for name, column in PRESENT.items()},
+        **{unit: _numbers(present["nbytes"]) / size for unit, size in UNITS.items()},
     }
 
 

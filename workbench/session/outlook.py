@@ -16,14 +16,15 @@ from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate, mask
 from workbench.formats import Target
 from workbench.plan import Plan
-from workbench.session.columns import layer_columns
+from workbench.session.columns import HEADINGS, layer_columns
 from workbench.session.detail import LayerDetail, look_closely
 from workbench.session.history import History, Tuning
 from workbench.session.observers import Observers
 from workbench.session.over_time import damage_by_group
+from workbench.session.patterns import Patterns
 from workbench.session.prediction import Prediction, predict
 from workbench.session.present import present_table
-from workbench.session.study import Patterns, Study
+from workbench.session.study import Study
 from workbench.session.table import html_table, text_table
 from workbench.session.values import Snapshot, Totals, parse_size
 from workbench.thermo import CostTable, Front, Pricing, compare, trace
@@ -66,6 +67,11 @@ class Outlook:
     def target(self) -> Target:
         """The export format."""
         return self._study.target
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known of the checkpoint, and a sentence on its tensors that are no layers."""
+        return [*self.checkpoint.notes, self.checkpoint.besides_layers]
 
     @property
     def layers(self) -> pa.Table:
@@ -191,7 +197,7 @@ class Outlook:
         )
 
     def select(self, patterns: Patterns) -> tuple[str, ...]:
-        """Names of the layers that match.
+        """Names of the layers that match; see `where` for conditions such as ``"bits < 4 and *attn*"``.
 
         Parameters
         ----------
@@ -201,7 +207,7 @@ class Outlook:
         Raises
         ------
         ConfigurationError
-            If one of them matches no layer.
+            If one of them matches no layer; a similar one that does is named.
         """
         return tuple(self._study.layers[row].name for row in self._study.rows(patterns))
 
@@ -222,17 +228,24 @@ class Outlook:
         ConfigurationError
             If it is no expression.
         """
-        return evaluate(expression, self.columns)
+        return evaluate(expression, self.columns, HEADINGS)
 
     def where(self, expression: str) -> tuple[str, ...]:
-        """Names of the layers for which a condition such as ``'bits < 4 and "attn" in name'`` holds.
+        """Names of the layers for which a condition holds.
+
+        Parameters
+        ----------
+        expression : str
+            Such as ``"bits < 4 and *attn*"``, ``"role:mlp* and MB > 2 and not locked"`` or ``"damage > 1e-3"``:
+            what the table's filter takes. Names of columns are those of `workbench.session.columns.layer_columns` and
+            the headings of the table.
 
         Raises
         ------
         ConfigurationError
             If it is no expression, or no condition.
         """
-        found = np.flatnonzero(mask(expression, self.columns))
+        found = np.flatnonzero(mask(expression, self.columns, HEADINGS))
         return tuple(self._study.layers[row].name for row in found.tolist())
 
     @property

@@ -17,9 +17,9 @@ from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Option, Plan
 from workbench.session.history import History, Tuning
 from workbench.session.job import Job
+from workbench.session.patterns import Patterns
 from workbench.session.proving import Proving
 from workbench.session.script import call
-from workbench.session.study import Patterns
 from workbench.session.values import Change, Totals, parse_size
 from workbench.text_file import replace_text
 from workbench.thermo import Constraints

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import get_args
 
@@ -17,10 +16,11 @@ from workbench.config import Scheme
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.formats.rules import naming_of, read_rules
-from workbench.plan import TOTALS, Layer, Plan
+from workbench.plan import TOTALS, Layer, Option, Plan
 from workbench.quantize import Encodings
 from workbench.session.history import Tuning
 from workbench.session.over_time import with_time
+from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.values import Totals, parse_size, plain_values
 from workbench.thermo import (
     Constraints,
@@ -38,9 +38,6 @@ from workbench.thermo.costs import IntArray
 
 NSR_OF_THRESHOLD = 0.01
 """What the policy ``threshold`` keeps the NSR of every layer under."""
-
-Patterns = str | Iterable[str]
-"""Layer names, globs (``"*attn*"``) or roles (``"role:attention.*"``); one or several."""
 
 
 class Study:
@@ -125,24 +122,18 @@ class Study:
         return Tuning(places, made_by={"method": "uniform", "bits": bits})
 
     def rows(self, patterns: Patterns) -> list[int]:
-        rows: set[int] = set()
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            if pattern in self.index:
-                found = {self.index[pattern]}
-            elif pattern.startswith("role:"):
-                wanted = pattern.removeprefix("role:")
-                found = {row for row, layer in enumerate(self.layers) if fnmatchcase(layer.role, wanted)}
-            else:
-                found = {row for row, layer in enumerate(self.layers) if fnmatchcase(layer.name, pattern)}
-            if not found:
-                raise ConfigurationError(f"{pattern!r} matches no layer.", key="pattern", value=pattern)
-            rows |= found
-        return sorted(rows)
+        """Places of the layers that match, see `rows_matching`."""
+        return rows_matching(self.layers, patterns)
 
     def place(self, row: int, bits: int) -> int:
         """Place of a layer's option of a width in the session's scheme and group size."""
         option = self.target.quantized(self.layers[row], bits, *self._wish)
-        return self.options[row].index(option)
+        return self._place_of(row, option)
+
+    def _place_of(self, row: int, option: Option) -> int:
+        """Place of a layer's option; of a layer that was opened to be kept, of its only one."""
+        options = self.options[row]
+        return 0 if len(options) == 1 else options.index(option)
 
     def place_kept(self, row: int) -> int:
         """Place of the option that leaves a layer in its source dtype."""
@@ -166,8 +157,10 @@ class Study:
             ]
             for row, (layer, options) in enumerate(zip(self.layers, self.options, strict=True))
         ]
+        # A layer that was opened to be kept has the first place, its only one, for every width.
         form = np.array(
-            [[forms[one.bits, one.scheme, one.group_size] for one in row] for row in wanted], np.int64
+            [[forms.get((one.bits, one.scheme, one.group_size), -1) for one in row] for row in wanted],
+            np.int64,
         ).reshape(-1, 8, 1)
         found: IntArray = (costs.legal[:, None, :] & (costs.form[:, None, :] == form)).argmax(axis=2)
         return self.starts[:, None] + found
@@ -256,7 +249,7 @@ class Study:
             found = self.target.quantized(layer, wanted.bits, scheme, wanted.group_size or self._wish[1])
             moved += found.bits != wanted.bits and not found.is_kept
             newly_kept += found.is_kept
-            choice.append(self.options[row].index(found))
+            choice.append(self._place_of(row, found))
         notes = [f"The plan is now for {self.target.name}; edits before cannot be undone."]
         if moved:
             notes.append(f"{moved} layers got the next wider width, for {self.target.name} lacks theirs.")
@@ -326,9 +319,7 @@ class Study:
         present = self.priced.choices(now.choice)
         naming = naming_of(self.checkpoint, rules_format, names)
         found = read_rules(text, rules_format, self.layers, self.target, present, where=where, naming=naming)
-        choice = tuple(
-            options.index(found[layer.name]) for layer, options in zip(self.layers, self.options, strict=True)
-        )
+        choice = tuple(self._place_of(row, found[layer.name]) for row, layer in enumerate(self.layers))
         made_by = {"method": "rules", "format": rules_format}
         return replace(now, choice=choice, made_by=made_by, limits=Constraints())
 

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from workbench.layer_names import natural_order
 from workbench.session.history import Tuning
 from workbench.session.study import Study
 from workbench.session.values import Totals
 
-SHOWN = 60
-"""Layers shown at most."""
+SHOWN = 40
+"""Layers shown at most: of more, those with the most damage under the plan."""
 
 _HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw", "NSR", "")
 
 
 def _rows(study: Study, tuning: Tuning) -> list[Sequence[str]]:
-    chosen = study.starts[:SHOWN] + np.array(tuning.choice[:SHOWN], np.int64)
-    damage = study.prices["nsr"].take(chosen).to_pylist()
+    """The layers by name, block 2 before block 10; of many, those with the most damage, worst first."""
+    chosen = study.starts + np.array(tuning.choice, np.int64)
+    damage = study.prices["nsr"].to_numpy()[chosen]
+    shown = (
+        natural_order([layer.name for layer in study.layers])
+        if len(chosen) <= SHOWN
+        else np.argsort(-damage, kind="stable")[:SHOWN].tolist()
+    )
+    layers = study.profile.take(shown).to_pylist()
     rows: list[Sequence[str]] = []
-    for row, layer in enumerate(study.profile.slice(0, SHOWN).to_pylist()):
-        name = layer["name"]
+    for row, layer in zip(shown, layers, strict=True):
         option = study.options[row][tuning.choice[row]]
-        nsr = damage[row]
         entropy = layer["entropy"]
         rows.append(
             (
-                name,
+                layer["name"],
                 layer["role"],
                 "×".join(map(str, layer["shape"])),
                 f"{layer['params']:,}",
@@ -36,7 +43,7 @@ def _rows(study: Study, tuning: Tuning) -> list[Sequence[str]]:
                 str(option.bits),
                 option.scheme if option.is_kept else f"{option.scheme} g{option.group_size}",
                 f"{8 * option.nbytes / layer['params']:.3f}",
-                f"{nsr:.2e}",
+                f"{damage[row]:.2e}",
                 "locked" if row in tuning.locks else "",
             )
         )
@@ -51,9 +58,19 @@ def _caption(study: Study, totals: Totals) -> str:
     )
 
 
+def _widths(study: Study, tuning: Tuning) -> str:
+    """How many layers have which width, all layers counted."""
+    options = [options[place] for options, place in zip(study.options, tuning.choice, strict=True)]
+    counts = Counter("kept" if option.is_kept else f"{option.bits} bits" for option in options)
+    parts = (f"{name}: {count:,}" for name, count in sorted(counts.items()))
+    return f"{len(options):,} layers, {', '.join(parts)}"
+
+
 def _rest(study: Study) -> str:
     hidden = len(study.layers) - SHOWN
-    return f"… and {hidden} more layers" if hidden > 0 else ""
+    return (
+        f"The {SHOWN} layers with the most damage are shown, {hidden:,} more are not." if hidden > 0 else ""
+    )
 
 
 def text_table(study: Study, tuning: Tuning, totals: Totals) -> str:
@@ -63,7 +80,7 @@ def text_table(study: Study, tuning: Tuning, totals: Totals) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    return "\n".join(filter(None, [_caption(study, totals), *lines, _rest(study)]))
+    return "\n".join(filter(None, [_caption(study, totals), _widths(study, tuning), *lines, _rest(study)]))
 
 
 def html_table(study: Study, tuning: Tuning, totals: Totals) -> str:
@@ -74,6 +91,7 @@ def html_table(study: Study, tuning: Tuning, totals: Totals) -> str:
 
     body = "".join(line(row, "td") for row in _rows(study, tuning))
     return (
-        f"<table><caption>{html.escape(_caption(study, totals))}</caption><thead>{line(_HEADINGS, 'th')}</thead>"
-        f"<tbody>{body}</tbody></table><p>{_rest(study)}</p>"
+        f"<p>{html.escape(_caption(study, totals))}<br>{_widths(study, tuning)}</p>"
+        f"<table><thead>{line(_HEADINGS, 'th')}</thead><tbody>{body}</tbody></table>"
+        + (f"<p>{_rest(study)}</p>" if _rest(study) else "")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple
 from typing import Any
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError, ValidationError
-from workbench.formats import Target
+from workbench.errors import ANY, ConfigurationError, ValidationError, setting
+from workbench.formats import Target, kept_as
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings, entropy_bits
 from workbench.quantize.error import error_of
@@ -64,6 +64,7 @@ def price(
     exact: bool = False,
     sample_rows: int | None = None,
     seed: int = 0,
+    keep: Collection[str] = (),
     pricing: Pricing | None = None,
     encodings: Encodings | None = None,
     executor: Executor | None = None,
@@ -92,6 +93,8 @@ def price(
         Rows to sample of each layer instead, at least 64.
     seed : int
         Which rows.
+    keep : collection of str
+        Layers that have no option but to keep the source dtype; they are not measured.
     pricing : Pricing, optional
         What a calibration says of the layers: the NSR is then D, the relative error power of the denoiser's output.
     encodings : Encodings, optional
@@ -125,11 +128,20 @@ def price(
         pricing.time_aware.records.check_fit(checkpoint)
     encodings = encodings or Encodings()
     layers = [layer for layer in checkpoint.layers if layer.params]
-    options = {layer.name: _legal(target, layer, schemes, group_sizes) for layer in layers}
+    options = {
+        layer.name: [kept_as(layer, target)]
+        if layer.name in keep
+        else _legal(target, layer, schemes, group_sizes)
+        for layer in layers
+    }
     if layers and not any(option for found in options.values() for option in found if not option.is_kept):
+        way_out = (
+            f"with schemes={schemes} and group_sizes={group_sizes}; leave them out to see all there are"
+            if schemes is not None or group_sizes is not None
+            else f"in fewer bytes than the source; choose another target: {setting('target', ANY)}"
+        )
         raise ConfigurationError(
-            f"No layer can be stored in {target.name} with schemes={schemes} and group_sizes={group_sizes}; leave them "
-            "out to see all there are.",
+            f"No layer can be stored in {target.name} {way_out}.",
             key="schemes" if group_sizes is None else "group_sizes",
             value=schemes if group_sizes is None else group_sizes,
         )
@@ -237,7 +249,7 @@ def _measure(
     noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.price)))
     counts = [np.zeros(1 << option.bits, np.int64) for option in tried]
     done = 0
-    for some, weights in read_blocks(checkpoint, layer, rows):
+    for some, weights in read_blocks(checkpoint, layer, rows) if tried else ():
         check_finite(weights, some, layer.name)
         exact = weights.astype(np.float32) if stress else None
         at = slice(0, 1) if rows is None else slice(done, done + len(some))

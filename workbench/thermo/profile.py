@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, ValidationError
 from workbench.plan import Layer
 from workbench.quantize import count_weights
 from workbench.quantize.patterns import patterns_of
@@ -117,6 +118,7 @@ def profile(
     *,
     sample_rows: int | None = None,
     seed: int = 0,
+    keep: Collection[str] = (),
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
@@ -136,6 +138,8 @@ def profile(
         half of them), with standard errors. By default all rows.
     seed : int
         Which rows.
+    keep : collection of str
+        Layers that may have NaN or Inf, because they will not be quantized; their row is then null.
     executor : Executor, optional
         Threads to measure in; by default one for each core.
     callback : callable, optional
@@ -154,19 +158,26 @@ def profile(
     Raises
     ------
     ValidationError
-        If a weight is NaN or Inf; names the tensor and the first such weight.
+        If a weight of another layer is NaN or Inf; names the tensor and the first such weight.
     QuantizationError
         If the checkpoint changed since it was opened.
     CancelledError
         If the work was cancelled.
     """
     check_sample(sample_rows)
-    parameters = {"sample_rows": sample_rows, "seed": seed if sample_rows else None}
+    parameters: dict[str, Any] = {"sample_rows": sample_rows, "seed": seed if sample_rows else None}
+    if keep:
+        parameters["keep"] = sorted(keep)
     entry = Entry.of(checkpoint, "profile", VERSION, parameters, SCHEMA, cache)
 
     def measure(layer: Layer, step: Step) -> Rows:
         sample = None if sample_rows is None else draw_rows(layer, sample_rows, PARTS, seed)
-        return [_measure(checkpoint, layer, sample, step)]
+        try:
+            return [_measure(checkpoint, layer, sample, step)]
+        except ValidationError as error:
+            if layer.name not in keep or "index" not in error.context:
+                raise
+            return [{**_known(layer), **dict.fromkeys(SCHEMA.names[6:])}]
 
     return sweep(checkpoint, measure, entry, "profiling layers", executor, callback, cancel)
 
@@ -205,18 +216,25 @@ def _measure(checkpoint: Checkpoint, layer: Layer, sample: RowSample | None, ste
     del stderr["entropy"]
     peak = max(abs(frame.low), abs(frame.high))
     return {
-        "name": layer.name,
-        "role": layer.role,
-        "depth": layer.depth,
-        "shape": list(layer.shape),
-        "dtype": layer.dtype,
-        "params": layer.params,
+        **_known(layer),
         "min": frame.low,
         "max": frame.high,
         "crest": peak / found.sigma if found.sigma > 0 else None,
         "measured_rows": layer.rows if sample is None else sample.rows.size,
         **_columns(found),
         **{f"{name}_stderr": value for name, value in stderr.items()},
+    }
+
+
+def _known(layer: Layer) -> dict[str, Any]:
+    """The columns that need no measuring."""
+    return {
+        "name": layer.name,
+        "role": layer.role,
+        "depth": layer.depth,
+        "shape": list(layer.shape),
+        "dtype": layer.dtype,
+        "params": layer.params,
     }
 
 

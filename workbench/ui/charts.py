@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import plotly.graph_objects as go
-
 from workbench import figures
 from workbench.errors import ConfigurationError
 from workbench.session import Session
@@ -63,7 +61,7 @@ def closeup(session: Session, layer: str) -> dict[str, str]:
     return found
 
 
-def spec(figure: go.Figure) -> str:
+def spec(figure: figures.Figure) -> str:
     """A figure as JSON; its own size, margins and title give way to the panel's."""
     figure.update_layout(
         height=None, width=None, title=None, template="none", margin={"l": 44, "r": 8, "t": 8, "b": 40},
@@ -71,5 +69,4 @@ def spec(figure: go.Figure) -> str:
     )  # fmt: skip
     figure.update_xaxes(automargin=True, title={"standoff": 6})
     figure.update_yaxes(automargin=True, title={"standoff": 4, "font": {"size": 10}})
-    text: str = figure.to_json()
-    return text
+    return figure.to_display_json()

@@ -1,8 +1,6 @@
-"""How a session shows itself in a notebook: as the panel, and as a table where no widget runs."""
+"""How a session shows itself in a notebook: as the panel, and as a copy of its plan where no widget runs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from workbench.session import Session
 from workbench.ui.panel import Panel
@@ -18,7 +16,6 @@ def panel_of(session: Session) -> Panel:
     return panel
 
 
-def mimebundle(session: Session, include: object = None, exclude: object = None) -> dict[str, Any]:
-    """The panel, and for readers without a kernel the table in HTML and in plain text."""
-    shown, _ = panel_of(session)._repr_mimebundle_()
-    return {**shown, **session._repr_mimebundle_()}
+def show(session: Session) -> None:
+    """Display the panel in the cell that runs, and beside it the copy of the plan that a notebook keeps."""
+    panel_of(session)._ipython_display_()

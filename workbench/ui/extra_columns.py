@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate
+from workbench.session.columns import HEADINGS
 
 MOST = 12
 """Extra columns of a table."""
@@ -38,7 +39,7 @@ def added(
     """
     if not new.title or len(new.title) > 40:
         raise ConfigurationError("A column needs a title of 1 to 40 letters.", key="title", value=new.title)
-    evaluate(new.expression, known)
+    evaluate(new.expression, known, HEADINGS)
     others = tuple(column for column in columns if column.title != new.title)
     if len(others) >= MOST:
         raise ConfigurationError(
@@ -52,7 +53,7 @@ def reckoned(
 ) -> Iterator[tuple[dict[str, str], NDArray[np.float64]]]:
     """Each column as the browser takes it: title, expression and kind, number or truth; and its float64 values."""
     for column in columns:
-        values = evaluate(column.expression, known)
+        values = evaluate(column.expression, known, HEADINGS)
         kind = "truth" if values.dtype == np.bool_ else "number"
         yield (
             {"title": column.title, "expression": column.expression, "kind": kind},

@@ -71,12 +71,15 @@ class Panel(LayerTable):
         self.strip = Strip(self._tell_strip)
         self.jobs = Jobs(self.strip, self._tell_job)
         self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined)
+        self.is_kept = not confined  # a page that is served alone is no notebook that is saved
         self._drawn: tuple[int, int] = (-1, -1)
         self._later = Later(self.draw, PAUSE, self.strip.error)
         super().__init__(session, **traits)
         self._end_drawing = session.observe(lambda _: self._later.ask())
         self.observe(lambda _: self._later.ask(), "current")
         self._later.ask(START)
+        if session.checkpoint.notes:
+            self.strip.note(*session.checkpoint.notes)
 
     def close(self) -> None:
         """Stop following the session; what is displayed goes."""
@@ -122,7 +125,7 @@ class Panel(LayerTable):
             "model": session.checkpoint.path.name,
             "targets": list(target_names()),
             "policies": list(POLICIES),
-            "opening": f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})",
+            "opening": self._opening,
             "strip": {"text": self.strip.text, "kind": self.strip.kind},
             "job": self.jobs.shown,
             "has_time": session.time_aware is not None,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from workbench.layer_names import natural_order
 from workbench.session import Session, Snapshot
 from workbench.thermo import Front
 
@@ -39,6 +40,7 @@ class Columns:
             "code_entropy": _numbers(options["code_entropy"], "f4"),
         }
         self.fixed: Arrays = {
+            "order": np.array(natural_order(self.names), "u4"),
             "params": _numbers(layers["params"], "f8"),
             "role": role.astype("u1"),
             "entropy": _numbers(layers["entropy"], "f4"),

@@ -6,8 +6,11 @@ import sys
 from typing import Any, Protocol
 
 
-class Closable(Protocol):
+class View(Protocol):
     """A view that is displayed."""
+
+    def keep(self) -> None:
+        """Have what the notebook keeps of it follow its session."""
 
     def close(self) -> None:
         """Take it from the page."""
@@ -17,10 +20,10 @@ class Shown:
     """The views that the cells of a notebook show; what no cell shows any more is closed."""
 
     def __init__(self) -> None:
-        self._now: list[Closable] = []
-        self._by_cell: dict[str, list[Closable]] = {}
+        self._now: list[View] = []
+        self._by_cell: dict[str, list[View]] = {}
 
-    def note(self, view: Closable) -> None:
+    def note(self, view: View) -> None:
         """A view is displayed by the cell that runs."""
         if view not in self._now:
             self._now.append(view)
@@ -34,6 +37,9 @@ class Shown:
             Its identity, over all its runs; without one nothing is closed.
         """
         shown, self._now = self._now, []
+        # What runs a notebook without a page stores what is there when a cell ends.
+        for view in {id(view): view for views in (shown, *self._by_cell.values()) for view in views}.values():
+            view.keep()
         if cell is None:
             return
         before = self._by_cell.pop(cell, [])
@@ -48,7 +54,7 @@ class Shown:
 _shown: Shown | None = None
 
 
-def note(view: Closable) -> None:
+def note(view: View) -> None:
     """A view is displayed; outside a notebook's kernel nothing comes of it."""
     global _shown
     ipython = sys.modules.get("IPython")

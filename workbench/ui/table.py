@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 import numpy as np
 import traitlets
 
 from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.expression_text import is_condition
 from workbench.expressions import mask
 from workbench.session import Change, Session, Snapshot
+from workbench.session.columns import HEADINGS
 from workbench.ui import shown
 from workbench.ui.edits import Edit
 from workbench.ui.extra_columns import ExtraColumn, added, reckoned
+from workbench.ui.inbox import Inbox
 from workbench.ui.module import joined, style
 from workbench.ui.packing import pack
 from workbench.ui.rows import Arrays, Columns, changed
+from workbench.ui.stored import StoredCopy
 
 
 def _to_state(_: object, table: LayerTable) -> dict[str, Any]:
@@ -45,6 +50,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     else by ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the
     browser: ``plan`` (version, base, error or note, and the arrays of `Columns.present` for the layers that changed
     since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
+    What must be answered also has a ``view`` and a ``turn``, see `Inbox`; what was answered before and is asked again
+    gets ``here`` (version).
     """
 
     _esm = joined("table.js")
@@ -57,7 +64,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     current = traitlets.Int(-1).tag(sync=True, echo_update=False)
     """The layer under the cursor, by index; −1 for none; both ways."""
     filter = traitlets.Unicode().tag(sync=True, echo_update=False)
-    """Words to find in name and role, or after ``=`` a condition over the columns; both ways."""
+    """Words to find in name and role, or a condition over the columns, see `Session.where`; both ways.
+
+    A condition begins with ``=``, or has a comparison, a glob or ``role:``."""
     sort = traitlets.Unicode().tag(sync=True, echo_update=False)
     """Key of the column to sort by, after ``-`` if falling, such as ``"-nsr"``; empty for the checkpoint's order."""
     widths = traitlets.Dict().tag(sync=True, echo_update=False)
@@ -67,6 +76,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     height = traitlets.Int(440, min=100).tag(sync=True)
     """Pixels of the rows and their header, at most."""
 
+    is_kept = True
+    """Whether a copy of the plan is displayed beside it, which the notebook keeps."""
+
     def __init__(self, session: Session, **traits: Any) -> None:
         self.session = session
         self._guard = threading.RLock()
@@ -74,15 +86,31 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self._extra: tuple[ExtraColumn, ...] = ()
         self._sent = session.snapshot
         self._editing = threading.local()
+        self._inbox = Inbox(self._respond, self._respond_again)
         # Before the comm opens: what changes from now on is told after the state that it opens with.
         self._unobserve = session.observe(self._on_change)
-        super().__init__(**traits)
+        identity = uuid4().hex
+        self.stored = StoredCopy(session, identity, self._opening, lambda error: self.show_error(str(error)))
+        # Known before the comm opens, for what it opens with names it.
+        super().__init__(model_id=identity, **traits)
         self.on_msg(self._on_message)
         self.observe(self._on_filter, "filter")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         shown.note(self)
         return super()._repr_mimebundle_(**options)
+
+    def _ipython_display_(self) -> None:
+        """Display the widget, and in another output the copy of the plan that a notebook keeps."""
+        from IPython.display import display
+
+        bundle, metadata = self._repr_mimebundle_()
+        if not self.is_kept:
+            display(bundle, metadata=metadata, raw=True)
+            return
+        # Where the widget does not run, the copy below it says all.
+        display({**bundle, "text/html": "", "text/plain": ""}, metadata=metadata, raw=True)
+        self.stored.show()
 
     # ---- for the rest of the panel ----------------------------------------------------------------------------
 
@@ -140,9 +168,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda data, addressed: addressed
 
+    def keep(self) -> None:
+        """Have the copy that the notebook keeps follow the session now."""
+        self.stored.update()
+
     def close(self) -> None:
         """Stop following the session; the table in the page goes."""
         self._unobserve()
+        self.stored.end()
         super().close()
 
     # ---- to the browser ---------------------------------------------------------------------------------------
@@ -160,6 +193,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                 "roles": columns.roles,
                 "schemes": columns.schemes,
                 "source_bytes": self.session.checkpoint.nbytes,
+                "model_id": self._model_id,
                 "layout": layout,
             }
         return {"header": header, "blob": blob}
@@ -201,7 +235,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             self._sent = now
             self.send({"type": "plan", "base": base, "layout": layout, **header, **said}, [blob])
 
+    @property
+    def _opening(self) -> str:
+        """The line of Python that opens the session."""
+        session = self.session
+        return f"s = wb.open({str(session.checkpoint.path)!r}, target={session.opened_for!r})"
+
     def _on_change(self, _: Change) -> None:
+        self.stored.ask()
         if self.session.options is not self._columns.options:
             self._renew()
         # One's own edit is told with its answer, in one message.
@@ -224,7 +265,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     # ---- from the browser -------------------------------------------------------------------------------------
 
     def _on_message(self, _: object, message: Any, __: object) -> None:
-        ack = message.get("id") if isinstance(message, dict) else None
+        self._inbox.put(message if isinstance(message, dict) else {"type": message})
+
+    def _respond(self, message: Mapping[str, Any]) -> None:
+        ack = message.get("id")
         try:
             self._answer(message, ack)
         except (ArrowQuantError, OSError) as error:
@@ -232,12 +276,16 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - nobody would see it: a callback has no cell
             self._fail(f"This is a bug in the table: {error!r}. The plan is as it was before the edit.", ack)
 
+    def _respond_again(self, message: Mapping[str, Any]) -> None:
+        self.send({"type": "here", "ack": message.get("id"), "version": self.session.version})
+
     def _answer(self, message: Any, ack: str | None) -> None:
         match message:
             case {"type": "edit"}:
                 edit = Edit.of(message, len(self._columns.names))
                 self._make(lambda: edit.make(self.session, self._columns.names), ack)
             case {"type": "hello"}:
+                self.stored.ask(anew=True)  # a page that comes back may keep an older copy
                 if message.get("version", self._sent.version) == self.session.version:
                     self.send({"type": "here", "ack": ack})
                 else:
@@ -269,12 +317,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self._tell(ack=ack, error=error)
 
     def _on_filter(self, change: Any) -> None:
-        if change["new"].startswith("="):
+        if is_condition(change["new"]):
             self._send_mask(change["new"])
 
     def _send_mask(self, text: str) -> None:
         try:
-            found = mask(text.removeprefix("="), self.session.columns)
+            known = self.session.columns
+            own = {header["title"]: values for header, values in reckoned(self._extra, known)}
+            found = mask(text.strip().removeprefix("="), {**own, **known}, HEADINGS)
         except ConfigurationError as error:
             self.send({"type": "filter", "text": text, "error": str(error)})
         else:

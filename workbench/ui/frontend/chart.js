@@ -3,12 +3,6 @@
 import { element } from "./columns.js";
 import { sharedPlotly } from "./shared.js";
 
-const CONFIG = {
-  displaylogo: false,
-  responsive: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-};
-
 function colour(element, name, fallback) {
   return getComputedStyle(element).getPropertyValue(name).trim() || fallback;
 }
@@ -125,7 +119,7 @@ export class Chart {
     const { data, layout } = marked(spec.data, spec.layout, this.chosen);
     const size = { width: root.clientWidth, height: root.clientHeight, autosize: false };
     this.waiting.remove();
-    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, CONFIG);
+    plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, { ...spec.config, responsive: false });
     if (!this.drawn) {
       root.on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
         this.onClick?.({ x, y, customdata, name: trace.name ?? "" });

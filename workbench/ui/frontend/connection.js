@@ -1,23 +1,28 @@
-// The way to the kernel: edits and their answers, and noticing that nobody answers any more.
+// The way to the kernel: requests, asked again until they are answered, and noticing that the session is gone.
 
-export const PATIENCE = 4000;
+import { keepStored } from "./stored.js";
+
+export const PATIENCE = 1500; // ms until what was not answered is asked again, then twice as long each time
+const LONGEST = 24000; // ms between two times at most
+const AT_ONCE = 50; // requests that are asked again at one time
 
 const GONE = "This table is no longer connected to its session: the kernel was restarted or the table closed. "
   + "Run its cell again; the plan shown here is the last one known.";
-const SLOW = "The kernel has not answered yet. The edits shown are kept and sent; they wait until it is free. "
-  + "If the kernel was stopped, run the cell again.";
+const SLOW = "The kernel has not answered yet. The edits shown are kept and asked for again until it does; "
+  + "a cell that runs may hold it up.";
 
 export class Connection {
-  constructor(model, { onMessage, onState }) {
+  constructor(model, { id, root, onMessage, onState }) {
     this.model = model;
+    this.id = id;
     this.onState = onState;
     this.dead = false;
-    this.waiting = new Set();
-    this.prefix = Math.random().toString(36).slice(2, 8);
+    this.waiting = new Map(); // requests by id, in the order in which they were made
+    this.view = Math.random().toString(36).slice(2, 8);
     this.sent = 0;
+    this.tries = 0;
     this.hear = (message, buffers) => {
-      if (message.ack) this.waiting.delete(message.ack);
-      this.answered();
+      this.answered(message.ack);
       onMessage(message, buffers ?? []);
     };
     this.check = () => this.send({ type: "hello" }, true);
@@ -29,27 +34,40 @@ export class Connection {
     model.on("comm_live_update", this.check);
     this.kernel = model.widget_manager?.kernel;
     this.kernel?.statusChanged?.connect?.(this.gone);
+    this.unkeep = keepStored(root, model, id);
   }
 
-  // Sends a message; with `id` its answer is waited for. Returns the id, or null if nothing could be sent.
+  // Sends a message; one that is asked for is answered, under the id that is returned. Null if nothing could be sent.
   send(content, ask = false) {
     if (this.dead) return null;
-    const id = ask ? `${this.prefix}-${++this.sent}` : undefined;
+    if (!ask) return this.post(content);
+    const turn = ++this.sent;
+    const id = `${this.view}-${turn}`;
+    const request = { ...content, id, view: this.view, turn };
+    this.waiting.set(id, request);
+    this.timer ??= setTimeout(() => this.late(), PATIENCE);
+    return this.post(request) ? id : null;
+  }
+
+  post(message) {
     try {
-      this.model.send(id ? { ...content, id } : content);
+      this.model.send(message);
+      return true;
     } catch {
       this.die();
       return null;
     }
-    if (id) {
-      this.waiting.add(id);
-      this.timer ??= setTimeout(() => this.late(), PATIENCE);
-    }
-    return id;
   }
 
+  // Traits go their own way, on which nothing is asked again: they wait until the kernel has answered once.
   save(name, value) {
     this.model.set(name, value);
+    if (this.met) this.flush();
+    else this.unsaved = true;
+  }
+
+  flush() {
+    this.unsaved = false;
     try {
       this.model.save_changes();
     } catch {
@@ -57,23 +75,42 @@ export class Connection {
     }
   }
 
-  answered() {
+  // Whatever the kernel says, it is there; its answers start the patience anew.
+  answered(id) {
+    if (!this.waiting.delete(id)) return;
+    this.met = true;
+    if (this.unsaved) this.flush();
     clearTimeout(this.timer);
-    this.timer = this.waiting.size ? setTimeout(() => this.late(), PATIENCE) : undefined;
+    this.tries = 0;
+    this.timer = this.waiting.size && !this.dead ? setTimeout(() => this.late(), PATIENCE) : undefined;
     if (this.slow) {
       this.slow = false;
       this.onState("", "");
     }
   }
 
+  // A kernel that says it is idle may have the request in the queue of a shell that is busy: only asking again tells.
   late() {
-    this.timer = undefined;
-    // A kernel that is idle has answered everybody: nobody is there for this table. A busy one may still come to it.
-    if (this.kernel?.status === "idle") this.die();
-    else {
-      this.slow = true;
-      this.onState(SLOW, "slow");
+    this.tries += 1;
+    this.timer = setTimeout(() => this.late(), Math.min(PATIENCE * 2 ** this.tries, LONGEST));
+    for (const request of [...this.waiting.values()].slice(0, AT_ONCE)) this.post(request);
+    if (this.dead || this.tries < 2) return;
+    this.inquire();
+    this.slow = true;
+    this.onState(SLOW, "slow");
+  }
+
+  // Asks the kernel which widgets it has: one that was restarted unseen does not know this one.
+  async inquire() {
+    if (this.inquiring || !this.id || !this.kernel?.requestCommInfo) return;
+    this.inquiring = true;
+    try {
+      const { content } = await this.kernel.requestCommInfo({ target_name: "jupyter.widget" });
+      if (content.status === "ok" && !(this.id in content.comms)) this.die();
+    } catch {
+      // A kernel that ended says so by its status.
     }
+    this.inquiring = false;
   }
 
   die() {
@@ -84,9 +121,11 @@ export class Connection {
   }
 
   close() {
+    this.dead = true;
     clearTimeout(this.timer);
     this.model.off("msg:custom", this.hear);
     this.model.off("comm_live_update", this.check);
     this.kernel?.statusChanged?.disconnect?.(this.gone);
+    this.unkeep();
   }
 }

@@ -51,10 +51,10 @@ export class Table {
     });
     host.append(this.root);
     this.connection = new Connection(model, {
+      id: model.get("data").header.model_id, root: this.root,
       onMessage: (message, buffers) => this.hear(message, buffers),
       onState: (text, kind) => {
-        if (text) this.strip.say(text, kind);
-        else this.strip.end("slow");
+        void (text ? this.strip.say(text, kind) : this.strip.end("slow"));
         this.root.dataset.connection = kind || "live";
         this.refresh();
       },
@@ -65,7 +65,7 @@ export class Table {
     this.showColumns();
     this.refilter();
     // What the model holds may be older than the session, where the table is shown a second time.
-    this.connection.send({ type: "hello", version: this.plan.version }, true);
+    this.greet();
     this.root.dataset.ready = "true";
   }
 
@@ -229,21 +229,27 @@ export class Table {
     else if (message.type === "columns") this.takeColumns(message, buffers);
     else if (message.type === "focus") this.point(message.row);
     else if (message.type === "error") this.complain(message.error);
-    else this.around.hear?.(message);
+    else if (message.type === "here") {
+      this.plan.forget(message.ack); // it was answered before, and that answer may be lost
+      if (message.version > this.plan.version) this.greet();
+      this.refresh();
+    } else this.around.hear?.(message);
     if (message.ack) this.root.dataset.acked = Number(this.root.dataset.acked ?? 0) + 1;
   }
 
   settle(message, arrays) {
     const moved = this.plan.version !== message.version;
-    if (!this.plan.confirm(message, arrays)) {
-      this.connection.send({ type: "hello", version: this.plan.version }, true);
-      return;
-    }
+    if (!this.plan.confirm(message, arrays)) return void this.greet();
     if (message.error) this.complain(message.error);
     else if (message.note) this.note(message.note);
     this.around.settled?.(message);
     this.stale ||= moved && Boolean(this.model.get("sort") || this.mask);
     this.refresh();
+  }
+
+  // Asks for the plan where the session's is another than that shown.
+  greet() {
+    this.connection.send({ type: "hello", version: this.plan.version }, true);
   }
 
   note(text) {

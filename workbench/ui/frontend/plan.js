@@ -63,6 +63,11 @@ export class LayerPlan {
     return true;
   }
 
+  // An edit that waits no longer, whatever became of it.
+  forget(id) {
+    if (this.pending.delete(id)) this.lay();
+  }
+
   // What a change replaced, so that taking it back, or making it again, can be shown before the kernel has answered.
   remember({ base, version, can_redo: redo }, { rows }, asked) {
     if (version === this.version) return;

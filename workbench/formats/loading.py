@@ -1,0 +1,330 @@
+"""What loads an export: the target for a checkpoint's family, who reads it, and the lines that load it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import gguf
+
+from workbench.checkpoint import Checkpoint, exported, named
+from workbench.errors import ArrowQuantError, MetadataError
+from workbench.formats import target_named
+from workbench.formats.gguf_families import COMFYUI_NAME_BYTES, Family, family_of
+from workbench.formats.gguf_keys import file_keys
+from workbench.formats.gguf_payload import file_name
+from workbench.formats.gguf_tensors import kept_kind
+from workbench.formats.gguf_tokenizer import has_tokenizer
+from workbench.formats.target import Target
+from workbench.plan import Plan
+
+ARCHIVE = "parquet"
+"""The target of a checkpoint that no runtime is known for: an archive that any Parquet reader opens."""
+
+_DIFFUSION = {
+    gguf.MODEL_ARCH.DREAM: "--diffusion-eps 0.001 --diffusion-algorithm 3",
+    gguf.MODEL_ARCH.LLADA: "--diffusion-block-length 32",
+}
+"""What llama-diffusion-cli wants to know of the sampling of each architecture."""
+
+NOT_READ = "transformers reads asymmetric codes right only where all layers have one width and group size."
+
+Language = Literal["python", "sh"]
+"""What lines are written in."""
+
+How = Literal["as it is", "decoded", "not"]
+"""How transformers loads compressed-tensors: computing with the codes, decoding them first, or not at all."""
+
+
+def best_target(checkpoint: Checkpoint) -> str:
+    """The target whose files the usual runtime of a checkpoint's family loads; ``"parquet"`` where none is known.
+
+    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; compressed-tensors for the
+    other models of transformers.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Under the names of its files or under the original ones.
+    """
+    if _gguf_loads(checkpoint):
+        return "gguf"
+    return "compressed-tensors" if _transformers_class(checkpoint) is not None else ARCHIVE
+
+
+def readers(checkpoint: Checkpoint, target_name: str, plan: Plan | None = None) -> tuple[str, ...]:
+    """Sentences on what is known to load an export of a checkpoint, or that nothing is.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Under the names that the export will have, see `workbench.checkpoint.named`.
+    target_name : str
+    plan : Plan, optional
+        What will be exported; by default 4 bits for every layer.
+
+    Raises
+    ------
+    ArrowQuantError
+        If the target cannot hold the checkpoint, or there is no such target.
+    """
+    target = target_named(target_name)
+    plan = plan or _draft(checkpoint, target)
+    return (*_READERS[target_name](checkpoint, plan), *target.writer(checkpoint, plan).notes)
+
+
+def loading_lines(checkpoint: Checkpoint, target_name: str, folder: str | os.PathLike[str]) -> str:
+    """The lines that load an export in the runtime it is for, see `loading_language`.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Under the names that the export has.
+    target_name : str
+    folder : path-like
+        The export; where it is there already, its own config.json is heeded.
+    """
+    target_named(target_name)
+    return "\n".join(_lines(checkpoint, target_name, Path(folder))[1])
+
+
+def loading_language(checkpoint: Checkpoint, target_name: str) -> Language:
+    """Whether `loading_lines` are Python or for a shell."""
+    return _lines(checkpoint, target_name, Path())[0]
+
+
+# ---- who reads it ------------------------------------------------------------------------------------------------
+
+
+def _read_parquet(checkpoint: Checkpoint, plan: Plan) -> tuple[str, ...]:
+    return (
+        "Parquet is an archive: workbench.load and any Parquet reader open it, no runtime runs the model from it.",
+    )
+
+
+def _read_gguf(checkpoint: Checkpoint, plan: Plan) -> tuple[str, ...]:
+    return ()  # its writer says it
+
+
+def _read_mlx(checkpoint: Checkpoint, plan: Plan) -> tuple[str, ...]:
+    if _is_causal(checkpoint):
+        kind = checkpoint.config["model_type"]
+        return (f"Known to load it: mlx-lm, where it has the model type {kind!r}.",)
+    return (
+        "mlx.core.load reads the arrays and mlx.core.dequantize decodes them; no program is known that runs this "
+        "architecture from such a file.",
+    )
+
+
+def _read_compressed_tensors(checkpoint: Checkpoint, plan: Plan) -> tuple[str, ...]:
+    found = _transformers_class(checkpoint)
+    if found is None:
+        return ("No runtime is known to load compressed-tensors of this architecture; workbench.load does.",)
+    stored = [(layer, plan.choices[layer.name]) for layer in checkpoint.layers if layer.params]
+    groups = {
+        (one.bits, one.scheme, "row" if one.group_size == layer.cols else one.group_size)
+        for layer, one in stored
+        if not one.is_kept
+    }
+    is_symmetric = all(scheme == "symmetric" for _, scheme, _ in groups)
+    sentences = []
+    if is_symmetric or len(groups) == 1:
+        sentences.append(f"Known to load it: transformers ({found}), with compressed-tensors installed.")
+    else:
+        sentences.append(NOT_READ)
+    if _is_causal(checkpoint):
+        sentences.append(
+            "vLLM loads it where query, key and value have one width and group size, and gate and up have."
+        )
+    return tuple(sentences)
+
+
+def _read_safetensors(checkpoint: Checkpoint, plan: Plan) -> tuple[str, ...]:
+    return ("Whatever loads the source loads it, at the source's size: it is for trying a plan.",)
+
+
+_READERS: Mapping[str, Callable[[Checkpoint, Plan], tuple[str, ...]]] = {
+    "parquet": _read_parquet,
+    "gguf": _read_gguf,
+    "mlx": _read_mlx,
+    "compressed-tensors": _read_compressed_tensors,
+    "safetensors": _read_safetensors,
+}
+
+
+# ---- the lines that load it --------------------------------------------------------------------------------------
+
+
+def _lines(checkpoint: Checkpoint, target_name: str, folder: Path) -> tuple[Language, list[str]]:
+    if target_name == "gguf":
+        return _gguf_lines(checkpoint, folder)
+    if target_name == "mlx":
+        return "python", _mlx_lines(checkpoint, folder)
+    kind = _transformers_class(checkpoint)
+    if target_name == "compressed-tensors" and kind is not None:
+        return "python", _transformers_lines(checkpoint, kind, folder, _how_compressed(folder))
+    if target_name == "safetensors":
+        if kind is not None:
+            return "python", _transformers_lines(checkpoint, kind, folder / (checkpoint.component or ""))
+        if _has_diffusers_class(checkpoint):
+            subfolder = f", subfolder={_text(checkpoint.component)}" if checkpoint.component else ""
+            return "python", [
+                f"from diffusers import {checkpoint.architecture}",
+                "",
+                f"model = {checkpoint.architecture}.from_pretrained({_text(folder)}{subfolder})",
+            ]
+    return "python", _workbench_lines(folder)
+
+
+def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[str]]:
+    checkpoint = exported(checkpoint, "gguf")
+    family = family_of(checkpoint)
+    file = folder / file_name(checkpoint)
+    if "llama.cpp" in family.loaders and _llama_cpp_loads(checkpoint, family):
+        if family.language_model is None:
+            return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
+        sampling = f"{_DIFFUSION[family.language_model]} --diffusion-steps 128"
+        return "sh", [f"llama-diffusion-cli -m {_shell(file)} -p 'Hello' -ub 512 {sampling}"]
+    comfyui = []
+    if "comfyui" in family.loaders:
+        name = _shell(Path(f"{folder.name or 'model'}.gguf"))
+        comfyui = [
+            "# ComfyUI with ComfyUI-GGUF: copy the file, and choose it in the node Unet Loader (GGUF):",
+            f"cp {_shell(file)} ComfyUI/models/diffusion_models/{name}",
+        ]
+    if "diffusers" in family.loaders and _has_diffusers_class(checkpoint):
+        kind = checkpoint.architecture
+        return "python", [
+            *([comfyui[0], f"#   {comfyui[1]}"] if comfyui else []),
+            "import torch",
+            f"from diffusers import {kind}, GGUFQuantizationConfig",
+            "",
+            f"model = {kind}.from_single_file(",
+            f"    {_text(file)},",
+            "    quantization_config=GGUFQuantizationConfig(compute_dtype=torch.bfloat16),",
+            f"    config={_text(folder)},",
+            *([f"    subfolder={_text(checkpoint.component)},"] if checkpoint.component else []),
+            "    torch_dtype=torch.bfloat16,",
+            ")",
+        ]
+    return ("sh", comfyui) if comfyui else ("python", _workbench_lines(folder))
+
+
+def _mlx_lines(checkpoint: Checkpoint, folder: Path) -> list[str]:
+    if _is_causal(checkpoint):
+        return ["from mlx_lm import load", "", f"model, tokenizer = load({_text(folder)})"]
+    return [
+        "from pathlib import Path",
+        "",
+        "import mlx.core as mx",
+        "",
+        "arrays = {}",
+        f"for file in sorted(Path({_text(folder)}).glob('*.safetensors')):",
+        "    arrays.update(mx.load(str(file)))",
+    ]
+
+
+def _transformers_lines(checkpoint: Checkpoint, kind: str, folder: Path, how: How = "as it is") -> list[str]:
+    if how == "not":
+        if _is_causal(checkpoint):
+            return [f"# {NOT_READ}", "from vllm import LLM", "", f"model = LLM({_text(folder)})"]
+        return [f"# {NOT_READ}", *_workbench_lines(folder)]
+    imported = [kind, *(["CompressedTensorsConfig"] if how == "decoded" else [])]
+    remote = ", trust_remote_code=True" if checkpoint.config.get("auto_map") else ""
+    decoded = ", quantization_config=CompressedTensorsConfig(dequantize=True)" if how == "decoded" else ""
+    return [
+        f"from transformers import {', '.join(sorted(imported))}",
+        "",
+        f'model = {kind}.from_pretrained({_text(folder)}, dtype="auto"{decoded}{remote})',
+    ]
+
+
+def _workbench_lines(folder: Path) -> list[str]:
+    return [
+        "import workbench as wb",
+        "",
+        f"weights = wb.load({_text(folder)})  # a mapping from tensor names to arrays, decoded when asked for",
+    ]
+
+
+# ---- what a checkpoint is ----------------------------------------------------------------------------------------
+
+
+def _gguf_loads(checkpoint: Checkpoint) -> bool:
+    """Whether a program is known that loads a GGUF file of the checkpoint, and it can be written."""
+    try:
+        written, _ = named(exported(checkpoint, "gguf"), None, "gguf")
+        family = family_of(written)
+        longest = max((len(name.encode()) for name in family.names.values()), default=0)
+        loaders = set(family.loaders) - ({"comfyui"} if longest > COMFYUI_NAME_BYTES else set())
+        if not loaders:
+            return False
+        for tensor in written.tensors.values():
+            kept_kind(tensor.name, tensor.dtype, tensor.shape, False)
+        return _llama_cpp_loads(written, family)
+    except ArrowQuantError:
+        return False
+
+
+def _draft(checkpoint: Checkpoint, target: Target) -> Plan:
+    choices = {
+        layer.name: target.quantized(layer, 4, "asymmetric", 128)
+        for layer in checkpoint.layers
+        if layer.params
+    }
+    return Plan(target.name, choices, checkpoint.fingerprint)
+
+
+def _llama_cpp_loads(checkpoint: Checkpoint, family: Family) -> bool:
+    """Whether the tokenizer is in the file; raises where another of the keys that llama.cpp wants cannot be."""
+    return family.language_model is None or has_tokenizer(file_keys(checkpoint, family, (), {}, {}))
+
+
+def _transformers_class(checkpoint: Checkpoint) -> str | None:
+    """The class by which transformers loads the source; None where it is not one of its models."""
+    config, kind = checkpoint.config, checkpoint.architecture
+    if "_class_name" in config or kind is None or not isinstance(config.get("model_type"), str):
+        return None
+    own_code = config.get("auto_map")
+    if isinstance(own_code, dict):
+        autos = [auto for auto, name in own_code.items() if str(name).endswith(f".{kind}")]
+        return autos[0] if autos else None
+    # Those of llama.cpp's diffusion models are no part of transformers: without their code it does not load them.
+    return None if checkpoint.config["model_type"].lower() in ("dream", "llada") else kind
+
+
+def _is_causal(checkpoint: Checkpoint) -> bool:
+    return _transformers_class(checkpoint) is not None and str(checkpoint.architecture).endswith(
+        "ForCausalLM"
+    )
+
+
+def _has_diffusers_class(checkpoint: Checkpoint) -> bool:
+    """Whether config.json, which travels along into the export, names a class of diffusers."""
+    return isinstance(checkpoint.config.get("_class_name"), str)
+
+
+def _how_compressed(folder: Path) -> How:
+    """How transformers loads a written export; of one that is not there yet, one with a zero point and one width."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        groups = [group["weights"] for group in config["quantization_config"]["config_groups"].values()]
+        if all(group["symmetric"] for group in groups):
+            return "as it is"
+        return "decoded" if len(groups) == 1 else "not"
+    except FileNotFoundError:
+        return "decoded"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MetadataError(f"{folder / 'config.json'} is malformed: {error!r}.", path=folder) from error
+
+
+def _text(path: Path | str) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def _shell(path: Path) -> str:
+    return shlex.quote(str(path))

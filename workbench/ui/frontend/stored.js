@@ -1,0 +1,31 @@
+// The copies of the plan that the notebook keeps beside a view: hidden while it lives, and kept up to date.
+
+import { element } from "./columns.js";
+
+const textOf = (output) => [output.data?.["text/html"] ?? ""].flat().join("");
+
+// Puts an update of a copy into the outputs that have it: after a reload JupyterLab no longer knows which these are.
+function put(notebook, name, content) {
+  const cells = notebook?.cells;
+  for (let place = 0; place < (cells?.length ?? 0); place++) {
+    const { outputs } = cells.get(place);
+    for (let which = 0; which < (outputs?.length ?? 0); which++) {
+      const shown = textOf(outputs.get(which));
+      if (!shown.includes(name) || shown === textOf(content)) continue;
+      outputs.set(which, { output_type: "display_data", data: content.data, metadata: content.metadata ?? {} });
+    }
+  }
+}
+
+// Hides the copies of a model while `root` is in the page; returns what ends it.
+export function keepStored(root, model, id) {
+  const name = `aq-stored-${id}`;
+  root.append(element("style", "", { textContent: `.jp-OutputArea-child:has(.${name}), .${name} { display: none; }` }));
+  const { kernel, context } = model.widget_manager ?? {};
+  const hear = (_, { header, content }) => {
+    if (header.msg_type !== "update_display_data" || content.transient?.display_id !== id) return;
+    put(context?.model, name, content);
+  };
+  kernel?.iopubMessage?.connect?.(hear);
+  return () => kernel?.iopubMessage?.disconnect?.(hear);
+}
