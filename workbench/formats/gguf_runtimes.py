@@ -103,7 +103,7 @@ def _obstacle(program: str, tensors: Collection[Stored], keys: Mapping[str, Gguf
         if not has_tokenizer(keys):
             return (
                 "the file has no tokenizer (tokenizer.ggml.model), without which it does not load it; put "
-                "tokenizer.json, or vocab.json and merges.txt, beside the weights, or give an F16 GGUF with --from-gguf"
+                "tokenizer.json, or vocab.json and merges.txt, beside the weights, or quantize an F16 GGUF of the model"
             )
         return None
     others = [stored.name for stored in tensors if _OF_OTHER_MODELS.match(stored.name)]

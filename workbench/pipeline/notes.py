@@ -84,7 +84,8 @@ def notes_on(
         notes.append(
             Note.on(
                 whole,
-                f"kept in the source's dtype, as {target.name} has nothing smaller for their shape and dtype.",
+                f"kept in the source's dtype, as {target.name} has nothing smaller for "
+                f"{'its' if len(whole) == 1 else 'their'} shape and dtype.",
             )
         )
     notes.extend(_other_widths(config, checkpoint, target))
