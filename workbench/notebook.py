@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CancelledError
+from workbench.pipeline import Verification, verify
 from workbench.session import Job, Session, open_session
 from workbench.session.opening import STEPS, source_bytes
 from workbench.work import REFRESH_SECONDS, ProgressCallback
@@ -56,7 +57,9 @@ def open_shown(
     given = {"component": component, "cancel": cancel or threading.Event(), **settings}
     if callback is not None:
         return _gone_on(open_session(path, *arguments, callback=callback, **given), fresh)
-    with _progress(path, component, given["cancel"]) as shown:
+    title = f"Opening {Path(path).name}"
+    after = "What was measured until then is remembered: the same line goes on from there."
+    with _progress(title, STEPS, path, component, given["cancel"], after) as shown:
         session = open_session(path, *arguments, callback=shown, **given)
     return _gone_on(session, fresh)
 
@@ -87,33 +90,72 @@ def _reopened() -> Reopened:
     return Reopened()
 
 
+@functools.wraps(verify)
+def verify_shown(
+    output: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    component: str | None = None,
+    callback: ProgressCallback | None = None,
+    **settings: Any,
+) -> Verification:
+    """`verify` that shows how far it is, unless there is a callback that hears of it."""
+    if callback is not None:
+        return verify(output, source, component=component, callback=callback, **settings)
+    title, cancel = f"Verifying {Path(output).name}", threading.Event()
+    with _progress(title, 1, source, component, cancel, "The export is as it was.") as shown:
+
+        def hear(fraction: float, message: str) -> None:
+            if shown is not None:
+                shown(fraction, message)
+            if cancel.is_set():
+                raise CancelledError(title)
+
+        return verify(output, source, component=component, callback=hear, **settings)
+
+
 @contextmanager
 def _progress(
-    path: str | os.PathLike[str], component: str | None, cancel: threading.Event
+    title: str,
+    steps: int,
+    source: str | os.PathLike[str],
+    component: str | None,
+    cancel: threading.Event,
+    after: str,
 ) -> Iterator[ProgressCallback | None]:
-    """What shows how far opening is: a bar in the cell, one on a terminal, or nothing."""
-    title = f"Opening {Path(path).name}"
+    """What shows how far work on a checkpoint is: a bar in the cell, one on a terminal, or nothing.
+
+    Parameters
+    ----------
+    title : str
+        What is done.
+    steps : int
+        As for `workbench.ui.progress.Tracker`.
+    source, component
+        The checkpoint, all of which each step goes through.
+    cancel : threading.Event
+        Set by the bar's button.
+    after : str
+        What is the case when the work was cancelled.
+    """
     if threading.current_thread() is not threading.main_thread():  # its cell, if any, may be long over
         yield None
     elif _kernel_shell() is not None:
         from workbench.ui.progress import bar_in_cell
 
         try:
-            with bar_in_cell(title, STEPS, cancel.set) as tracker:
-                tracker.nbytes = source_bytes(path, component)
+            with bar_in_cell(title, steps, cancel.set) as tracker:
+                tracker.nbytes = source_bytes(source, component)
                 yield tracker
         except (KeyboardInterrupt, CancelledError):
-            raise CancelledError(
-                f"{title} was cancelled. What was measured until then is remembered: the same line goes on from there.",
-                path=os.fspath(path),
-            ) from None
+            raise CancelledError(f"{title} was cancelled. {after}") from None
     else:
         from workbench import terminal
 
         if not sys.stderr.isatty():
             yield None
             return
-        with terminal.progress_bar(title, source_bytes(path, component)) as hear:
+        with terminal.progress_bar(title, source_bytes(source, component)) as hear:
             yield hear
 
 

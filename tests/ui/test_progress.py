@@ -149,7 +149,7 @@ def advance(self, amount, quick=workbench.work.Progress.advance):
         while "job" not in globals() or not job._followers:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.05)
+        job._cancel.wait()
     quick(self, amount)
 workbench.work.Progress.advance = advance
 job = s.export("stopped")
@@ -172,6 +172,20 @@ def test_waiting_for_an_export_shows_and_cancels_it(model: Path, tmp_path: Path)
     assert error.evalue == "export to stopped was cancelled; nothing was left half-written."
     assert stopped.cells[2].outputs[-1].data["text/plain"] == "'cancelled'"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "model.safetensors", "out"]
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the client
+def test_verifying_shows_and_cancels(model: Path, tmp_path: Path) -> None:
+    with wb.open(model, cache=tmp_path / "cache") as session:
+        session.export(tmp_path / "out").result()
+    line = f"wb.verify('out', {str(model)!r}).ok"
+    whole, stopped = executed(tmp_path, "import workbench as wb", line, INTERRUPTED + line).cells[1:]
+    assert whole.outputs[-1].data["text/plain"] == "True"
+    assert [output for output in whole.outputs[:-1] if output.get("data") != {}] == []
+    (error,) = (output for output in stopped.outputs if output.output_type == "error")
+    assert (error.ename, error.evalue) == (
+        "CancelledError", "Verifying out was cancelled. The export is as it was."
+    )  # fmt: skip
 
 
 def test_a_callback_hears_of_it_instead(model: Path, tmp_path: Path) -> None:
