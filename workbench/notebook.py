@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CancelledError
 from workbench.pipeline import Verification, verify
 from workbench.session import Job, Session, open_session
 from workbench.session.opening import STEPS, source_bytes
 from workbench.work import REFRESH_SECONDS, ProgressCallback
+
+if TYPE_CHECKING:
+    from workbench.ui.reopened import Reopened
 
 
 def register() -> None:
@@ -44,16 +47,47 @@ def open_shown(
     component: str | None = None,
     callback: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
+    fresh: bool = False,
     **settings: Any,
 ) -> Session:
-    """`open_session` that shows how far it is, unless there is a callback that hears of it."""
+    """`open_session` that shows how far it is, unless there is a callback that hears of it.
+
+    In a cell that runs again it goes on with the session of the cell's last run, unless a `fresh` one is asked for.
+    """
     given = {"component": component, "cancel": cancel or threading.Event(), **settings}
     if callback is not None:
-        return open_session(path, *arguments, callback=callback, **given)
+        return _gone_on(open_session(path, *arguments, callback=callback, **given), fresh)
     title = f"Opening {Path(path).name}"
     after = "What was measured until then is remembered: the same line goes on from there."
     with _progress(title, STEPS, path, component, given["cancel"], after) as shown:
-        return open_session(path, *arguments, callback=shown, **given)
+        session = open_session(path, *arguments, callback=shown, **given)
+    return _gone_on(session, fresh)
+
+
+def _gone_on(session: Session, fresh: bool) -> Session:
+    """The session, or in a cell that runs again the one that it opened before, and a line that says so."""
+    shell = _kernel_shell()
+    if shell is None or threading.current_thread() is not threading.main_thread():
+        return session
+    request = shell.get_parent()
+    cell = request.get("metadata", {}).get("cellId")
+    if not cell:
+        return session
+    found = _reopened().take(cell, request["header"]["msg_id"], session, fresh=fresh)
+    if found is not session:
+        edits = f"{found.version:,} edit{'' if found.version == 1 else 's'}"
+        print(
+            f"This session goes on from the cell's last run: its plan after {edits}, with undo. "
+            "To start afresh: wb.open(…, fresh=True)."
+        )
+    return found
+
+
+@functools.cache
+def _reopened() -> Reopened:
+    from workbench.ui.reopened import Reopened
+
+    return Reopened()
 
 
 @functools.wraps(verify)

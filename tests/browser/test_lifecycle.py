@@ -172,3 +172,23 @@ def test_so_does_notebook_7(browser: Browser, blocks: Path, results: Path, tmp_p
         desk = Desk(browser, server, "life.ipynb")
         a_life(desk, results)
         desk.close()
+
+
+def test_running_the_cell_again_goes_on_with_its_plan(open_desk: Callable[..., Desk], blocks: Path) -> None:
+    desk = open_desk("again.ipynb", [opening(blocks) + "\ns", opening(blocks, "other")])
+    assert desk.run(0) == ""
+    desk.wait_for_table()
+    press(desk, 0, 3, "3")
+    versions(desk, 1)
+    press(desk, 0, 5, "8")
+    versions(desk, 2)
+    assert "its plan after 2 edits" in desk.run(0)
+    desk.wait_for_table()
+    versions(desk, 2)
+    desk.agree()
+    assert (desk.bits()["blocks.0.ff.net.2.weight"], desk.table.count()) == ("3", 1)
+    desk.button("Undo").click()
+    versions(desk, 3)
+    desk.agree()
+    assert desk.run(1) == "", "another cell opens another session"
+    assert desk.ask("other.version") == "0"

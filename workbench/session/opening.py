@@ -180,7 +180,9 @@ def open_session(
     Returns
     -------
     Session
-        It begins with 4 bits for every layer.
+        It begins with 4 bits for every layer. In a notebook's cell that runs again, `workbench.open` goes on instead
+        with the session that the cell opened in its last run, with its plan and its steps of undo, if files and
+        arguments are the same and it was not closed; it says so. ``workbench.open(…, fresh=True)`` begins anew.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Plan
 from workbench.session.editing import Editing
 from workbench.session.job import Job
+from workbench.session.observers import Observers
 from workbench.session.patterns import Patterns
 from workbench.session.script import call, config_of
 from workbench.session.switching import carried_over
@@ -264,9 +266,25 @@ class Session(Editing):
         """Call a function after every change, in the order of versions; returns what ends it."""
         return self._observers.add(observer)
 
+    is_closed = False
+    """Whether it was closed."""
+    _is_handed_on = False
+
     def close(self) -> None:
-        """Close the checkpoint's files."""
-        self.checkpoint.close()
+        """Close the checkpoint's files, unless they were handed on to another session."""
+        self.is_closed = True
+        if not self._is_handed_on:
+            self.checkpoint.close()
+
+    def hand_on(self) -> Session:
+        """Another session that goes on from here: it has the plan, the steps of undo, the script and the files."""
+        with self._lock:
+            other = copy.copy(self)
+            other._lock, other._observers = threading.RLock(), Observers()
+            other._history, other._script = self._history.copy(), list(self._script)
+            other.views = []
+            self._is_handed_on = True
+        return other
 
     def __enter__(self) -> Self:
         return self
