@@ -76,12 +76,12 @@ def test_what_was_asked_for_is_in_the_notebook(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = [word for key, value in GIVEN.items() for word in (f"--{key}", value)]
+    options = [word for key, value in GIVEN.items() for word in (f"--{key}", value)] + ["--keep", "role:head"]
     assert run([command, "zoo:digits-dit", "--folder", "here", *options]) == 0
     source = (
         cells(Path(commands[0][3])) if command == "lab" else json.loads(commands[1][0])["cells"][0]["source"]
     )
-    for key, value in GIVEN.items():
+    for key, value in {**GIVEN, "keep": ["role:head"]}.items():
         assert f"{key}={value!r}" in source
 
 
@@ -118,6 +118,7 @@ REFUSED = {
     "another model's records": (["model", "--calibration", "zoo:digits-dit"], 1, "other weights"),
     "a file of no records": (["model", "--calibration", "model/model.safetensors"], 1, "model.safetensors"),
     "a folder in a file": (["model", "--folder", "model/model.safetensors/x"], 1, "is a file"),
+    "nothing to keep": (["model", "--keep", "*nowhere*"], 2, "nowhere"),
     "a port that is no port": (["model", "--port", "70000"], 2, "65535"),
 }
 

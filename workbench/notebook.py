@@ -10,15 +10,16 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import CancelledError
-from workbench.session import Session, open_session
+from workbench.session import Job, Session, open_session
 from workbench.session.opening import STEPS, source_bytes
-from workbench.work import ProgressCallback
+from workbench.work import REFRESH_SECONDS, ProgressCallback
 
 
 def register() -> None:
@@ -27,6 +28,7 @@ def register() -> None:
     shell = _kernel_shell()
     if shell is None:
         return
+    Job.watch = _watching
     # By itself, for what it displays are two outputs: the panel, and what the notebook keeps of it.
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type_by_name("workbench.session.session", "Session", _show)
@@ -63,7 +65,7 @@ def _progress(
         from workbench.ui.progress import bar_in_cell
 
         try:
-            with bar_in_cell(title, STEPS, cancel) as tracker:
+            with bar_in_cell(title, STEPS, cancel.set) as tracker:
                 tracker.nbytes = source_bytes(path, component)
                 yield tracker
         except (KeyboardInterrupt, CancelledError):
@@ -79,6 +81,30 @@ def _progress(
             return
         with terminal.progress_bar(title, source_bytes(path, component)) as hear:
             yield hear
+
+
+@contextmanager
+def _watching(job: Job[Any]) -> Iterator[None]:
+    """A bar in the cell that waits for a job; interrupting the cell cancels the job."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from workbench.ui.progress import bar_in_cell
+
+    try:
+        with bar_in_cell(job.name, 1, job.cancel) as tracker:
+            unfollow = job.follow(tracker)
+            try:
+                yield
+            finally:
+                unfollow()
+    except KeyboardInterrupt:
+        job.cancel()
+        while job.state == "running":
+            time.sleep(REFRESH_SECONDS)
+        if job.state != "cancelled":
+            raise
+        raise CancelledError(f"{job.name} was cancelled; nothing was left half-written.") from None
 
 
 def _kernel_shell() -> Any:

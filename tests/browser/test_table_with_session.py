@@ -27,7 +27,8 @@ SHOWN = """() => {
         const bits = row.querySelector('[data-key="bits"]');
         const locked = row.querySelector(".aq-lock").getAttribute("aria-pressed") === "true";
         const name = row.querySelector('[data-key="name"]').title;
-        return [name, [bits.querySelector("b").textContent, bits.querySelector("small").textContent.replace(/^\\d → /, ""),
+        const scheme = bits.querySelector("small").textContent.replace(/^\\d → /, "");
+        return [name, [bits.querySelector("b").textContent, scheme,
             text("nbytes"), locked]];
     }));
 }"""

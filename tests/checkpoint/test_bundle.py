@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
+from workbench.errors import ValidationError
 from workbench.session import open_session
 
 UNET = {
@@ -99,6 +100,26 @@ def test_what_is_a_denoiser_among_others(
 ) -> None:
     with open_checkpoint(write("m.safetensors", tensors)) as checkpoint:
         assert len(checkpoint.layers) == layers
+
+
+CODES = {"weight": np.ones((64, 64), np.int8), "weight_scale": np.ones((64, 1), np.float32)}
+
+
+def test_a_quantized_text_encoder_beside_a_plain_denoiser_is_kept(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = {f"text_encoders.t5xxl.block.0.q.{leaf}": array for leaf, array in CODES.items()}
+    path = write("m.safetensors", {PREFIX + "double_blocks.0.img_attn.proj.weight": (64, 64), **encoder})
+    export(path, tmp_path / "out", "mlx")
+    found = wb.load(tmp_path / "out")
+    assert all(found[name].tobytes() == array.tobytes() for name, array in encoder.items())
+
+
+def test_a_quantized_denoiser_beside_plain_encoders_is_refused(write: Callable[..., Path]) -> None:
+    denoiser = {f"{PREFIX}double_blocks.0.img_attn.proj.{leaf}": array for leaf, array in CODES.items()}
+    path = write("m.safetensors", {**denoiser, "text_encoders.t5xxl.block.0.q.weight": (8, 8)})
+    with pytest.raises(ValidationError, match=r"already quantized.*double_blocks\.0\.img_attn\.proj"):
+        open_checkpoint(path)
 
 
 def test_a_class_that_is_named_describes_all_tensors(

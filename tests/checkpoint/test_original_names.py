@@ -189,7 +189,7 @@ def test_what_does_not_fit_keeps_its_names_and_says_why(case: str, sd3_folder: P
             named(checkpoint, "original", "gguf")
         assert refused.value.key == "names"
         assert ".." not in str(refused.value)
-        assert "use the original names" not in family_of(checkpoint).runtimes, (
+        assert "use the original names" not in family_of(checkpoint).remark, (
             "what cannot be had is not recommended"
         )
         assert named_as(checkpoint, ["anything"]) is checkpoint

@@ -108,6 +108,7 @@ SCHEMES: dict[str, dict[str, torch.Tensor]] = {
     "int8, .weight.scale": {LINEAR + "weight": codes(64, 64), LINEAR + "weight.scale": torch.ones(64, 1)},
     "int8, .weight._scale": {LINEAR + "weight": codes(64, 64), LINEAR + "weight._scale": torch.ones(64, 1)},
     "int8 without scales": {LINEAR + "weight": codes(64, 64)},
+    "int8 in a decoder of masks": {"mask_decoder.q.weight": codes(64, 64)},
     "torchao int8": {LINEAR + "_weight_qdata": codes(64, 64), LINEAR + "_weight_scale": torch.ones(64, 1)},
     "torchao F8": {LINEAR + "_weight_qdata": F8.clone(), LINEAR + "_weight_scale": SCALE.clone()},
     "SDNQ": {LINEAR + "weight": codes(2048, dtype=U8), LINEAR + "scale": torch.ones(64, 4, 1)},

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from safetensors.numpy import load_file
 
+import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.errors import ValidationError
+from workbench.formats import target_names
 
 CLEAN = {
     "x_embedder.weight": (16, 8),
@@ -73,6 +76,22 @@ def test_layers_roles_and_depths_are_those_of_the_clean_model(write, wrapper):
             rows = clean.tensors[name].shape[0]
             assert checkpoint.read_rows(name, 1, rows).tobytes() == clean.read_rows(name, 1, rows).tobytes()
         assert checkpoint.fingerprint != clean.fingerprint, "the files are others"
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_exports_have_the_clean_names_and_the_same_bytes(write, tmp_path, target):
+    engine = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(target=target, bit_width=8, min_accuracy=0.0))
+    renamed = {f"module.{inside('_orig_mod')(name)}": name for name in CLEAN}
+    clean = write("clean.safetensors", CLEAN)
+    values = load_file(clean)
+    wrapped = write("wrapped.safetensors", {old: values[name] for old, name in renamed.items()})
+    for path in (clean, wrapped):
+        engine.run(path, tmp_path / f"{path.stem}-out")
+        assert wb.verify(tmp_path / f"{path.stem}-out", path).ok
+    ours, theirs = (wb.load(tmp_path / f"{name}-out") for name in ("wrapped", "clean"))
+    assert set(ours) == set(theirs) == set(CLEAN)
+    for name in CLEAN:
+        assert ours[name].tobytes() == theirs[name].tobytes(), name
 
 
 def test_a_note_says_whose_the_wrapper_is_and_gives_an_example(write):

@@ -43,7 +43,7 @@ def export(folder: Path, tensors: Mapping[str, np.ndarray[Any, Any]], bits: int 
 
 
 def told(report: wb.Report) -> list[str]:
-    return [note for note in report.notes if "load" in note or note.startswith("Not by")]
+    return [note for note in report.notes if "load" in note]
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -77,16 +77,15 @@ def test_all_that_load_a_sound_file_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "loads", "reason"),
     [
-        ({"first_stage_model.decoder.conv_in.bias": normal(8)}, "", "1 tensors are not the denoiser's"),
-        ({"position": np.arange(4)}, "", "does not read the type I64 of 'position'"),
-        ({f"{'a' * 128}.bias": normal(8)}, "", "has 133 bytes, and it reads 127"),
+        ({"position": np.arange(4)}, "", "the type I64 of 'position' is not one"),
+        ({f"{'a' * 128}.bias": normal(8)}, "", "has 133 bytes, and no more than 127"),
         (
             {"patch.proj.weight": normal(16, 4, 1, 2, 2)},
             "ComfyUI-GGUF",
-            "does not restore the shape of 'patch.proj",
+            "'patch.proj.weight' is stored with fewer axes",
         ),
     ],
-    ids=["other-models", "integers", "long-name", "five-axes"],
+    ids=["integers", "long-name", "five-axes"],
 )
 def test_what_keeps_a_program_from_loading_it_is_said(
     tmp_path: Path, extra: Tensors, loads: str, reason: str
@@ -97,7 +96,7 @@ def test_what_keeps_a_program_from_loading_it_is_said(
     else:
         assert notes[0] == "No runtime is known to load this file; workbench.load does."
         assert "ComfyUI-GGUF" in notes[1]
-    assert notes[1].startswith("Not by")
+    assert notes[1].startswith("Not known to load it")
     assert reason in notes[1]
 
 
@@ -177,7 +176,7 @@ def test_without_a_tokenizer_llama_cpp_is_not_said_to_load_it(tmp_path: Path, mi
     assert "tokenizer.ggml.model" not in reader.fields
     notes = told(report)
     assert notes[0] == "No runtime is known to load this file; workbench.load does."
-    assert "Not by llama.cpp" in notes[1]
+    assert "Not known to load it: llama.cpp" in notes[1]
     assert "tokenizer.ggml.model" in notes[1]
 
 

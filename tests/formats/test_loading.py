@@ -153,7 +153,7 @@ def test_five_axes_are_not_promised_to_diffusers(tmp_path: Path, wan_model: Call
         assert "Unet Loader (GGUF)" in loading_lines(checkpoint, "gguf", "out")
         told = readers(checkpoint, "gguf")
         assert not any("diffusers" in sentence for sentence in told if sentence.startswith("Known"))
-        assert any(sentence.startswith("Not by") and "diffusers" in sentence for sentence in told)
+        assert any(sentence.startswith("Not known") and "diffusers" in sentence for sentence in told)
         assert "from_single_file" not in loading_lines(opened, "gguf", "out")
 
 

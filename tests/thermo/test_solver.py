@@ -214,6 +214,18 @@ def test_a_budget_below_the_floor_names_it_and_what_costs_most(realistic: MakeTa
         solve(table, nbytes=10)
 
 
+def test_the_error_counts_layers_without_a_narrow_option_and_names_the_largest() -> None:
+    table = table_of([(4, 40, 0.3), (16, 160, 0.0)], [(16, 500, 0.0), (32, 1000, 0.0)], [(32, 90, 0.0)])
+    with pytest.raises(ConfigurationError) as caught:
+        solve(table, nbytes=100)
+    assert caught.value.floor == 630
+    message = str(caught.value)
+    assert "2 of 3 layers have no option of 8 bits or fewer here; they take 590 of these bytes." in message
+    assert (
+        "The largest at their least: 'layer 1' (500 bytes, 16 bits), 'layer 2' (90 bytes, 32 bits)" in message
+    )
+
+
 def test_ties_that_cost_bytes_are_named() -> None:
     table = table_of([(3, 30, 0.3), (4, 40, 0.1)], [(4, 41, 0.2)])
     with pytest.raises(ConfigurationError, match=r"the tie on 'layer 0 \+ layer 1' \(\+10 bytes\)") as caught:

@@ -370,7 +370,7 @@ def test_nothing_heavy_is_imported_before_it_is_shown(cache: Path) -> None:
 
 def test_the_panel_is_one_module_that_asks_nobody() -> None:
     module = joined("panel.js")
-    assert len(module.encode()) < 110_000
+    assert len(module.encode()) < 135_000
     assert not re.search(r"^\s*import |\bimport\(|https?://(?!www\.w3\.org)", module, re.MULTILINE)
     assert module.count("export ") == module.count("export default {") == 1
     defined = re.findall(r"^(?:async )?(?:const|let|class|function) (\w+)", module, re.MULTILINE)

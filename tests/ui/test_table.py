@@ -280,7 +280,7 @@ def test_packing_is_undone_by_unpacking() -> None:
 
 def test_the_module_is_one_small_file_that_asks_nobody() -> None:
     module = joined("table.js")
-    assert len(module.encode()) < 80_000
+    assert len(module.encode()) < 100_000
     assert not re.search(r"^\s*import |\bimport\(|https?://(?!www\.w3\.org)", module, re.MULTILINE)
     assert module.count("export ") == module.count("export default {") == 1
     defined = re.findall(r"^(?:export )?(?:const|let|class|function) (\w+)", module, re.MULTILINE)

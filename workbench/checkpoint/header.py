@@ -135,15 +135,15 @@ def _parse_metadata(metadata: object, path: Path) -> dict[str, str]:
         return {}
     if not isinstance(metadata, dict):
         raise MetadataError(
-            f"{path}: __metadata__ in the header must map strings to strings; it is no object.",
+            f"{path}: __metadata__ in the header must map strings to strings, or be null.",
             path=path,
         )
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise MetadataError(
                 f"{path}: __metadata__ in the header must map strings to strings; the value of {quote(key)} is "
-                f"none. The tensors are not concerned: write the file again with that value as a "
-                "string, or without it.",
+                "not a string. The tensors are not concerned: write the file again with that value as a string, or "
+                "without it.",
                 path=path,
                 key=key,
             )

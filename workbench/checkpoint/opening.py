@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.checkpoint.adapters import refuse_adapter
+from workbench.checkpoint.bundle import find_bundle
 from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.folders import Weights, find_weights
 from workbench.checkpoint.gguf import GGUF_SUFFIX, GgufAdapter
@@ -59,7 +60,7 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     source = _open(weights)
     try:
         refuse_adapter(location, source.tensors, source.metadata, weights.adapter)
-        refuse_quantized(location, weights.config, source.tensors, source.metadata)
+        _refuse_quantized_denoiser(location, weights, source)
         if isinstance(source, GgufAdapter):
             return Checkpoint(location, weights, source)
         remarks = tuple(notes_on_files(source.trailing, ()))
@@ -91,6 +92,18 @@ def opened(source: Checkpoint | str | os.PathLike[str], component: str | None = 
     else:
         with open_checkpoint(os.fspath(source), component) as checkpoint:
             yield checkpoint
+
+
+def _refuse_quantized_denoiser(
+    path: Path, weights: Weights, source: ShardedSafeTensorsAdapter | GgufAdapter
+) -> None:
+    """Raise when what would be quantized is so already; what else an all-in-one file holds is kept as it is."""
+    bundle = find_bundle(source.tensors, weights.config)
+    if not bundle:
+        refuse_quantized(path, weights.config, source.tensors, source.metadata)
+        return
+    # The metadata may speak of the text encoders.
+    refuse_quantized(path, {}, {name: source.tensors[name] for name in bundle[0].tensors})
 
 
 def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:

@@ -70,7 +70,7 @@ _NO_SCALE = re.compile(r"logit_scale|scale_shift|scale_factor|implicit_codebook"
 
 _BUFFER = re.compile(
     r"(?:position|token_type|relative|window|input|img|txt|image|text|pixel)\w*?(?:ids?|idx|index|indices)$"
-    r"|mask|coords|(?:^|\.)bias$|num_batches_tracked",
+    r"|mask|coords|^bias$|num_batches_tracked",
     re.IGNORECASE,
 )
 """Integer tables that models carry which are not quantized: positions, masks, token types."""
@@ -150,7 +150,7 @@ def _structure(tensors: Mapping[str, TensorInfo]) -> str | None:
             scale = next((s for s in beside if s.dtype not in _F8 and _is_of(s, info)), None)
             if scale is not None:
                 return f"tensor {quote(scale.name)} scales the {info.dtype} codes of {quote(info.name)}"
-        if info.dtype not in _INTEGERS or _BUFFER.search(info.name):
+        if info.dtype not in _INTEGERS or _BUFFER.search(leaf):
             continue
         is_flat = info.dtype in _BYTES and len(info.shape) == 1 and info.shape[0] > 1
         if not is_matrix and not is_flat:

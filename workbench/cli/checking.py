@@ -82,9 +82,10 @@ def verify(
 ) -> None:
     """Prove that an export decodes to what its report claims; the exit code is 1 if it does not.
 
-    Every block is read from disk, checked against its checksum, decoded and compared with the source. Where the
-    package of the format's runtime is installed (mlx, compressed-tensors), it decodes too, and Δ is the greatest
-    difference from what we decode.
+    Every block is read from disk, checked against its checksum, decoded in float32 and compared with the source. Where
+    the package of the format's runtime is installed (mlx, compressed-tensors, gguf), it loads the files too: it must
+    give every kept tensor's values and decode every layer, in its own arithmetic. Δ is the greatest difference from
+    what we decode, which is to be no more than that arithmetic's rounding.
 
     Example: workbench verify out --source zoo:digits-dit
     """
@@ -95,6 +96,13 @@ def verify(
         terminal.print_table(terminal.checks_of(outcome.to_dict()))
         print(f"{output}: verified. All {outcome.tensors} tensors decode to what the report claims.")
         print(f"Decoded by: {outcome.decoder}.")
+        used = {layer.arithmetic for layer in outcome.by_layer}
+        narrow = [dtype for dtype in ("bfloat16", "float16") if dtype in used]
+        if narrow:
+            print(
+                f"NSR is that of its arithmetic in {' and '.join(narrow)}, {terminal.number(outcome.nsr)} in the mean; "
+                f"the report's, without that rounding, is {terminal.number(outcome.exact_nsr)}."
+            )
         if outcome.worst_layer is not None:
             worst = f"{outcome.worst_layer}, cosine {outcome.worst_cosine:.6f}"
             print(f"The worst of {outcome.layers} layers: {worst}.")

@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ValidationError
 from workbench.formats import kept_as
 from workbench.formats.loading import readers
 from workbench.plan import Role
@@ -66,25 +65,19 @@ def name_of(checkpoint: Checkpoint, component: str | None = None) -> str:
 
 
 def goal_of(ready: Prepared) -> float:
-    """Bits per weight to solve for: `USUAL_BPW`, or the next quarter above the fewest that the target can store.
-
-    Raises
-    ------
-    ValidationError
-        If the checkpoint has no layer to quantize.
-    """
+    """Bits per weight to solve for: `USUAL_BPW`, or the next quarter above the fewest that the target can store."""
     layers = [layer for layer in ready.checkpoint.layers if layer.params]
-    if not layers:
-        path = ready.checkpoint.path
-        raise ValidationError(
-            f"{path} has no layer that can be quantized; there is nothing to tune.", path=path
-        )
-    fewest = sum(min(option.nbytes for option in ready.target.options(layer)) for layer in layers)
+    fewest = sum(
+        kept_as(layer, ready.target).nbytes
+        if layer.name in ready.keep
+        else min(option.nbytes for option in ready.target.options(layer))
+        for layer in layers
+    )
     least = 8 * fewest / sum(layer.params for layer in layers)
     return USUAL_BPW if least <= USUAL_BPW else math.ceil(4 * least) / 4
 
 
-def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[str, Any]:
+def notebook_for(model: str, ready: Prepared, given: Mapping[str, Any]) -> dict[str, Any]:
     """The notebook of a model.
 
     Parameters
@@ -93,7 +86,7 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[
         What is opened: an absolute path, or ``zoo:NAME``.
     ready : Prepared
         The same, opened and checked.
-    given : mapping of str to str
+    given : mapping
         Further arguments of `workbench.open`, the target among them.
 
     Returns
@@ -133,8 +126,7 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[
         ),
         _markdown("## Choose the bits", _on_goal(ready, goal)),
         _python(
-            f"{_choose(target, goal)}\n"
-            "totals = s.totals\n"
+            f"{'totals = s.totals' if target == TRIAL else f'totals = s.solve(bpw={goal:g})'}\n"
             'most = "" if s.target.is_exact else "at most "\n'
             "print(\n"
             '    f"{most}{totals.nbytes:,} bytes, {totals.ratio:.2f} times smaller, "\n'
@@ -188,7 +180,7 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, str]) -> dict[
     return document(cells)
 
 
-def app_notebook(model: str, folder: Path, given: Mapping[str, str]) -> dict[str, Any]:
+def app_notebook(model: str, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The notebook that ``workbench app`` serves: one cell, the panel, whose files stay in a folder.
 
     Parameters
@@ -295,16 +287,13 @@ def _aim(target: str, goal: float) -> str:
     return f"find the bits of each layer that lose least at **{goal:g} bits per weight**"
 
 
-def _choose(target: str, goal: float) -> str:
-    return 's.set_bits("*", 4)' if target == TRIAL else f"s.solve(bpw={goal:g})"
-
-
 def _on_goal(ready: Prepared, goal: float) -> str:
     """What the goal comes to, and why it is no smaller."""
     if ready.target.name == TRIAL:
         return (
             "This target writes what a plan decodes to, in the source's dtype and at the source's size, to try the "
-            "plan in whatever loads the source. A size is no goal here; give layers the bits that you want to try."
+            "plan in whatever loads the source. A size is no goal here: every layer begins with 4 bits; give layers "
+            'the bits that you want to try, such as `s.set_bits("role:attention.*", 3)`.'
         )
     checkpoint, target = ready.checkpoint, ready.target
     layers = [layer for layer in checkpoint.layers if layer.params]

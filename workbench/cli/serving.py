@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.arguments import TARGETS, Component, Effort, Names
+from workbench.cli.arguments import Component, Effort, Keep, Names, Target
+from workbench.cli.planning import Calibration
 from workbench.errors import ConfigurationError, ValidationError
 
 if TYPE_CHECKING:
@@ -39,20 +40,6 @@ Model = Annotated[
     str,
     typer.Argument(metavar="[MODEL]", help="A safetensors or GGUF file, an index, a folder, or zoo:NAME."),
 ]
-Target = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Export format: {TARGETS}. By default the one that loads the model's family best.",
-        metavar="NAME",
-    ),
-]
-Calibration = Annotated[
-    str | None,
-    typer.Option(
-        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
-        metavar="FILE",
-    ),
-]
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 Port = Annotated[
     int | None,
@@ -68,6 +55,7 @@ def lab(
     target: Target = None,
     component: Component = None,
     calibration: Calibration = None,
+    keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
     port: Port = None,
@@ -85,7 +73,7 @@ def lab(
     _require("jupyterlab", "JupyterLab is not installed. Install it: pip install jupyterlab")
     if port is not None:
         _require_free(port)
-    with _checked(model, target, component, calibration, effort, names) as (location, ready, given):
+    with _checked(model, target, component, calibration, keep, effort, names) as (location, ready, given):
         document = lab_notebook.notebook_for(location, ready, given)
         stem = f"workbench-{lab_notebook.name_of(ready.checkpoint, component)}"
     notebook = lab_notebook.write_new(document, _made(folder), stem)
@@ -105,6 +93,7 @@ def serve(
     target: Target = None,
     component: Component = None,
     calibration: Calibration = None,
+    keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
     port: Port = None,
@@ -125,7 +114,7 @@ def serve(
     )
     if port is not None:
         _require_free(port)
-    with _checked(model, target, component, calibration, effort, names) as (location, _, given):
+    with _checked(model, target, component, calibration, keep, effort, names) as (location, _, given):
         document = lab_notebook.app_notebook(location, folder.absolute(), given)
     _made(folder)
     with tempfile.TemporaryDirectory(prefix="workbench-app-") as temporary:
@@ -143,9 +132,10 @@ def _checked(
     target: str | None,
     component: str | None,
     calibration: str | None,
+    keep: list[str] | None,
     effort: str | None,
     names: str | None,
-) -> Iterator[tuple[str, Prepared, dict[str, str]]]:
+) -> Iterator[tuple[str, Prepared, dict[str, Any]]]:
     """The model opened with what was asked for, as the notebook's first cell will open it.
 
     Yields
@@ -157,13 +147,13 @@ def _checked(
     from workbench.session.opening import prepare
 
     asked = {
-        "target": target, "component": component, "calibration": _absolute(calibration), "effort": effort,
-        "names": names,
+        "target": target, "component": component, "calibration": _absolute(calibration), "keep": keep or None,
+        "effort": effort, "names": names,
     }  # fmt: skip
     given = {key: value for key, value in asked.items() if value is not None}
     ready = prepare(
-        model, target, component=component, calibration=given.get("calibration"), effort=effort,
-        names=names,
+        model, target, component=component, calibration=_absolute(calibration), effort=effort, names=names,
+        keep=keep or (),
     )  # fmt: skip
     with ready.opened as opened:
         location = model if model.startswith("zoo:") else str(opened.path)

@@ -75,7 +75,7 @@ def _sentences(
         if obstacle is not None:
             by_reason.setdefault(obstacle, []).append(PROGRAMS[name].partition(" ")[0])
     for reason, programs in by_reason.items():
-        yield f"Not by {', '.join(programs)}: {reason}."
+        yield f"Not known to load it: {', '.join(programs)}, for {reason}."
     if family.remark:
         yield family.remark
     longest, size = _longest_name(tensors)
@@ -98,12 +98,12 @@ def _obstacle(program: str, tensors: Collection[Stored], keys: Mapping[str, Gguf
     most = LLAMA_NAME_BYTES if program == "llama.cpp" else COMFYUI_NAME_BYTES
     longest, size = _longest_name(tensors)
     if size > most:
-        return f"the name {longest!r} has {size} bytes, and it reads {most}"
+        return f"the name {longest!r} has {size} bytes, and no more than {most} are read"
     if program == "llama.cpp":
         if not has_tokenizer(keys):
             return (
-                "the file has no tokenizer (tokenizer.ggml.model), without which it does not load it; put "
-                "tokenizer.json, or vocab.json and merges.txt, beside the weights, or quantize an F16 GGUF of the model"
+                "it requires tokenizer.ggml.model, and no tokenizer was found; put tokenizer.json, or vocab.json and "
+                "merges.txt, beside the weights, or start from an F16 GGUF that has one"
             )
         return None
     others = [stored.name for stored in tensors if _OF_OTHER_MODELS.match(stored.name)]
@@ -111,8 +111,8 @@ def _obstacle(program: str, tensors: Collection[Stored], keys: Mapping[str, Gguf
         return f"{len(others)} tensors are not the denoiser's, such as {others[0]!r}"
     foreign = next((stored for stored in tensors if stored.kind not in _TYPES), None)
     if foreign is not None:
-        return f"it does not read the type {foreign.kind} of {foreign.name!r}"
+        return f"the type {foreign.kind} of {foreign.name!r} is not one that is decoded"
     reshaped = next((stored for stored in tensors if stored.shape != (stored.source.shape or (1,))), None)
     if reshaped is not None and program != "comfyui":
-        return f"it does not restore the shape of {reshaped.name!r}, which is stored with fewer axes"
+        return f"{reshaped.name!r} is stored with fewer axes, and only ComfyUI-GGUF restores its shape"
     return None

@@ -13,11 +13,14 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.formats import Target, kept_as
 from workbench.layer_names import matching
-from workbench.pipeline.survey import at_width, settled_option
+from workbench.pipeline.survey import Survey, at_width, settled_option
 from workbench.plan import Layer, Plan
 
 NAMED = 3
 """How many layers a note names."""
+
+HEADER = 0.02
+"""Share of a small file that is its header."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +78,48 @@ def notes_on(
         list(config.sensitive_layer_patterns),
         lambda name, pattern: re.search(pattern, name) is not None,
     )
-    whole = [
-        layer.name
-        for layer in checkpoint.layers
-        if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config))
-    ]
-    if whole:
-        notes.append(
-            Note.on(
-                whole,
-                f"kept in the source's dtype, as {target.name} has nothing smaller for "
-                f"{'its' if len(whole) == 1 else 'their'} shape and dtype.",
-            )
-        )
+    notes.extend(_kept_whole(config, checkpoint, target))
     notes.extend(_other_widths(config, checkpoint, target))
     rest = {key: reason for key, reason in inactive.items() if key not in set_by_user}
     return (*notes, *map(Note, _off(rest)))
+
+
+def _kept_whole(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[Note]:
+    """Notes on layers that no width asked for makes smaller: for their shape, or for their dtype."""
+    found: dict[str, list[str]] = {}
+    for layer in checkpoint.layers:
+        if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config)):
+            if all(option.is_kept for option in target.options(layer)):
+                reason = f"{target.name} has nothing smaller for such a shape"
+            else:
+                reason = f"codes and scales would take no fewer bytes in {target.name} than {layer.dtype}"
+            found.setdefault(reason, []).append(layer.name)
+    return [Note.on(names, f"kept in the source's dtype, as {reason}.") for reason, names in found.items()]
+
+
+def note_on_size(source_bytes: int, payload_bytes: int, target: str) -> tuple[str, ...]:
+    """A sentence on an export that is larger than its source, by more than a header."""
+    if payload_bytes <= (1 + HEADER) * source_bytes or target == "safetensors":
+        return ()
+    return (
+        f"The export is larger than its source, by {payload_bytes / source_bytes - 1:.1%}: {target} stores its tensors "
+        "in more bytes than they have there. Fewer bits, or keeping the source, take less.",
+    )
+
+
+def note_on_fallbacks(surveys: Sequence[Survey], min_accuracy: float) -> tuple[Note, ...]:
+    """A note on the layers that were less accurate than asked and got more bits, or were kept."""
+    fell = [survey for survey in surveys if survey.fallback]
+    if not fell:
+        return ()
+    kept = sum(survey.option.is_kept for survey in fell)
+    return (
+        Note.on(
+            [survey.layer for survey in fell],
+            f"{len(fell)} layers are under min_accuracy {min_accuracy:g} at the width asked for: {kept} of them are "
+            f"kept, {len(fell) - kept} have more bits.",
+        ),
+    )
 
 
 def _off(inactive: Mapping[str, str]) -> list[str]:

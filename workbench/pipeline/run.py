@@ -19,7 +19,7 @@ from workbench.config import DiffusionQuantConfig
 from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
 from workbench.pipeline.export import write_record
 from workbench.pipeline.measured import Measured, measured_by_tensor, note_on_rounding, notes_on_cut_groups
-from workbench.pipeline.notes import note_on_kept, notes_on
+from workbench.pipeline.notes import note_on_fallbacks, note_on_kept, note_on_size, notes_on
 from workbench.pipeline.origin import made_by
 from workbench.pipeline.output_folder import place_side_files, require_space
 from workbench.pipeline.partial import JOURNAL, LOCK, Journal, remove_all
@@ -245,7 +245,10 @@ class Run:
             for layer in self.layers
         ]  # fmt: skip
         self.progress.pump()
-        found = notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None)
+        found = (
+            *note_on_fallbacks([surveys[layer.name] for layer in self.layers], self.config.min_accuracy),
+            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
+        )
         sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
             layers,
@@ -262,9 +265,10 @@ class Run:
             notes=(
                 *notes,
                 *note_on_kept(plan),
-                *(note.text for note in found),
                 *note_on_rounding(measured),
                 *notes_on_cut_groups(cut, measured),
+                *note_on_size(self.source_bytes, payload.nbytes, self.target.name),
+                *(note.text for note in found),
             ),
             note_layers={note.text: note.layers for note in found if note.layers},
         )

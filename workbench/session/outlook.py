@@ -17,6 +17,7 @@ from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate, mask
 from workbench.formats import Target
 from workbench.formats.loading import loading_lines, readers
+from workbench.pipeline.notes import note_on_unrecorded
 from workbench.plan import Plan
 from workbench.session.columns import HEADINGS, layer_columns
 from workbench.session.detail import LayerDetail, look_closely
@@ -71,8 +72,13 @@ class Outlook:
 
     @property
     def notes(self) -> list[str]:
-        """What should be known of the checkpoint, and a sentence on its tensors that are no layers."""
-        return [*self.checkpoint.notes, self.checkpoint.besides_layers]
+        """What should be known of the checkpoint and its calibration, and of the tensors that are no layers."""
+        records = None if self.time_aware is None else self.time_aware.records
+        return [
+            *self.checkpoint.notes,
+            *note_on_unrecorded(records, self.checkpoint.layers),
+            self.checkpoint.besides_layers,
+        ]
 
     @property
     def names(self) -> str:

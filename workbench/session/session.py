@@ -93,8 +93,11 @@ class Session(Editing):
         Parameters
         ----------
         policy : str
-            ``"uniform"``, ``"sorted_greedy"`` or ``"annealing"`` within a size; ``"entropy_rule"`` (ArrowQuant's) and
-            ``"threshold"`` (the fewest bits with an NSR under 0.01) take the bytes they take.
+            Within a size: ``"uniform"`` (one width for all layers, the best that fits), ``"sorted_greedy"`` (widens one
+            layer at a time, first where a byte saves most damage) or ``"annealing"`` (random changes to the plan, worse
+            ones accepted less and less often; slow). With the bytes they take: ``"entropy_rule"`` (ArrowQuant V2's: 8
+            bits where the weights' entropy Ĥ is below 0.5, 4 below 0.7, else 2) and ``"threshold"`` (for each layer the
+            fewest bits that keep its damage at or under 0.01).
         size : int or str, optional
             Bytes of the payload; by default those of the present plan.
 

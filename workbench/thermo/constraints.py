@@ -15,6 +15,9 @@ from workbench.thermo.costs import BoolArray, CostTable, FloatArray, IntArray
 NAMED = 3
 """How many layers an error names."""
 
+WIDEST = 8
+"""Bits of the widest option that is not a plain float."""
+
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
@@ -147,6 +150,25 @@ def tightest(costs: CostTable, constraints: Constraints, of: Literal["nbytes", "
     worst = sorted((cause for cause in found if cause[0] > rounding), key=lambda cause: -cause[0])[:NAMED]
     unit = " bytes" if of == "nbytes" else ""
     return [f"the {name} on {layer!r} (+{extra:,.6g}{unit})" for extra, name, layer in worst]
+
+
+def largest(costs: CostTable) -> str:
+    """Sentences on what the least bytes of all layers come from: those that have no narrow option, and those that take
+    most."""
+    nbytes = np.where(costs.legal, costs.nbytes, np.iinfo(np.int64).max)
+    cheapest = nbytes.argmin(axis=1)
+    rows = np.arange(len(costs))
+    least, width = nbytes[rows, cheapest], costs.bits[rows, cheapest]
+    is_wide = np.where(costs.legal, costs.bits, np.iinfo(np.int64).max).min(axis=1) > WIDEST
+    sentences = []
+    if is_wide.any():
+        sentences.append(
+            f"{int(is_wide.sum())} of {len(costs)} layers have no option of {WIDEST} bits or fewer here; they take "
+            f"{int(least[is_wide].sum()):,} of these bytes."
+        )
+    order = np.argsort(-least, kind="stable")[:NAMED]
+    most = ", ".join(f"{costs.names[row]!r} ({least[row]:,} bytes, {width[row]} bits)" for row in order)
+    return " ".join([*sentences, f"The largest at their least: {most}."])
 
 
 def _for_each(value: ArrayLike, costs: CostTable) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workbench.errors import ConfigurationError
-from workbench.thermo.constraints import Constraints, check_choice, tightest
+from workbench.thermo.constraints import Constraints, check_choice, largest, tightest
 from workbench.thermo.costs import NEVER, CostTable, FloatArray, IntArray
 from workbench.thermo.front import Front, trace
 from workbench.thermo.search import finish
@@ -150,7 +150,7 @@ def _within_bytes(
         floor = int(front.nbytes[0])
         raise ConfigurationError(
             f"The layers need {floor:,} bytes at the least; a budget of {budget:,} is {floor - budget:,} short. "
-            f"{_advice(tightest(costs, constraints, 'nbytes'))}",
+            f"{_advice(tightest(costs, constraints, 'nbytes'))} {largest(costs)}",
             key="nbytes",
             value=budget,
             floor=floor,

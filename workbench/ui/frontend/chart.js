@@ -63,7 +63,9 @@ function marked(data, layout, chosen) {
     }
     if (!Array.isArray(trace.customdata)) return trace;
     const selectedpoints = trace.customdata.flatMap((custom, index) => (names.has(layerOf(custom)) ? [index] : []));
-    return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.45 } } };
+    // The others do not fade, for faint marks cannot be told from the ground.
+    const selected = { marker: { size: 1.7 * (trace.marker?.size ?? 8) } };
+    return { ...trace, selectedpoints, selected, unselected: { marker: { opacity: 1 } } };
   });
   return { data: traces, layout: { ...layout, shapes } };
 }

@@ -4,16 +4,16 @@ import { Bar, Strip, Totals } from "./bars.js";
 import { ColumnMenu, moved } from "./column_menu.js";
 import { arranged, columnsOf, element } from "./columns.js";
 import { Connection } from "./connection.js";
-import { whole } from "./format.js";
+import { clicked, keyed, pressed } from "./gestures.js";
 import { Glossary } from "./glossary.js";
 import { Grid } from "./grid.js";
-import { KEY, keepKeys, keyOf } from "./keys.js";
+import { KEY, keepKeys } from "./keys.js";
 import { Menu } from "./menu.js";
 import { isCondition, ordered } from "./order.js";
 import { unpack } from "./packing.js";
 import { LayerPlan } from "./plan.js";
 import { Selection } from "./selection.js";
-import { sweep } from "./sweep.js";
+import { spoken } from "./spoken.js";
 import { followTheme } from "./theme.js";
 
 const QUIET = 120; // ms until a selection that keeps moving is told to the kernel
@@ -102,14 +102,14 @@ export class Table {
     for (const [event, act] of this.follows) this.model.on(event, act);
     this.unfollowTheme = followTheme(this.root);
     this.freeKeys = keepKeys(this.root);
-    this.grid.root.addEventListener(KEY, (event) => this.key(event));
+    this.grid.root.addEventListener(KEY, (event) => keyed(this, event));
     this.grid.root.addEventListener("copy", (event) => {
       const names = this.subject.map((row) => this.plan.names[row]);
       event.clipboardData.setData("text/plain", names.join("\n"));
       event.preventDefault();
     });
-    this.grid.body.addEventListener("pointerdown", (event) => this.press(event));
-    this.grid.body.addEventListener("click", (event) => this.click(event));
+    this.grid.body.addEventListener("pointerdown", (event) => pressed(this, event));
+    this.grid.body.addEventListener("click", (event) => clicked(this, event));
     this.root.addEventListener("pointerdown", (event) => {
       if (this.menu.open && !this.menu.box.contains(event.target)) this.menu.hide();
     });
@@ -132,52 +132,6 @@ export class Table {
     this.grid.close();
     clearTimeout(this.telling);
     clearTimeout(this.asking);
-  }
-
-  key(event) {
-    if (event.target !== this.grid.root) return;
-    const found = keyOf(event);
-    if (!found) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const { order } = this.grid;
-    const at = order.indexOf(this.selection.current);
-    if (found.act === "edit") this.edit(found.action, found.bits);
-    else if (found.act === "filter") this.bar.filter.select();
-    else if (found.act === "menu") this.openMenu(this.selection.current);
-    else if (found.act === "move" || found.act === "page") {
-      const by = found.act === "page" ? found.by * this.grid.page : found.by;
-      const to = Math.max(0, Math.min(order.length - 1, at + by));
-      this.choose(() => this.selection.take(order, to, { extend: event.shiftKey }));
-      this.grid.reveal(to);
-    } else if (found.act === "toggle") {
-      this.choose(() => this.selection.take(order, Math.max(at, 0), { toggle: true }));
-    } else if (found.act === "all") this.choose(() => this.selection.all(order));
-    else this.choose(() => this.selection.clear());
-  }
-
-  press(event) {
-    const pressed = event.target.closest(".aq-row");
-    if (event.button !== 0 || !pressed || event.target.closest("button")) return;
-    event.preventDefault();
-    this.grid.root.focus({ preventScroll: true });
-    const { order } = this.grid;
-    const toggle = event.ctrlKey || event.metaKey;
-    this.choose(() => this.selection.take(order, Number(pressed.dataset.position), { toggle, extend: event.shiftKey }));
-    sweep(this.grid, event, (to) => {
-      if (order[to] !== this.selection.current) this.choose(() => this.selection.sweep(order, to, toggle));
-    });
-  }
-
-  click(event) {
-    const button = event.target.closest("button");
-    if (!button) return;
-    const row = Number(button.closest(".aq-row").dataset.row);
-    const rows = this.selection.rows.has(row) ? this.subject : [row];
-    if (button.classList.contains("aq-lock")) {
-      this.edit(this.plan.shown.locked[row] ? "unlock" : "lock", undefined, rows);
-      this.grid.root.focus({ preventScroll: true });
-    } else this.openMenu(row);
   }
 
   openMenu(row) {
@@ -211,7 +165,6 @@ export class Table {
   // Asks for what is no edit of rows; `proposal` is what it will do to them, as far as that is known.
   act(content, proposal = { rows: [] }) {
     this.plan.attempt(null);
-    this.plan.asked.fill(0);
     this.strip.over();
     const id = this.connection.send({ type: "do", ...content }, true);
     if (id) this.plan.propose(id, { action: "act", ...proposal });
@@ -235,16 +188,9 @@ export class Table {
     this.strip.over();
     const id = this.connection.send({ type: "edit", ...edit }, true);
     if (!id) return;
-    if (moves || more) this.plan.asked.fill(0);
-    else if (action === "bits" || action === "keep") this.plan.ask(rows, bits);
     this.plan.propose(id, more ? { action: "act", rows: [] } : { rows: [], ...edit });
-    const layers = rows.length === 1 ? this.plan.names[rows[0]] : `${whole(rows.length)} layers`;
-    const instead = this.plan.instead(action === "bits" && !more ? rows : [], bits)
-      .map(({ text, count }) => `${bits} → ${text}${count < rows.length ? ` for ${whole(count)}` : ""}`);
-    const said = { bits: `${layers}: ${instead.length ? instead.join(", ") : `${bits} bits`}`, keep: `${layers}: kept`, lock: `${layers}: locked`,
-      unlock: `${layers}: unlocked`, undo: "undo", redo: "redo" };
     this.refresh();
-    this.say(`${said[action]}. ${this.totals.values.nbytes.textContent}`);
+    this.say(`${spoken(this.plan, action, rows, bits, more)}. ${this.totals.values.nbytes.textContent}`);
   }
 
   hear(message, buffers) {
@@ -266,7 +212,7 @@ export class Table {
     const moved = this.plan.version !== message.version;
     if (!this.plan.confirm(message, arrays)) return void this.greet();
     if (message.error) this.complain(message.error);
-    else if (message.note) this.note(message.note);
+    else if (message.note) this.complain(message.note, "note");
     this.around.settled?.(message);
     this.stale ||= moved && Boolean(this.model.get("sort") || this.mask);
     this.refresh();
@@ -277,13 +223,8 @@ export class Table {
     this.connection.send({ type: "hello", version: this.plan.version }, true);
   }
 
-  note(text) {
-    this.strip.say(text, "note");
-    this.say(text);
-  }
-
-  complain(text) {
-    this.strip.say(text);
+  complain(text, kind = "error") {
+    this.strip.say(text, kind);
     this.say(text);
   }
 

@@ -114,7 +114,7 @@ class Panel {
     } else if (message.type === "job") {
       this.showJob(message.job);
       if (!message.job) this.toolbar.showTarget(this.target, this.naming);
-    } else if (message.type === "exported") this.toolbar.done.show(message.exported);
+    } else if (message.type === "exported") this.toolbar.showExported(message.exported);
   }
 
   settled({ target, naming, script, base, ack, error, question }) {

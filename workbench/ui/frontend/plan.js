@@ -83,6 +83,7 @@ export class LayerPlan {
 
   // Shows an edit before the kernel has answered.
   propose(id, edit) {
+    this.ask(edit);
     const before = { undo: this.back, redo: this.again }[edit.action];
     const known = this.pending.size ? null : before;
     this.pending.set(id, { ...edit, ...known });
@@ -127,8 +128,9 @@ export class LayerPlan {
   }
 
   // Remembers what width layers were asked to have; anything else that may change them ends it.
-  ask(rows, bits) {
-    for (const row of rows) this.asked[row] = bits ?? 0;
+  ask({ action, rows, bits }) {
+    if (["act", "undo", "redo"].includes(action)) this.asked.fill(0);
+    else if (action === "bits" || action === "keep") for (const row of rows) this.asked[row] = bits ?? 0;
   }
 
   // The width that a layer was asked to have, where it has what is given instead.

@@ -261,6 +261,11 @@ export class Toolbar {
       ...readers.map((sentence) => line(sentence)));
   }
 
+  showExported(exported) {
+    this.done.show(exported);
+    if (exported && !this.exports.root.hidden) this.predict();
+  }
+
   // A job that did not come about leaves the target as it was.
   showTarget(target, names) {
     this.shownTarget = this.target.value = target;
