@@ -314,7 +314,7 @@ class Outlook:
         """Roughly what the present plan's payload will come to: less than predicted where the target compresses.
 
         Parquet's codes are compressed to about their entropy, which was measured when the options were priced. The
-        files of both models of the zoo come within 7 % of it; those of other targets are exactly as predicted.
+        files of both models of the zoo come within 8 % of it; those of other targets are exactly as predicted.
         """
         with self._lock:
             state = self._history.present
