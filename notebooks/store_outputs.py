@@ -33,6 +33,8 @@ def store(path: Path) -> None:
             data.pop(WIDGET, None)
             if "image/png" in data:
                 data.pop("text/html", None)
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if "data" not in one or any(one.data.values())]
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     nbformat.write(notebook, path)

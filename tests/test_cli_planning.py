@@ -126,3 +126,22 @@ def test_a_plan_that_exists_is_never_overwritten(run: Any, tmp_path: Path) -> No
     assert done.returncode == 1
     assert "exists already" in done.stderr
     assert (tmp_path / "plan.yaml").read_text() == "mine"
+
+
+def test_a_budget_that_compression_leaves_unspent_is_told_in_the_plan(run: Any, tmp_path: Path) -> None:
+    done = run("plan", "zoo:digits-dit", "--size", "1.4MB", "-o", "plan.yaml")
+    assert done.returncode == 0, done.stderr
+    (told,) = (line for line in done.stdout.splitlines() if "ask for about" in line)
+    assert "less than the 1.4MB asked for" in told
+    done = run("plan", "zoo:digits-dit", "--size", "1.4MB", "-o", "again.yaml", "--json")
+    likely = json.loads(done.stdout)["likely_bytes"]
+    done = run("quantize", "zoo:digits-dit", "out", "--plan", "plan.yaml", "--json")
+    actual = json.loads(done.stdout)["actual_bytes"]
+    assert actual < 0.9 * 1_400_000
+    assert likely == pytest.approx(actual, rel=0.1)
+
+    # Eight bits hardly compress, and other targets do not.
+    assert "ask for" not in run("plan", "zoo:digits-dit", "--size", "4.4MB", "--dry-run").stdout
+    done = run("plan", "zoo:digits-dit", "--size", "1.4MB", "--target", "mlx", "--dry-run", "--json")
+    document = json.loads(done.stdout)
+    assert document["likely_bytes"] == document["payload_bytes"]

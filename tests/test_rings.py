@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 RINGS = (
     (
-        "errors", "config_sources", "text_file", "config", "reference", "backend", "plan", "work", "layer_names",
+        "errors", "config_sources", "text_file", "layer_names", "config", "reference", "backend", "plan", "work",
         "expression_text", "expressions",
         "zoo",
     ),

@@ -37,16 +37,15 @@ _HOMES = {
         "SpatialQuantizer",
         "Verification",
         "load",
-        "verify",
         "write_folded",
     ],
-    "workbench.notebook": ["open"],
+    "workbench.notebook": ["open", "verify"],
     "workbench.plan": ["Layer", "Option", "Plan"],
     "workbench.session": ["Change", "Job", "Session", "Totals"],
     "workbench.thermo": ["ThermodynamicMetrics"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_AT_HOME = {"open": "open_shown"}
+_AT_HOME = {"open": "open_shown", "verify": "verify_shown"}
 _PARTS = ("figures", "live")
 
 __all__ = sorted([*_HOME_OF, *_PARTS])

@@ -26,6 +26,7 @@ from pydantic import (
 
 from workbench.config_sources import Given, did_you_mean, environment_values, yaml_values
 from workbench.errors import ConfigurationError
+from workbench.layer_names import matching
 from workbench.text_file import FileKind, write_text
 
 Profile = Literal["edge", "local", "cloud"]
@@ -309,12 +310,7 @@ class DiffusionQuantConfig(BaseModel):
 
     def keeps(self, name: str, role: str) -> bool:
         """Whether a layer is to stay in its source dtype by ``keep``."""
-        return any(
-            fnmatchcase(role, pattern.removeprefix("role:"))
-            if pattern.startswith("role:")
-            else name == pattern or fnmatchcase(name, pattern)
-            for pattern in self.keep
-        )
+        return any(matching(pattern, [name], [role]) for pattern in self.keep)
 
     def names_sensitive(self, name: str) -> bool:
         """Whether the user counts a layer as sensitive, by its name or by a pattern found in it."""

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from workbench.errors import ArrowQuantError
+from workbench.layer_names import natural_order
 
 if TYPE_CHECKING:
     from workbench.pipeline import Report, Verification
@@ -272,7 +273,7 @@ def layers_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "NSR": number(layer["nsr"]),
             "cosine": cosine(layer["cosine"]),
         }
-        for layer in report["layers"]
+        for layer in _in_natural_order(report["layers"])
     ]
 
 
@@ -289,8 +290,12 @@ def checks_of(verification: Mapping[str, Any]) -> list[dict[str, str]]:
             "NSR": number(layer["nsr"]),
             "cosine": cosine(layer["cosine"]),
         }
-        for layer in verification["by_layer"]
+        for layer in _in_natural_order(verification["by_layer"])
     ]
+
+
+def _in_natural_order(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [layers[row] for row in natural_order([layer["name"] for layer in layers])]
 
 
 def remarks_on(report: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import pytest
 import workbench as wb
 from workbench import figures
 from workbench.figures.front import POLICIES
-from workbench.figures.widths import COLOURS, KEPT_COLOUR, SYMBOLS, colour_of
+from workbench.figures.widths import COLOURS, SYMBOLS, colour_of
 from workbench.session import Session
 from workbench.thermo import cost_table, trace
-from workbench.ui.module import FRONTEND
 
 Draw = Callable[..., go.Figure]
 
@@ -160,14 +158,6 @@ def test_marks_stand_out_from_light_and_dark(ground: str) -> None:
     assert {name: colour for name, colour in marks.items() if contrast(colour, ground) < 3} == {}
 
 
-def test_the_table_has_the_same_colours() -> None:
-    script = (FRONTEND / "columns.js").read_text(encoding="utf-8")
-    assert {
-        int(bits): colour for bits, colour in re.findall(r'^  (\d): \["(#\w+)"', script, re.MULTILINE)
-    } == COLOURS
-    assert f'KEPT = ["{KEPT_COLOUR}"' in script
-
-
 def test_option_costs_are_the_least_of_each_width(session: Session) -> None:
     session.set_bits("proj_out_2.weight", 6)
     figure = figures.option_costs(session)
@@ -248,3 +238,21 @@ def test_a_figure_is_shown_without_uploads(
     assert '"scrollZoom": true' in figure.to_html(config={"scrollZoom": True}), (
         "one's own settings beside them"
     )
+
+
+def test_layers_stand_in_natural_order(unet: Path, cache: Path) -> None:
+    with wb.open(
+        unet / "model", target="mlx", group_size=32, calibration=unet / "calibration.parquet", cache=cache
+    ) as session:
+        heat_maps = (
+            figures.option_costs(session),
+            figures.temperature_sweep(session),
+            figures.damage_over_time(session),
+            figures.activation_levels(session.time_aware),
+        )
+    for figure in heat_maps:
+        names = drawn(figure, "heatmap").y
+        keys = [
+            name for name in names if name.startswith("down_blocks.0.attentions.0.t") and "attn1.to_k" in name
+        ]
+        assert [int(name.split(".")[5]) for name in keys] == list(range(12)), "block 2 before block 10"

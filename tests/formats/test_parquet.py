@@ -149,6 +149,10 @@ def test_the_prediction_bounds_the_payload(
     names = [f"blocks.{i}.{'x' * data.draw(st.integers(1, 200))}.weight" for i in range(len(shapes))]
     save_file(
         {
+            # One that is a layer in any case: a single weight could be a norm's gain.
+            "proj_out.weight": rng.standard_normal((4, 32)).astype(ml_dtypes.bfloat16),
+        }
+        | {
             name: (rng.integers(0, 65536, shape).astype(np.uint16) & 0xBFFF).view(ml_dtypes.bfloat16)
             for name, shape in zip(names, shapes, strict=True)
         },

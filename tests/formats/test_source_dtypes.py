@@ -27,10 +27,11 @@ LAYER = "blocks.0.attn.to_q.weight"
 
 
 def write(path: Path, tensors: Mapping[str, tuple[str, Array]]) -> Path:
-    """A safetensors file, of dtypes that the package for NumPy does not write."""
+    """A safetensors file, of dtypes that the package for NumPy does not write; with a layer in any case."""
     header: dict[str, Any] = {}
     data = b""
-    for name, (dtype, array) in tensors.items():
+    layer = {LAYER: ("F32", np.random.default_rng(0).standard_normal((32, 64)))}
+    for name, (dtype, array) in {**layer, **tensors}.items():
         raw = array.astype(DTYPES[dtype]).tobytes()
         header[name] = {
             "dtype": dtype,
@@ -44,7 +45,7 @@ def write(path: Path, tensors: Mapping[str, tuple[str, Array]]) -> Path:
 
 
 def checkpoint(folder: Path, dtype: str) -> tuple[Path, Array]:
-    """A file with a kept vector of the dtype and, of a float, a layer too; and the vector's values."""
+    """A file with a kept vector of the dtype and a layer, of a float of the same; and the vector's values."""
     rng = np.random.default_rng(0)
     values = np.array([0, 1, 0, 1, 1] if dtype == "BOOL" else [0, 1, 2, 3, 96]).astype(DTYPES[dtype])
     tensors = {KEPT: (dtype, values), "position": ("F32", np.array(3.0))}
@@ -136,7 +137,8 @@ def test_what_is_rounded_is_named(tmp_path: Path, target: str) -> None:
     if target == "mlx":
         found = np.array(mx.load(str(tmp_path / "out" / "model.safetensors"))["sigmas"])
     else:
-        found = gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors[0].data
+        tensors = gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors
+        found = next(tensor.data for tensor in tensors if tensor.name == "sigmas")
     assert np.array_equal(found, np.array([0.1, 1e-3, math.nan, math.inf], np.float32), equal_nan=True)
     assert wb.verify(tmp_path / "out", source).ok
 

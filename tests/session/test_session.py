@@ -507,14 +507,16 @@ def test_where_takes_patterns_and_the_tables_headings(unet: Path, tmp_path: Path
             session.select("*attn1x*")
         with pytest.raises(wb.ConfigurationError, match="did you mean damage"):
             session.where("damge > 1")
-        lines = repr_of(session).splitlines()
-        blocks = [
-            line.split("transformer_blocks.")[1].split(".")[0]
-            for line in lines
-            if "attentions.0.tr" in line and "attn1.to_k" in line
+
+
+def test_a_session_in_text_counts_blocks_as_people_do(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    tensors = {f"blocks.{n}.attn.to_q.weight": rng.standard_normal((64, 64), np.float32) for n in range(12)}
+    with wb.open(make_checkpoint(tensors), target="mlx", cache=tmp_path / "cache") as session:
+        assert session.layers["name"].to_pylist() == sorted(tensors), "as safetensors writes them"
+        lines = session._repr_mimebundle_()["text/plain"].splitlines()
+        assert [line.split(".")[1] for line in lines if line.startswith("blocks.")] == [
+            str(n) for n in range(12)
         ]
-        assert blocks == sorted(blocks, key=int), "block 2 before block 10"
-
-
-def repr_of(session: wb.Session) -> str:
-    return session._repr_mimebundle_()["text/plain"]

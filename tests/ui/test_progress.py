@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import workbench as wb
-from workbench.ui.progress import ProgressBar, Tracker, duration
+from workbench.ui.progress import ProgressBar, Tracker
 
 
 @pytest.fixture
@@ -57,19 +57,21 @@ def test_a_tracker_without_bytes_tells_no_rate(clock: Callable[[float], None]) -
     tracker(0.0, "writing")
     clock(100)
     tracker(0.01, "writing")
-    assert seen[-1] == "writing: 1%, 2.8 h left"
+    assert seen[-1] == "writing: 1%, 2 h 45 min left"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0 s"), (89, "89 s"), (150, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+def test_a_tracker_of_one_step_stays_in_it() -> None:
+    """What is done may turn out to be more than was thought."""
+    seen: list[tuple[float, str]] = []
+    tracker = Tracker(1, lambda fraction, text: seen.append((fraction, text)))
+    for fraction, message in ((0.5, "layer a"), (0.4, "layer b"), (1.0, "checking")):
+        tracker(fraction, message)
+    assert seen == [(0.5, "layer a: 50%"), (0.4, "layer b: 40%"), (1.0, "checking: 100%")]
 
 
 def test_the_button_cancels() -> None:
     cancel = threading.Event()
-    bar = ProgressBar("Opening a model", cancel)
+    bar = ProgressBar("Opening a model", cancel.set)
     bar._handle_custom_msg({"type": "else"}, [])
     assert not cancel.is_set()
     bar._handle_custom_msg({"type": "cancel"}, [])
@@ -125,6 +127,65 @@ def test_interrupting_the_cell_cancels(model: Path, tmp_path: Path) -> None:
     assert error.ename == "CancelledError"
     assert error.evalue.startswith("Opening model.safetensors was cancelled.")
     assert notebook.cells[2].outputs[-1].text == "4\n"
+
+
+EXPORT = """
+import time
+def slow(self, amount, quick=workbench.work.Progress.advance):
+    time.sleep(0.05)
+    quick(self, amount)
+workbench.work.Progress.advance = slow
+real = s.export("out").result()
+print(real.target)
+"""
+
+
+STOPPED = """
+import os, signal, threading, time
+waited = threading.Event()
+def advance(self, amount, quick=workbench.work.Progress.advance):
+    if not waited.is_set():
+        waited.set()
+        while "job" not in globals() or not job._followers:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        job._cancel.wait()
+    quick(self, amount)
+workbench.work.Progress.advance = advance
+job = s.export("stopped")
+job.result()
+"""
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the client
+def test_waiting_for_an_export_shows_and_cancels_it(model: Path, tmp_path: Path) -> None:
+    """Interrupting the cell that waits ends the job, and nothing is left behind."""
+    line = f"import workbench as wb, workbench.work\ns = wb.open({str(model)!r}, cache={str(tmp_path / 'cache')!r})"
+    opened = f"{line}\nreal_advance = workbench.work.Progress.advance"
+    whole = executed(tmp_path, opened, EXPORT)
+    assert whole.cells[1].outputs[-1].text == "parquet\n"
+    assert [output for output in whole.cells[1].outputs[:-1] if output.get("data") != {}] == []
+
+    stopped = executed(tmp_path, opened, STOPPED, "job.state")
+    (error,) = (output for output in stopped.cells[1].outputs if output.output_type == "error")
+    assert error.ename == "CancelledError"
+    assert error.evalue == "export to stopped was cancelled; nothing was left half-written."
+    assert stopped.cells[2].outputs[-1].data["text/plain"] == "'cancelled'"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "model.safetensors", "out"]
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the client
+def test_verifying_shows_and_cancels(model: Path, tmp_path: Path) -> None:
+    with wb.open(model, cache=tmp_path / "cache") as session:
+        session.export(tmp_path / "out").result()
+    line = f"wb.verify('out', {str(model)!r}).ok"
+    whole, stopped = executed(tmp_path, "import workbench as wb", line, INTERRUPTED + line).cells[1:]
+    assert whole.outputs[-1].data["text/plain"] == "True"
+    assert [output for output in whole.outputs[:-1] if output.get("data") != {}] == []
+    (error,) = (output for output in stopped.outputs if output.output_type == "error")
+    assert (error.ename, error.evalue) == (
+        "CancelledError", "Verifying out was cancelled. The export is as it was."
+    )  # fmt: skip
 
 
 def test_a_callback_hears_of_it_instead(model: Path, tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from safetensors.numpy import save_file
 
 import workbench as wb
@@ -76,13 +79,15 @@ def test_it_is_the_plan_as_it_was_last(make: Callable[..., Session], displayed: 
     assert "Run the cell again to edit." in last["text/html"]
     for line in session.script:
         assert line in last["text/html"].replace("&#x27;", "'")
-    table.close()
     session.set_bits("*", 2)
     table.keep()
-    assert len(displayed) == 4, "what a cell does before it ends is kept though no page is there"
+    assert len(displayed) == 4, "at once, where a cell ends"
     assert "2 bits: 5" in displayed[3][1]["text/html"]
     table.keep()
-    assert len(displayed) == 4
+    table.close()
+    session.set_bits("*", 3)
+    table.keep()
+    assert len(displayed) == 4, "nothing changed, and then nobody follows any more"
 
 
 def test_nothing_is_displayed_that_was_not_before(make: Callable[..., Session], displayed: Displayed) -> None:
@@ -192,3 +197,33 @@ def test_edits_too_long_to_be_kept_are_not_kept_in_part(
     copy = displayed[1][1]["text/html"]
     assert "Its 130 edits are too long to be kept here" in copy
     assert "set_bits" not in copy
+
+
+def test_a_notebook_that_runs_without_a_page_keeps_the_last_plan(
+    make: Callable[..., Session], tmp_path: Path, cache: Path
+) -> None:
+    make(6).close()
+    document = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(source)
+            for source in (
+                f"import workbench as wb\ns = wb.open({str(tmp_path / 'model.safetensors')!r}, 'mlx', group_size=32, "
+                f"cache={str(cache)!r})\ns",
+                "s",
+                "s.set_bits('blocks.1.*', 7)\ns.set_bits('blocks.1.*', 8)",
+            )
+        ]
+    )
+    client = NotebookClient(document, kernel_name="python3", timeout=120, store_widget_state=False)
+    client.execute()
+    for cell in document.cells:
+        # Of the bar that showed how far opening was, nothing is left.
+        cell.outputs = [output for output in cell.outputs if output.data]
+    page, _ = HTMLExporter(embed_images=False).from_notebook_node(document)
+    assert len(nbformat.writes(document)) < 100_000
+    assert page.count("<b>The plan as it was last.</b>") == 2
+    assert page.count("4 bits: 5, 8 bits: 1") == 2, "the last, in each output"
+    assert len(re.findall(r"<svg[^>]+role=.img", page)) == 4
+    assert "widget-view+json" not in page, "no widget that would wait for a kernel"
+    for cell in document.cells[:2]:
+        assert [output.output_type for output in cell.outputs] == ["display_data"] * 2

@@ -217,6 +217,32 @@ def test_filters_are_computed_by_the_session(session: Session, wire: Any) -> Non
     assert len(wire.sent) == sent, "words are looked for in the browser"
 
 
+def test_filters_take_headings_patterns_and_ones_own_columns(session: Session, wire: Any) -> None:
+    names = np.array(wire.header["names"])
+
+    def chosen(text: str) -> tuple[str, ...]:
+        wire.table.filter = text
+        content, (buffer,) = wire.sent[-1]
+        assert content == {"type": "filter", "text": text}
+        return tuple(names[np.frombuffer(buffer, np.uint8) > 0].tolist())
+
+    wire.table.add_column("cost", "8 * bytes / weights")
+    session.set_bits("role:attn.q", 3)
+    assert chosen("bits < 4") == chosen("role:attention.q") == session.select("role:attn.q")
+    assert chosen("*to_v* and NSR > 0") == session.select("*to_v*")
+    assert chosen("not *attn*") == tuple(name for name in names.tolist() if "attn" not in name)
+    assert chosen("Cost < 4.1") == session.where("bpw < 4.1")
+    wire.table.filter = "role:atention.q"
+    content, _ = wire.sent[-1]
+    assert "Did you mean 'role:attention.q'?" in content["error"]
+
+
+def test_browser_and_session_tell_conditions_from_words_alike() -> None:
+    (script,) = re.findall(r"isCondition = \(text\) => /(.*)/\.test", (FRONTEND / "order.js").read_text())
+    python = (FRONTEND.parents[1] / "expression_text.py").read_text(encoding="utf-8")
+    assert f'r"{script}"' in python
+
+
 @pytest.mark.parametrize(
     "text", ["name.__class__", "__import__('os')", "nsr ** 9999", "bits[0]", "bits", "x" * 10_000, "(" * 400]
 )

@@ -53,6 +53,16 @@ class CalibrationRecords:
         object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
         object.__setattr__(self, "made_by", MappingProxyType(dict(self.made_by)))
 
+    def __repr__(self) -> str:
+        span = f"{self.steps.min():g} to {self.steps.max():g}" if self.steps.size else "none"
+        lost = len(self.not_recorded)
+        return (
+            f"<CalibrationRecords of {len(self.layers)} layers{f', {lost} not recorded' if lost else ''}: "
+            f"{self.step_calls.sum():g} calls in {len(self.steps)} steps and {len(self.buckets)} buckets, "
+            f"{self.time} {span}\n"
+            f" importance: {', '.join(self.estimators) or 'not measured'}; checkpoint {self.fingerprint[:12]}…>"
+        )
+
     @property
     def shares(self) -> FloatArray:
         """Share of each bucket in the calls of the model, [buckets]."""

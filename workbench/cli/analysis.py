@@ -53,7 +53,7 @@ DIGITS: Mapping[str, int] = {
 """Decimals of the columns that are not shown in three digits."""
 
 NAME_ROOM = 36
-"""Characters of a layer's name for which columns are left out."""
+"""Characters of a layer's name for which columns are left out, of a wide terminal two fifths."""
 
 NAMED = 3
 """How many layers a sentence names."""
@@ -234,13 +234,14 @@ def _table(rows: Sequence[Row], headings: Mapping[str, str], width: int) -> list
     sizes = (
         {key: 3 + max(len(headings[key]), *map(len, found)) for key, found in cells.items()} if rows else {}
     )
-    room = width - min(sizes.get("name", 0), NAME_ROOM)
+    name_room = max(NAME_ROOM, 2 * width // 5)
+    room = width - min(sizes.get("name", 0), name_room)
     chosen = {"name"}
     for key in list(cells)[1:]:
         if sizes[key] <= room:
             chosen.add(key)
             room -= sizes[key]
-    names = max(NAME_ROOM + room - 3, 8) if sizes.get("name", 0) > NAME_ROOM else 0
+    names = name_room + room - 3 if sizes.get("name", 0) > name_room else 0
     if names:
         cells["name"] = terminal.elided(cells["name"], names)
     order = [key for key in headings if key in chosen]

@@ -96,7 +96,8 @@ def verify(
         terminal.print_table(terminal.checks_of(outcome.to_dict()))
         print(f"{output}: verified. All {outcome.tensors} tensors decode to what the report claims.")
         print(f"Decoded by: {outcome.decoder}.")
-        narrow = sorted({layer.arithmetic for layer in outcome.by_layer} & {"bfloat16", "float16"})
+        used = {layer.arithmetic for layer in outcome.by_layer}
+        narrow = [dtype for dtype in ("bfloat16", "float16") if dtype in used]
         if narrow:
             print(
                 f"NSR is that of its arithmetic in {' and '.join(narrow)}, {terminal.number(outcome.nsr)} in the mean; "

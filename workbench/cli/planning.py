@@ -24,6 +24,7 @@ from workbench.cli.arguments import (
     Model,
     Names,
     ShardSize,
+    parse_bytes,
     parse_widths,
     settings_from,
 )
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from workbench.session.values import Totals
 
 RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
+
+
+UNSPENT = 0.9
+"""A payload that is likely to take less of its budget than this is told of."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -158,6 +163,7 @@ def plan(
         target = format_named(rules_format).target
     totals: Totals | None = None
     notes: list[str] = []
+    likely: int | None = None
     told: tuple[str, ...] = ()
     if from_plan or from_rules:
         goals = {
@@ -205,7 +211,7 @@ def plan(
                 ties=ties,
             )
             found, prediction = session.plan, session.predict() if dry_run else None
-            notes = session.notes
+            notes, likely = session.notes, session.likely_bytes
             if to_rules is not None and rules_format is not None:
                 session.save_rules(to_rules, rules_format, rules_names)
     with look_ahead(model, component, found.target, names, found) as ahead:
@@ -213,7 +219,7 @@ def plan(
     if output is not None:
         found.save(output)
     if as_json:
-        facts = _facts(found, totals, prediction, output, to_rules)
+        facts = _facts(found, totals, prediction, output, to_rules) | {"likely_bytes": likely}
         terminal.print_json({**facts, "notes": notes, "readers": list(readers), "loading": loading})
         return
     print(f"{output or model}: {len(found.choices)} layers for {found.target}")
@@ -227,6 +233,9 @@ def plan(
             "temperature": terminal.number(totals.temperature),
         }
         terminal.print_table([row])
+        budget = totals.nbytes if size is None else parse_bytes(size)
+        if likely is not None and likely < UNSPENT * budget:
+            print(_unspent(likely, totals.nbytes, budget, size))
     print(*(f"{bits} bits: {count} layers" for bits, count in _layers_by_bits(found).items()), sep="\n")
     if to_rules is not None:
         print(f"{to_rules}: rules for {rules_format}")
@@ -237,6 +246,21 @@ def plan(
     if output is not None:
         weighed = f" --calibration {calibration}" if found.weighted_by else ""
         print(f"Next: workbench quantize {model} OUT --plan {output}{weighed}")
+
+
+def _unspent(likely: int, nbytes: int, budget: int, size: str | None) -> str:
+    """A sentence on a payload that will be much smaller than its upper bound."""
+    found = (
+        f"The payload is compressed: by the entropy of its codes it will be about {likely / 1e6:.3f} MB, "
+        f"{1 - likely / budget:.0%} less than "
+    )
+    if size is None:
+        return found + f"the {nbytes / 1e6:.3f} MB above, which it cannot exceed."
+    more = budget * budget / likely / 1e6
+    return (
+        found
+        + f"the {size} asked for, which it cannot exceed. To spend that too, ask for about {more:.2f}MB."
+    )
 
 
 def _facts(

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.arguments import Component, Effort, Keep, Names, Target
-from workbench.cli.planning import Calibration
+from workbench.cli.arguments import Calibration, Component, Effort, Keep, Names, Target
 from workbench.errors import ConfigurationError, ValidationError
 
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
         title="The front of best plans",
         xaxis={"title": {"text": "size of the layers (bits per weight)"}},
         yaxis={
-            "title": {"text": "damage ΣD (sum of NSR over layers)"},
+            "title": {"text": "damage ΣD (sum over the layers)"},
             "type": "log",
             "dtick": 1,
             "exponentformat": "power",

@@ -28,7 +28,7 @@ def weight_levels(detail: LayerDetail, *, template: str = "simple_white") -> go.
     middles = (detail.edges[:-1] + detail.edges[1:]) / 2
     figure = Figure()
     figure.add_bar(
-        x=middles, y=detail.weights, name="weights", marker={"color": "#0072b2"}, opacity=0.45,
+        x=middles, y=detail.weights, name="weights", marker={"color": "#0072b2"}, opacity=0.7,
         hovertemplate="%{x:.4g}: %{y:.2%}",
     )  # fmt: skip
     figure.add_scatter(

@@ -112,8 +112,8 @@ def range_over_time(
     sigma = np.sqrt(steps.variance[seen])
     figure = Figure()
     for name, low, high, colour in (
-        ("least to greatest", steps.minimum[seen], steps.maximum[seen], "rgba(0, 114, 178, 0.15)"),
-        ("mean ± σ", steps.mean[seen] - sigma, steps.mean[seen] + sigma, "rgba(0, 114, 178, 0.45)"),
+        ("least to greatest", steps.minimum[seen], steps.maximum[seen], "rgba(0, 114, 178, 0.3)"),
+        ("mean ± σ", steps.mean[seen] - sigma, steps.mean[seen] + sigma, "rgba(0, 114, 178, 0.65)"),
     ):
         figure.add_scatter(
             x=[*times, *times[::-1]], y=[*high, *low[::-1]],

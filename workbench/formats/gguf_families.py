@@ -159,7 +159,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
         return Family(original, names, _loaders_of(checkpoint, original))
     if by_class is not None:
         other = (
-            "use the original names (names=original)"
+            "use the original names, the default of this target"
             if _can_have_original_names(checkpoint)
             else "export the original single-file checkpoint"
         )

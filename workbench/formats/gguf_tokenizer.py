@@ -118,7 +118,7 @@ def _keys(
     if not isinstance(model, dict) or model.get("type") != "BPE" or "ByteLevel" not in set(_types(document)):
         raise ValidationError(
             f"{path}: this tokenizer is no byte-level BPE, the only kind that is written to a GGUF file. Convert "
-            "the model once with llama.cpp's convert_hf_to_gguf.py to F16 and give that file with --from-gguf.",
+            "the model once with llama.cpp's convert_hf_to_gguf.py to F16 and quantize that file.",
             path=path,
         )
     try:

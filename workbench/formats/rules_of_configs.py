@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, setting
 from workbench.formats import compressed_tensors, mlx
 from workbench.formats.safetensors_scheme import module_of
 from workbench.formats.target import Target
@@ -181,8 +181,8 @@ def _number(settings: Mapping[str, Any], key: str, where: str) -> int:
 def _require_target(plan: Plan, target: str) -> None:
     if plan.target != target:
         raise _error(
-            f"These are rules for {target}, and the plan is for {plan.target}. Make one for {target}: in a session by "
-            f"retarget({target!r}), on the command line by --target {target}."
+            f"These are rules for {target}, and the plan is for {plan.target}. Make one for {target}: "
+            f"{setting('target', target)}."
         )
 
 

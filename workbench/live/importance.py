@@ -112,7 +112,7 @@ def importance_by_gradients(
     Warns
     -----
     MissingLayersWarning
-        If layers that have a record are not in the model, or were not called.
+        If layers that have a record are not in the model.
     """
     require("span", span, get_args(Span))
     require("method", method, get_args(Method))

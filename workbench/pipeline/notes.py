@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Self
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.formats import Target
-from workbench.pipeline.survey import Survey, at_width
+from workbench.formats import Target, kept_as
+from workbench.layer_names import matching
+from workbench.pipeline.survey import Survey, at_width, settled_option
 from workbench.plan import Layer, Plan
 
 NAMED = 3
@@ -20,10 +23,29 @@ HEADER = 0.02
 """Share of a small file that is its header."""
 
 
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the report."""
+
+    text: str
+    """The sentence; of many layers it names a few."""
+    layers: tuple[str, ...] = ()
+    """All the layers that it speaks of, where it does not name them all."""
+
+    @classmethod
+    def on(cls, layers: Sequence[str], says: str) -> Self:
+        """A note whose sentence begins with the names of layers, or of a few of them."""
+        if len(layers) <= NAMED:
+            return cls(f"{', '.join(layers)}: {says}")
+        return cls(f"{', '.join(layers[:NAMED])} and {len(layers) - NAMED} more: {says}", tuple(layers))
+
+
 def notes_on(
     config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target, is_time_aware: bool
-) -> tuple[str, ...]:
-    """Sentences on settings that change nothing in this run, names that match no layer, layers that gain nothing.
+) -> tuple[Note, ...]:
+    """Notes on settings that change nothing in this run, names that match no layer, layers that gain nothing.
+
+    What nobody set comes last, in one line.
 
     A run may be time-aware without the configuration's own calibration: by that of a session, and then of a plan.
     """
@@ -33,16 +55,23 @@ def notes_on(
     if is_time_aware:
         for key in ("enable_time_aware", "enable_spatial"):
             inactive.pop(key, None)
-    notes = [*about, *(f"{key} is off: {reason}." for key, reason in inactive.items())]
+    set_by_user = {key: reason for key, reason in inactive.items() if key in config.model_fields_set}
+    notes = [Note(text) for text in (*about, *_off(set_by_user))]
 
     def unmatched(key: str, asked: list[str], matches: Callable[[str, str], bool]) -> None:
         notes.extend(
-            f"{key}: {pattern!r} matches no layer."
+            Note(f"{key}: {pattern!r} matches no layer.")
             for pattern in asked
             if not any(matches(name, pattern) for name in names)
         )
 
     unmatched("layer_bit_widths", list(config.layer_bit_widths), fnmatchcase)
+    roles = [layer.role for layer in checkpoint.layers]
+    notes.extend(
+        Note(f"keep: {pattern!r} matches no layer.")
+        for pattern in config.keep
+        if not matching(pattern, names, roles)
+    )
     unmatched("sensitive_layer_names", list(config.sensitive_layer_names), lambda name, asked: name == asked)
     unmatched(
         "sensitive_layer_patterns",
@@ -51,11 +80,12 @@ def notes_on(
     )
     notes.extend(_kept_whole(config, checkpoint, target))
     notes.extend(_other_widths(config, checkpoint, target))
-    return tuple(notes)
+    rest = {key: reason for key, reason in inactive.items() if key not in set_by_user}
+    return (*notes, *map(Note, _off(rest)))
 
 
-def _kept_whole(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[str]:
-    """Sentences on layers that no width asked for makes smaller: for their shape, or for their dtype."""
+def _kept_whole(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[Note]:
+    """Notes on layers that no width asked for makes smaller: for their shape, or for their dtype."""
     found: dict[str, list[str]] = {}
     for layer in checkpoint.layers:
         if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config)):
@@ -64,11 +94,7 @@ def _kept_whole(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Ta
             else:
                 reason = f"codes and scales would take no fewer bytes in {target.name} than {layer.dtype}"
             found.setdefault(reason, []).append(layer.name)
-    sentences = []
-    for reason, names in found.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        sentences.append(f"{', '.join(names[:NAMED])}{more}: kept in the source's dtype, as {reason}.")
-    return sentences
+    return [Note.on(names, f"kept in the source's dtype, as {reason}.") for reason, names in found.items()]
 
 
 def note_on_size(source_bytes: int, payload_bytes: int, target: str) -> tuple[str, ...]:
@@ -81,36 +107,47 @@ def note_on_size(source_bytes: int, payload_bytes: int, target: str) -> tuple[st
     )
 
 
-def note_on_fallbacks(surveys: Sequence[Survey], min_accuracy: float) -> tuple[str, ...]:
-    """A sentence on the layers that were less accurate than asked and got more bits, or were kept."""
+def note_on_fallbacks(surveys: Sequence[Survey], min_accuracy: float) -> tuple[Note, ...]:
+    """A note on the layers that were less accurate than asked and got more bits, or were kept."""
     fell = [survey for survey in surveys if survey.fallback]
     if not fell:
         return ()
     kept = sum(survey.option.is_kept for survey in fell)
-    more = f" and {len(fell) - NAMED} more" if len(fell) > NAMED else ""
     return (
-        f"{len(fell)} layers are under min_accuracy {min_accuracy:g} at the width asked for: {kept} of them are kept, "
-        f"{len(fell) - kept} have more bits ({', '.join(survey.layer for survey in fell[:NAMED])}{more}).",
+        Note.on(
+            [survey.layer for survey in fell],
+            f"{len(fell)} layers are under min_accuracy {min_accuracy:g} at the width asked for: {kept} of them are "
+            f"kept, {len(fell) - kept} have more bits.",
+        ),
     )
 
 
-def _other_widths(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[str]:
-    """Sentences on widths that the target lacks for a layer, and what it stores instead."""
+def _off(inactive: Mapping[str, str]) -> list[str]:
+    """A sentence for each reason why settings change nothing."""
+    keys: dict[str, list[str]] = {}
+    for key, reason in inactive.items():
+        keys.setdefault(reason, []).append(key)
+    return [
+        f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} off: {reason}."
+        for reason, found in keys.items()
+    ]
+
+
+def _other_widths(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[Note]:
+    """Notes on widths that the target lacks for a layer, and what it stores instead."""
     found: dict[tuple[int, str], list[str]] = {}
     for layer in checkpoint.layers:
         widths = _widths(layer, config)
-        if len(widths) == 1:
+        if len(widths) == 1 and settled_option(layer, config, target) != kept_as(layer, target):
             option = at_width(layer, widths[0], config, target)
             if not option.is_kept and option.bits != widths[0]:
                 found.setdefault((widths[0], option.scheme), []).append(layer.name)
-    sentences = []
-    for (bits, scheme), names in found.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        sentences.append(
-            f"{', '.join(names[:NAMED])}{more}: {scheme} instead of {bits} bits, the nearest that {target.name} has "
-            "for such a shape."
+    return [
+        Note.on(
+            names, f"{scheme} instead of {bits} bits, the nearest that {target.name} has for such a shape."
         )
-    return sentences
+        for (bits, scheme), names in found.items()
+    ]
 
 
 def notes_on_plan(config: DiffusionQuantConfig, plan: Plan, is_calibrated: bool) -> tuple[str, ...]:

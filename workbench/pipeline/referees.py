@@ -66,7 +66,7 @@ class MlxReferee:
     def __init__(self, folder: Path) -> None:
         import mlx.core as mx
 
-        self._mx = mx
+        self._mx: Any = mx
         self.name = f"mlx.core.load and mlx.core.dequantize (mlx {version('mlx')})"
         # Arrays are read when they are first looked at, and then held for as long as the file's dictionary is.
         self._owners = {name: path for path in _safetensors_in(folder) for name in mx.load(str(path))}

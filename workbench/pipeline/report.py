@@ -89,6 +89,8 @@ class Report:
     """What was switched off, capped or found odd, each in a sentence."""
     layers: tuple[LayerReport, ...] = field(repr=False)
     """One entry a layer, in the checkpoint's order."""
+    note_layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """All layers of each note that names only a few of them."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -98,7 +100,9 @@ class Report:
             for layer in values["layers"]
         )
         figures = _figures(values, ("cosine_similarity", "nsr"))
-        return cls(**{**figures, **_tuples(values, ("notes",)), "layers": layers})
+        note_layers = {note: tuple(names) for note, names in values.get("note_layers", {}).items()}
+        parts = {"layers": layers, "note_layers": note_layers}
+        return cls(**{**figures, **_tuples(values, ("notes",)), **parts})
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -119,6 +123,8 @@ def plain(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     def value_of(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
             return None
+        if isinstance(value, dict):
+            return {key: value_of(item) for key, item in value.items()}
         return list(value) if isinstance(value, tuple) else value
 
     return {key: value_of(value) for key, value in fields}

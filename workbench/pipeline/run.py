@@ -245,6 +245,10 @@ class Run:
             for layer in self.layers
         ]  # fmt: skip
         self.progress.pump()
+        found = (
+            *note_on_fallbacks([surveys[layer.name] for layer in self.layers], self.config.min_accuracy),
+            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
+        )
         sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
             layers,
@@ -261,12 +265,12 @@ class Run:
             notes=(
                 *notes,
                 *note_on_kept(plan),
-                *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
                 *note_on_rounding(measured),
                 *notes_on_cut_groups(cut, measured),
-                *note_on_fallbacks([surveys[layer.name] for layer in self.layers], self.config.min_accuracy),
                 *note_on_size(self.source_bytes, payload.nbytes, self.target.name),
+                *(note.text for note in found),
             ),
+            note_layers={note.text: note.layers for note in found if note.layers},
         )
 
 

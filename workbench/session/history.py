@@ -40,6 +40,12 @@ class History:
         """Whether there is an undone edit."""
         return bool(self._future)
 
+    def copy(self) -> History:
+        """Another history with the same states, which goes its own way from here."""
+        other = History(self.present)
+        other._past, other._future = list(self._past), list(self._future)
+        return other
+
     def push(self, state: State) -> None:
         """Make an edit; what was undone before is forgotten."""
         self._past.append(self.present)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, Literal, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from workbench.errors import CancelledError
 from workbench.work import ProgressCallback
@@ -26,10 +27,14 @@ class Job(Generic[T]):
         Takes a progress callback and an event that asks it to stop.
     """
 
+    watch: ClassVar[Callable[[Job[Any]], AbstractContextManager[Any]]] = nullcontext
+    """What shows a job while somebody waits for its result; a notebook sets it."""
+
     def __init__(self, name: str, work: Callable[[ProgressCallback, threading.Event], T]) -> None:
         self.name = name
         self.fraction = 0.0
         self.message = ""
+        self._followers: list[ProgressCallback] = []
         self._cancel = threading.Event()
         self._future: Future[T] = Future()
         # A daemon would leave a half-written folder behind when the interpreter exits.
@@ -46,6 +51,13 @@ class Job(Generic[T]):
 
     def _hear(self, fraction: float, message: str) -> None:
         self.fraction, self.message = fraction, message
+        for follower in list(self._followers):
+            follower(fraction, message)
+
+    def follow(self, follower: ProgressCallback) -> Callable[[], None]:
+        """Tell a function too, in the job's thread, how far the job is; returns what ends it."""
+        self._followers.append(follower)
+        return lambda: self._followers.remove(follower)
 
     @property
     def state(self) -> State:
@@ -76,7 +88,10 @@ class Job(Generic[T]):
         ArrowQuantError
             Whatever ended the work.
         """
-        return self._future.result(timeout)
+        if self._future.done():
+            return self._future.result()
+        with Job.watch(self):
+            return self._future.result(timeout)
 
     def __repr__(self) -> str:
         return f"<Job {self.name!r}: {self.state}, {self.fraction:.0%}>"

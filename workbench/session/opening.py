@@ -163,8 +163,9 @@ def open_session(
     names : str, optional
         What layers are called: ``"original"``, as in the single-file checkpoint that a diffusers folder of Flux, SD3,
         Wan, HunyuanVideo or AuraFlow was converted from, with query, key and value fused, or ``"checkpoint"``, as in
-        its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads; another target of the
-        session has the same. `workbench.live` takes plans and sessions under either.
+        its files. By default ``"original"`` for GGUF where it is known, which ComfyUI reads. What is asked for
+        here also holds for other targets of the session, see `Session.retarget`. `workbench.live` takes plans and
+        sessions under either.
     keep : str or iterable of str, optional
         Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
         Inf, which cannot be quantized.
@@ -179,7 +180,9 @@ def open_session(
     Returns
     -------
     Session
-        It begins with 4 bits for every layer.
+        It begins with 4 bits for every layer. In a notebook's cell that runs again, `workbench.open` goes on instead
+        with the session that the cell opened in its last run, with its plan and its steps of undo, if files and
+        arguments are the same and it was not closed; it says so. ``workbench.open(…, fresh=True)`` begins anew.
 
     Raises
     ------

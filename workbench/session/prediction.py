@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Prediction:
     """Bytes of the files that travel along, exact: configuration, tokenizer, scheduler. Beside them there will be
     workbench.json, which holds what is measured."""
     seconds: float
-    """Roughly, by the time that a piece of the largest layer takes now on this machine."""
+    """Roughly, by the time that a piece of the largest layer takes on this machine, and how busy it is now."""
     peak_bytes: int
     """Anonymous memory at most: the process, and a block in work for each core."""
 
@@ -70,6 +71,11 @@ def predict(
         is_exact=target.is_exact,
         files=dict(writer.predicted_files),
         side_files=dict(sorted(beside.items())),
-        seconds=0.2 + pace * checkpoint.nbytes / usable_cores(),
+        seconds=(0.2 + pace * checkpoint.nbytes / usable_cores()) * _crowd(),
         peak_bytes=BASE_BYTES + disk_workers() * WORKER_BYTES,
     )
+
+
+def _crowd() -> float:
+    """How many want a core that there is; a piece is tried too quickly to have to wait for one."""
+    return max(1.0, os.getloadavg()[0] / usable_cores()) if hasattr(os, "getloadavg") else 1.0

@@ -26,9 +26,10 @@ def present_table(study: Study, tuning: Tuning, temperature: float) -> pa.Table:
         A row a layer: name; bits, scheme, group_size and nbytes of its option, bpw (bits per weight, scales
         included), nsr, weight_nsr,
         nsr_by_group and cosine as they were priced, distortion (D), code_entropy (H(q) in bits per weight, null
-        where the layer is kept); temperature_up and temperature_down (what a bit more would save and a bit less
-        cost, `workbench.thermo.local_temperatures`); entropy (the thermodynamic S in nats) and heat_capacity at the
-        plan's price of a bit.
+        where the layer is kept); temperature_up (the layer's heat: damage that each bit more would save; above the
+        plan's T it deserves more bits) and temperature_down (damage that each bit less would cost,
+        `workbench.thermo.local_temperatures`); entropy (S of the choice in nats: high where several widths are about
+        equally good, 0 where one is clearly best) and heat_capacity at the plan's T.
     """
     choice = np.array(tuning.choice, np.int64)
     rows = np.arange(len(choice))

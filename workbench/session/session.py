@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Plan
 from workbench.session.editing import Editing
 from workbench.session.job import Job
+from workbench.session.observers import Observers
 from workbench.session.patterns import Patterns
 from workbench.session.script import call, config_of
 from workbench.session.switching import carried_over
@@ -93,8 +95,11 @@ class Session(Editing):
         Parameters
         ----------
         policy : str
-            ``"uniform"``, ``"sorted_greedy"`` or ``"annealing"`` within a size; ``"entropy_rule"`` (ArrowQuant's) and
-            ``"threshold"`` (the fewest bits with an NSR under 0.01) take the bytes they take.
+            Within a size: ``"uniform"`` (one width for all layers, the best that fits), ``"sorted_greedy"`` (widens one
+            layer at a time, first where a byte saves most damage) or ``"annealing"`` (random changes to the plan, worse
+            ones accepted less and less often; slow). With the bytes they take: ``"entropy_rule"`` (ArrowQuant V2's: 8
+            bits where the weights' entropy Ĥ is below 0.5, 4 below 0.7, else 2) and ``"threshold"`` (for each layer the
+            fewest bits that keep its damage at or under 0.01).
         size : int or str, optional
             Bytes of the payload; by default those of the present plan.
 
@@ -261,9 +266,25 @@ class Session(Editing):
         """Call a function after every change, in the order of versions; returns what ends it."""
         return self._observers.add(observer)
 
+    is_closed = False
+    """Whether it was closed."""
+    _is_handed_on = False
+
     def close(self) -> None:
-        """Close the checkpoint's files."""
-        self.checkpoint.close()
+        """Close the checkpoint's files, unless they were handed on to another session."""
+        self.is_closed = True
+        if not self._is_handed_on:
+            self.checkpoint.close()
+
+    def hand_on(self) -> Session:
+        """Another session that goes on from here: it has the plan, the steps of undo, the script and the files."""
+        with self._lock:
+            other = copy.copy(self)
+            other._lock, other._observers = threading.RLock(), Observers()
+            other._history, other._script = self._history.copy(), list(self._script)
+            other.views = []
+            self._is_handed_on = True
+        return other
 
     def __enter__(self) -> Self:
         return self

@@ -305,6 +305,17 @@ class Study:
         made_by = {"method": "rules", "format": rules_format}
         return replace(now, choice=choice, made_by=made_by, limits=Constraints(), by_hand=frozenset())
 
+    def compressible_bytes(self, tuning: Tuning) -> int:
+        """Bytes of the codes of a tuning beyond their entropy."""
+        rows = self.starts + np.array(tuning.choice, np.int64)
+        chosen = self.prices.select(["bits", "code_entropy"]).take(rows).to_pylist()
+        spare = sum(
+            layer.params * (option["bits"] - option["code_entropy"])
+            for layer, option in zip(self.layers, chosen, strict=True)
+            if option["code_entropy"] is not None
+        )
+        return max(int(spare / 8), 0)
+
     def locks(self, tuning: Tuning) -> list[int]:
         """Place of each locked layer's option; −1 for the others."""
         return [place if row in tuning.locks else -1 for row, place in enumerate(tuning.choice)]

@@ -30,7 +30,7 @@ class Totals:
     """By how much another plan of the same bytes could be better, at most: under the locks, and under the floors,
     ceilings, ties and least cosine of the solve that made it, if one did."""
     temperature: float
-    """Price of a bit at these bytes: distortion saved per bit more."""
+    """T, the price of a bit at these bytes: damage given up for each bit saved; a higher T makes a smaller file."""
 
 
 @dataclass(frozen=True)

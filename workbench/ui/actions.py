@@ -47,6 +47,8 @@ class Actions:
         tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.session, self._tell = session, tell
+        self._pace = 0.8, 4.0
+        """Within what of its prediction an export's time was found to be."""
         self.exported: dict[str, Any] | None = None
         """The last export: its ``folder``, a ``text`` on it, and the ``lines`` that load it."""
         self._strip, self._jobs = strip, jobs
@@ -114,7 +116,7 @@ class Actions:
         folder = self.within(text)
         return {
             **{key: found[key] for key in ("nbytes", "is_exact", "peak_bytes")},
-            "time": between(found["seconds"] / 2, 2 * found["seconds"]),
+            "time": between(*(factor * found["seconds"] for factor in self._pace)),
             "folder": str(folder),
             "exists": folder.exists(),
             "readers": list(self.session.readers),
@@ -169,13 +171,19 @@ class Actions:
             raise ConfigurationError("There is no proof to learn from yet; run one.", key="act")
         before = self.session.totals.nsr
         after = self.session.learn(self.session.proof).nsr
-        return f"Learnt: this plan's predicted damage was {before:.3g} and is {after:.3g}. Solve again to follow."
+        return (
+            f"Learnt: this plan's predicted damage was {before:.3g} and is {after:.3g}. Solve again to follow; undo "
+            "forgets it."
+        )
 
     def _export(self, folder: Path) -> None:
         session = self.session
         lines = session.loading_lines(folder)
 
+        predicted = session.predict().seconds
+
         def done(report: Report) -> None:
+            self._pace = 0.7 * report.seconds / predicted, 1.5 * report.seconds / predicted
             text = f"Written to {folder}: {report.actual_bytes:,} bytes, read back and compared."
             self.exported = {"folder": str(folder), "text": text, "lines": lines}
             self._tell()

@@ -10,6 +10,7 @@ FRONTEND = Path(__file__).parent / "frontend"
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
+_COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
 
 
 @cache
@@ -24,7 +25,8 @@ def joined(name: str) -> str:
     Returns
     -------
     str
-        The files, each after those it imports, without their imports and named exports: their names must differ.
+        The files, each after those it imports, without imports, named exports and lines of comment: names at the top of
+        the files must differ.
     """
     found: dict[str, str] = {}
 
@@ -34,7 +36,7 @@ def joined(name: str) -> str:
         text = (FRONTEND / file).read_text(encoding="utf-8")
         for imported in _IMPORT.findall(text):
             visit(imported)
-        found[file] = _EXPORT.sub("", _IMPORT.sub("", text))
+        found[file] = _COMMENT.sub("", _EXPORT.sub("", _IMPORT.sub("", text)))
 
     visit(name)
     return "\n".join(found.values())

@@ -34,7 +34,7 @@ def opening(
         Further arguments of `workbench.open`.
     """
     cancel = threading.Event()
-    bar = ProgressBar(f"Opening {Path(model).name}", cancel)
+    bar = ProgressBar(f"Opening {Path(model).name}", cancel.set)
     box = ipywidgets.VBox([bar])
 
     def work() -> None:

@@ -16,6 +16,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 512, 26, 190
 _GRID = 2
 """Pixels within which marks of one colour are one mark: no eye tells them apart, and a picture stays small."""
 
+CROWD = 300
+"""Of more layers the marks are small."""
+
 Points = NDArray[np.int64]
 """Pixels, [marks, 2]."""
 
@@ -31,10 +34,11 @@ def entropy_picture(session: Session, now: Snapshot) -> str:
     place[np.argsort(depth, kind="stable")] = (np.arange(len(depth)) + 0.5) / max(len(depth), 1)
     known = np.isfinite(entropy)
     points = _pixels(place[known], entropy[known])
-    drawn = [_marks(points, "currentColor", 6, "opacity='.6'")]
+    size = 8 if len(points) <= CROWD else 4
+    drawn = [_marks(points, "currentColor", size + 2, "opacity='.6'")]
     legend = []
     for bits in sorted(set(widths.tolist())):
-        drawn.append(_marks(points[widths[known] == bits], colour_of(bits), 4))
+        drawn.append(_marks(points[widths[known] == bits], colour_of(bits), size))
         legend.append((colour_of(bits), label_of(bits)))
     missing = int((~known).sum())
     note = f"; {missing:,} without an entropy are left out" if missing else ""
@@ -59,15 +63,15 @@ def front_picture(session: Session, now: Snapshot) -> str:
     damages = np.append(damage, totals.nsr) if is_placed else damage
     if not len(sizes):
         return ""
-    low, high = math.floor(sizes.min()), math.ceil(sizes.max() + 0.01)
-    bottom, top = math.floor(np.log10(damages.min())), math.ceil(np.log10(damages.max()) + 0.01)
+    low, high = _whole_range(sizes)
+    bottom, top = _whole_range(np.log10(damages))
 
     def across(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return (values - low) / (high - low)
 
     def up(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = (np.log10(values) - bottom) / (top - bottom)
-        return found
+        powers: NDArray[np.float64] = np.log10(values)
+        return (powers - bottom) / (top - bottom)
 
     line = _pixels(across(size), up(damage))
     steps = _line(line) if len(line) else ""
@@ -91,6 +95,11 @@ def front_picture(session: Session, now: Snapshot) -> str:
             here,
         ],
     )
+
+
+def _whole_range(values: NDArray[np.float64]) -> tuple[int, int]:
+    """The whole numbers around values, never the same one."""
+    return math.floor(float(values.min())), math.ceil(float(values.max()) + 0.01)
 
 
 def _pixels(x: NDArray[np.float64], y: NDArray[np.float64]) -> Points:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from workbench.ui.jobs import duration
 from workbench.ui.module import joined, style
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -25,7 +25,7 @@ class Tracker:
     Parameters
     ----------
     steps : int
-        Number of steps; each begins where the fraction falls or the message changes.
+        Number of steps; each but the first begins where the fraction falls.
     show : callable
         Takes the fraction of the whole, 0 to 1, and a text.
     """
@@ -35,20 +35,18 @@ class Tracker:
         """Bytes of source that a step goes through; without them there is no rate."""
         self._steps, self._show = steps, show
         self._step = 0
-        self._last = 0.0, ""
-        self._started = self._first = 0.0
+        self._last = self._started = self._first = 0.0
 
     def __call__(self, fraction: float, message: str) -> None:
         now = time.monotonic()
-        if self._step == 0 or message != self._last[1] or fraction < self._last[0]:
-            self._step += 1
+        if self._step == 0 or fraction < self._last:
+            self._step = min(self._step + 1, self._steps)
             # What was done before, such as layers that are remembered, says nothing of the rate.
             self._started, self._first = now, fraction
-        self._last = fraction, message
-        steps = max(self._steps, self._step)
-        place = f"{message} (step {self._step} of {steps})" if steps > 1 else message
-        facts = [f"{fraction:.0%}", *self._speed(fraction, now - self._started)]
-        self._show((self._step - 1 + fraction) / steps, f"{place}: {', '.join(facts)}")
+        self._last = fraction
+        place = f"{message} (step {self._step} of {self._steps})" if self._steps > 1 else message
+        facts = ", ".join([f"{fraction:.0%}", *self._speed(fraction, now - self._started)])
+        self._show((self._step - 1 + fraction) / self._steps, f"{place}: {facts}" if place else facts)
 
     def _speed(self, fraction: float, seconds: float) -> list[str]:
         """The rate and the time left, where they can be told."""
@@ -60,13 +58,6 @@ class Tracker:
         return [*told, f"{duration(seconds * (1 - fraction) / done)} left"]
 
 
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]
     """A bar with a text and a button *Cancel*.
 
@@ -74,8 +65,8 @@ class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]
     ----------
     title : str
         What is done.
-    cancel : threading.Event
-        Set by the button.
+    cancel : callable
+        Called by the button.
     """
 
     _esm = joined("progress.js")
@@ -83,14 +74,14 @@ class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]
 
     title = traitlets.Unicode().tag(sync=True)
     """What is done."""
-    status = traitlets.Dict({"fraction": 0.0, "text": "reading the headers"}).tag(sync=True)
+    status = traitlets.Dict({"fraction": 0.0, "text": "starting"}).tag(sync=True)
     """``fraction`` of the whole and ``text``."""
     stopping = traitlets.Bool(False).tag(sync=True)
     """Whether the button was pressed, and the kernel knows."""
     ended = traitlets.Unicode().tag(sync=True)
     """Why there is no result; stands in place of the bar. Empty while the work goes on."""
 
-    def __init__(self, title: str, cancel: threading.Event) -> None:
+    def __init__(self, title: str, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
         super().__init__(title=title)
         self.on_msg(self._on_message)
@@ -107,22 +98,20 @@ class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _on_message(self, widget: object, message: Any, buffers: object) -> None:
         if message == {"type": "cancel"}:
-            self._cancel.set()
+            self._cancel()
             self.stopping = True
 
 
 @contextmanager
-def bar_in_cell(title: str, steps: int, cancel: threading.Event) -> Iterator[Tracker]:
+def bar_in_cell(title: str, steps: int, cancel: Callable[[], None]) -> Iterator[Tracker]:
     """A bar in the output of the cell that runs, which is gone at the end.
 
     A front end that shows no widgets gets nothing to show, and nothing of it is stored in a notebook.
 
     Parameters
     ----------
-    title, steps
+    title, steps, cancel
         As for `ProgressBar` and `Tracker`.
-    cancel : threading.Event
-        Set by the button.
 
     Yields
     ------

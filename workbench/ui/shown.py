@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any, Protocol
 
 
@@ -22,6 +23,7 @@ class Shown:
     def __init__(self) -> None:
         self._now: list[View] = []
         self._by_cell: dict[str, list[View]] = {}
+        self._all: weakref.WeakSet[View] = weakref.WeakSet()
 
     def note(self, view: View) -> None:
         """A view is displayed by the cell that runs."""
@@ -38,7 +40,8 @@ class Shown:
         """
         shown, self._now = self._now, []
         # What runs a notebook without a page stores what is there when a cell ends.
-        for view in {id(view): view for views in (shown, *self._by_cell.values()) for view in views}.values():
+        self._all.update(shown)
+        for view in self._all:
             view.keep()
         if cell is None:
             return

@@ -58,7 +58,7 @@ class StoredCopy:
         """Display a copy, in the cell that runs."""
         from IPython.display import display
 
-        display(self.bundle(), raw=True, display_id=self._identity)
+        display(self.bundle(), raw=True, display_id=self._identity)  # type: ignore[no-untyped-call]
 
     def ask(self, *, anew: bool = False) -> None:
         """Have the displayed copies follow the session soon; `anew` also if it is as it was."""
@@ -73,10 +73,11 @@ class StoredCopy:
         if self._version is None or (self._version == self._session.version and not self._is_owed):
             return
         self._is_owed = False
-        update_display(self.bundle(), raw=True, display_id=self._identity)
+        update_display(self.bundle(), raw=True, display_id=self._identity)  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
-        """Leave the copies as they are now."""
+        """Leave the copies as they are."""
+        self._version = None
         self._later.end()
 
     def bundle(self) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class StoredCopy:
             "text/html": (
                 f"<div class='aq-stored aq-stored-{self._identity}'><style>{_STYLE}</style>"
                 "<p><b>The plan as it was last.</b> Run the cell again to edit.</p>"
-                f"{table['text/html']}<div>{pictures}</div>{_edits(lines)}</div>"
+                f"<div>{pictures}</div>{table['text/html']}{_edits(lines)}</div>"
             ),
         }
 
@@ -100,8 +101,5 @@ class StoredCopy:
 def _edits(lines: list[str]) -> str:
     text = "\n".join(lines)
     if len(text) > MOST:
-        return (
-            f"<p>Its {len(lines) - 1:,} edits are too long to be kept here; a plan that is saved has their "
-            "result.</p>"
-        )
+        return f"<p>Its {len(lines) - 1:,} edits are too long to be kept here; a saved plan has their result.</p>"
     return f"<details><summary>Python that makes this plan</summary><pre>{html.escape(text)}</pre></details>"

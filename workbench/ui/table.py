@@ -112,12 +112,11 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         from IPython.display import display
 
         bundle, metadata = self._repr_mimebundle_()
-        if not self.is_kept:
-            display(bundle, metadata=metadata, raw=True)
-            return
-        # Where the widget does not run, the copy below it says all.
-        display({**bundle, "text/html": "", "text/plain": ""}, metadata=metadata, raw=True)
-        self.stored.show()
+        if self.is_kept:  # where the widget does not run, the copy below it says all
+            bundle |= {"text/html": "", "text/plain": ""}
+        display(bundle, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+        if self.is_kept:
+            self.stored.show()
 
     # ---- for the rest of the panel ----------------------------------------------------------------------------
 

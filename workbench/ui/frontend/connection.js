@@ -34,7 +34,7 @@ export class Connection {
     model.on("comm_live_update", this.check);
     this.kernel = model.widget_manager?.kernel;
     this.kernel?.statusChanged?.connect?.(this.gone);
-    this.unkeep = keepStored(root, model, id);
+    this.stored = keepStored(root, model, id);
   }
 
   // Sends a message; one that is asked for is answered, under the id that is returned. Null if nothing could be sent.
@@ -78,6 +78,7 @@ export class Connection {
   // Whatever the kernel says, it is there; its answers start the patience anew.
   answered(id) {
     if (!this.waiting.delete(id)) return;
+    if (!this.met) this.stored.hide();
     this.met = true;
     if (this.unsaved) this.flush();
     clearTimeout(this.timer);
@@ -126,6 +127,6 @@ export class Connection {
     this.model.off("msg:custom", this.hear);
     this.model.off("comm_live_update", this.check);
     this.kernel?.statusChanged?.disconnect?.(this.gone);
-    this.unkeep();
+    this.stored.end();
   }
 }

@@ -26,7 +26,7 @@ export class Menu {
       element("b", "", { textContent: option.bits }),
       element("span", "", { textContent: scheme }),
       element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
-      element("span", "aq-right", { textContent: `NSR ${significant(option.nsr)}` }));
+      element("span", "aq-right", { textContent: `damage ${significant(option.nsr)}` }));
     item.setAttribute("role", "menuitemradio");
     item.setAttribute("aria-checked", option.present);
     item.addEventListener("click", () => {

@@ -39,7 +39,8 @@ export class ShortNames {
   // Chooses the fullest look that the column has room for, and returns the column's width: as wide as the names, where
   // there is the room beside the other columns; else at most two fifths of the table, and never less than they need.
   fit(room, table, chosen) {
-    const [most, least] = [this.look(0).width, this.look(LENGTHS.length - 1).width];
+    const heading = this.prefix ? this.measure(`layer  ${this.prefix}.…`) + 2 * MARGIN : 0;
+    const [most, least] = [Math.max(heading, this.look(0).width), this.look(LENGTHS.length - 1).width];
     const wanted = chosen ?? (room >= least ? Math.min(room, most) : Math.min(most, 0.4 * table));
     const width = Math.max(least, Math.floor(wanted));
     const level = LENGTHS.findIndex((_, place) => this.look(place).width <= width);

@@ -17,15 +17,18 @@ function put(notebook, name, content) {
   }
 }
 
-// Hides the copies of a model while `root` is in the page; returns what ends it.
+// Looks after the copies of a model; returns what hides them while `root` is in the page, and what ends it all.
 export function keepStored(root, model, id) {
   const name = `aq-stored-${id}`;
-  root.append(element("style", "", { textContent: `.jp-OutputArea-child:has(.${name}), .${name} { display: none; }` }));
   const { kernel, context } = model.widget_manager ?? {};
+  const hide = () => root.append(
+    element("style", "", { textContent: `.jp-OutputArea-child:has(.${name}), .${name} { display: none; }` }));
   const hear = (_, { header, content }) => {
     if (header.msg_type !== "update_display_data" || content.transient?.display_id !== id) return;
     put(context?.model, name, content);
   };
   kernel?.iopubMessage?.connect?.(hear);
-  return () => kernel?.iopubMessage?.disconnect?.(hear);
+  // Elsewhere a page may show a stored widget that no kernel stands behind, and which knows the first plan only.
+  if (kernel) hide();
+  return { hide: kernel ? () => {} : hide, end: () => kernel?.iopubMessage?.disconnect?.(hear) };
 }

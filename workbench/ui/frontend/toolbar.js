@@ -77,6 +77,7 @@ export class Toolbar {
     this.names = choice("names of the layers", header.possible_names.map((value) =>
       element("option", "", { value, textContent: NAMES[value] })),
     (names) => this.act("retarget", { target: this.shownTarget, names }));
+    this.names.classList.add("aq-names");
     this.names.title = "original: as in the single-file checkpoint, which ComfyUI reads; diffusers: as in this checkpoint's files";
     this.budget = element("input", "aq-budget", { type: "range", min: 0, max: 1, step: "any", disabled: true });
     this.size = element("input", "aq-size", { placeholder: "2.5 GB", spellcheck: false, title: "bytes of the payload, such as 2.5 GB or 900 MiB; Enter solves, Escape shows the present size again" });
