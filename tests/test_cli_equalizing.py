@@ -55,7 +55,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, capsys: Capture) -> None:
     assert "alpha is 2.0; allowed: from 0 to 1" in message
     code, message = fails("--calibration", "zoo:digits-dit", "--bits", "9")
     assert code == 2
-    assert "bit_width" in message
+    assert "--bit-width is 9" in message
     code, message = fails("--calibration", "zoo:stdlib-mdlm")
     assert code == 1
     assert "other weights" in message

@@ -87,7 +87,7 @@ def test_a_transformer_loads_and_computes_what_we_decode(
 ) -> None:
     output = tmp_path / "out"
     report = export(source, output, bits, names=None if names == "original" else names)
-    told = "ComfyUI-GGUF" if names == "original" else "diffusers loads the file"
+    told = f"Known to load sd3 files: {'ComfyUI-GGUF' if names == 'original' else 'diffusers'}"
     assert any(told in note for note in report.notes)
     assert ("joint_blocks.0.x_block.attn.qkv.weight" in wb.load(output)) == (names == "original")
     loaded, inputs = load(SD3Transformer2DModel, source, output), sd3_inputs()

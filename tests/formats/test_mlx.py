@@ -216,6 +216,9 @@ def test_units_are_read_back_while_others_are_written(
 ) -> None:
     monkeypatch.setattr("workbench.formats.units.UNIT_BYTES", 4_096)
     monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
-    source = make_checkpoint({f"blocks.{i}.proj.weight": np.ones((64, 256), np.float32) for i in range(40)})
+    rng = np.random.default_rng(0)
+    source = make_checkpoint(
+        {f"blocks.{i}.proj.weight": rng.standard_normal((64, 256)).astype(np.float32) for i in range(40)}
+    )
     export(source, tmp_path / "out", num_threads=4)
     assert wb.verify(tmp_path / "out", source).ok

@@ -125,10 +125,13 @@ def test_what_is_learnt_makes_the_prediction_what_was_measured(toy: Any, run: Lo
     totals = session.learn(found.factors)
     assert totals.nsr == pytest.approx(found.error, rel=1e-6)
     assert not np.array_equal(session.costs.distortion, before)
-    # Comparing again learns nothing new of the whole, and edits before can be undone.
+    # Comparing again learns nothing new of the whole.
     again = compare(toy, run, session, runs=2)
     assert again.ratio == pytest.approx(1, rel=1e-6)
+    # Learning is a step of undo, and goes along to another target.
     assert session.undo()
+    assert np.array_equal(session.costs.distortion, before)
+    assert session.redo()
     session.retarget("parquet")
     assert session._study.learnt.keys() == session._study.index.keys()
 

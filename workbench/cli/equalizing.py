@@ -39,7 +39,10 @@ def equalize(
             help="The one strength to try, 0 to 1; by default tenths are searched.", metavar="ALPHA"
         ),
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits at which folds are judged, 2 to 8.", metavar="BITS")] = 4,
+    bits: Annotated[
+        int,
+        typer.Option("--bits", "--bit-width", help="Bits at which folds are judged, 2 to 8.", metavar="BITS"),
+    ] = 4,
     group_size: Annotated[int, typer.Option(help="Weights that share a scale then.", metavar="N")] = 128,
     target: Annotated[
         str, typer.Option(help="Export format then: parquet or mlx.", metavar="NAME")
