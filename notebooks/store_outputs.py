@@ -8,7 +8,9 @@ machine; what a notebook prints may not.
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -16,6 +18,8 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
+TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/\w+/")
+"""Where a notebook's temporary folder is on this machine, which is not stored."""
 
 
 def store(path: Path) -> None:
@@ -31,6 +35,8 @@ def store(path: Path) -> None:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             data.pop(WIDGET, None)
+            for kind in data.keys() & {"text/html", "text/plain"}:
+                data[kind] = TEMPORARY.sub("", data[kind])
             if "image/png" in data:
                 data.pop("text/html", None)
         if cell.cell_type == "code":
