@@ -31,7 +31,7 @@ def half_layers(tmp_path: Path) -> Path:
     return path
 
 
-SENTENCE = "2 of 3 tensors are no layers and are not quantized: 2,048 bytes, 20.0% of the source."
+SENTENCE = "2 of 3 tensors are not layers and are not quantized: 2,048 bytes, 20.0% of the source."
 
 
 @pytest.mark.parametrize("target", target_names())

@@ -64,7 +64,7 @@ def sentence_on_the_rest(tensors: Mapping[str, TensorInfo], layers: Iterable[Lay
     rest = [info.nbytes for name, info in tensors.items() if name not in names]
     total = sum(info.nbytes for info in tensors.values())
     held = sum(rest)
-    are = "is no layer and is" if len(rest) == 1 else "are no layers and are"
+    are = "is not a layer and is" if len(rest) == 1 else "are not layers and are"
     return (
         f"{len(rest)} of {len(tensors)} tensors {are} not quantized: {held:,} bytes, "
         f"{held / max(total, 1):.1%} of the source. Bits per weight and NSR speak of the layers alone."

@@ -265,9 +265,9 @@ def _on_calibration(ready: Prepared) -> str:
     """Whether the bits are priced by what the layers' inputs were."""
     if ready.pricing is None:
         return (
-            "There is no calibration: the cost of a layer is the error of its weights times what its role usually "
-            "counts. With records of real denoising steps (`wb.live.capture`, then `workbench lab … --calibration "
-            "FILE`) it is the predicted error of the model's output."
+            "There is no calibration: the cost of a layer is the relative error of its weights, whatever its role. "
+            "With records of real denoising steps (`wb.live.capture`, then `workbench lab … --calibration FILE`) it is "
+            "the predicted error of the model's output."
         )
     records = ready.pricing.time_aware.records
     layers = [layer.name for layer in ready.checkpoint.layers if layer.params]
