@@ -25,11 +25,11 @@ SLOW = (
     "tests/checkpoint/test_layers.py",
     "tests/checkpoint/test_original_names.py",
     "tests/figures/test_time_figures.py",
-    "tests/formats/test_compressed_tensors.py",
-    "tests/formats/test_gguf_diffusers.py",
+    "tests/formats/compressed_tensors/test_target.py",
+    "tests/formats/gguf/test_diffusers.py",
     "tests/kernels/test_search.py",
     "tests/live",
-    "tests/pipeline/test_spatial.py",
+    "tests/engine/test_spatial.py",
     "tests/session/test_calibrated.py",
     "tests/test_backend.py",
     "tests/test_cli.py",
@@ -191,8 +191,8 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks, row groups and parts so small that the sample checkpoint has many."""
     monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
-    monkeypatch.setattr("workbench.formats.parquet_writer.ROW_GROUP_BYTES", 4_000)
-    monkeypatch.setattr("workbench.formats.parquet_writer.PART_BYTES", 16_384)
+    monkeypatch.setattr("workbench.formats.parquet.writer.ROW_GROUP_BYTES", 4_000)
+    monkeypatch.setattr("workbench.formats.parquet.writer.PART_BYTES", 16_384)
 
 
 @pytest.fixture(scope="session")

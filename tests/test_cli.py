@@ -98,7 +98,7 @@ def test_demo_prints_a_table_and_leaves_nothing(
 
 def test_an_unsound_demo_fails(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = wb.Verification(("Something is wrong.",), "nobody", 0, 0, None, float("nan"), float("nan"))
-    monkeypatch.setattr("workbench.pipeline.verify", lambda *_, **__: bad)
+    monkeypatch.setattr("workbench.engine.verify", lambda *_, **__: bad)
     assert run(["demo"]) == 1
     printed = capsys.readouterr().out
     assert "NO" in printed
@@ -339,7 +339,7 @@ def test_a_bug_is_not_hidden(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("workbench.pipeline.load", broken)
+    monkeypatch.setattr("workbench.engine.load", broken)
     assert run(["inspect", "out", "--json"]) == 1
     printed = capsys.readouterr()
     assert "Traceback" in printed.err

@@ -83,7 +83,7 @@ def test_what_loads_it_is_said_before_work_and_how_at_the_end(
     def stop(*_: object, **__: object) -> None:
         raise wb.CancelledError("The work has begun.")
 
-    monkeypatch.setattr("workbench.pipeline.DiffusionOrchestrator.run", stop)
+    monkeypatch.setattr("workbench.engine.DiffusionOrchestrator.run", stop)
     assert run(["quantize", flux, str(tmp_path / "again")]) == 130
     printed = capsys.readouterr()
     assert printed.err.index("ComfyUI-GGUF") < printed.err.index("Error: ")
@@ -109,7 +109,7 @@ def test_a_pattern_that_matches_nothing_is_an_error_before_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("Work has begun.")
 
-    monkeypatch.setattr("workbench.pipeline.DiffusionOrchestrator.run", work)
+    monkeypatch.setattr("workbench.engine.DiffusionOrchestrator.run", work)
     monkeypatch.setattr("workbench.session.open_session", work)
     given = {"quantize": [str(tmp_path / "out")], "plan": ["--bpw", "5", "--dry-run"], "analyze": []}[command]
     assert run([command, flux, *given, option, value]) == 2

@@ -21,8 +21,8 @@ RINGS = (
         "expression_text", "expressions",
         "zoo",
     ),
-    ("checkpoint", "calibration", "quantize", "formats", "thermo"),
-    ("pipeline", "session", "live"),
+    ("checkpoint", "calibration", "quantize", "folds", "formats", "thermo"),
+    ("engine", "session", "live"),
     ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*", "notebook"),
     ("__init__",),
 )  # fmt: skip

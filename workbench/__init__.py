@@ -28,7 +28,7 @@ _HOMES = {
         "ShapeMismatchError",
         "ValidationError",
     ],
-    "workbench.pipeline": [
+    "workbench.engine": [
         "DiffusionOrchestrator",
         "Export",
         "FoldedOutput",

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from workbench.config import DiffusionQuantConfig
+from workbench.engine import DiffusionOrchestrator, ProgressCallback
+from workbench.engine.partial import export_folder
 from workbench.errors import ConfigurationError
-from workbench.pipeline import DiffusionOrchestrator, ProgressCallback
-from workbench.pipeline.partial import export_folder
 
 Mode = Literal["diffusion", "base"]
 """What to make of a model: ``"base"`` quantizes its weights and looks at nothing else."""

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.engine import Verification, verify
 from workbench.errors import CancelledError
-from workbench.pipeline import Verification, verify
 from workbench.session import Job, Session, open_session
 from workbench.session.opening import STEPS, source_bytes
 from workbench.work import REFRESH_SECONDS, ProgressCallback

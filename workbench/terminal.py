@@ -29,7 +29,7 @@ from workbench.errors import ArrowQuantError
 from workbench.layer_names import natural_order
 
 if TYPE_CHECKING:
-    from workbench.pipeline import Report, Verification
+    from workbench.engine import Report, Verification
     from workbench.session.prediction import Prediction
 
 WIDTH_OF_FILES = 200

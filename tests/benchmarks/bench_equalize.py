@@ -31,13 +31,13 @@ from subjects import JUDGED, Subject, digits, language_model
 
 from workbench.calibration import ActivationTables, CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.engine import InlineExecutor, SpatialQuantizer
+from workbench.folds.checkpoint import FoldedCheckpoint
+from workbench.folds.fold import Fold, Site, balance
+from workbench.folds.records import fold_records
 from workbench.formats import target_named
 from workbench.live import Applied
 from workbench.live.clock import clock_for
-from workbench.pipeline import InlineExecutor, SpatialQuantizer
-from workbench.quantize.folded import FoldedCheckpoint
-from workbench.quantize.folded_records import fold_records
-from workbench.quantize.folds import Fold, Site, balance
 
 MODELS: dict[str, tuple[Callable[[], Subject], str]] = {
     "digits": (digits, "zoo:digits-dit"),

@@ -17,12 +17,12 @@ from safetensors.numpy import load_file, save_file
 import workbench as wb
 from workbench.calibration import records_for
 from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint, originally_named
+from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.formats.gguf_families import family_of
-from workbench.pipeline import verify
-from workbench.quantize.fold_architectures import find_sites
-from workbench.quantize.folded import FoldedCheckpoint
-from workbench.quantize.folds import Fold
+from workbench.folds.architectures import find_sites
+from workbench.folds.checkpoint import FoldedCheckpoint
+from workbench.folds.fold import Fold
+from workbench.formats.gguf.families import family_of
 
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "SD3": (

@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("llama_cpp") else ["test_gguf_llama_cpp.py"]
+collect_ignore = [] if find_spec("llama_cpp") else ["gguf/test_llama_cpp.py"]

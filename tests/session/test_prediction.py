@@ -10,7 +10,7 @@ import pytest
 
 import workbench as wb
 from workbench.checkpoint import DTYPES, open_checkpoint
-from workbench.pipeline.orchestrator import BASE_BYTES, WORKER_BYTES
+from workbench.engine.orchestrator import BASE_BYTES, WORKER_BYTES
 from workbench.work import disk_workers
 
 

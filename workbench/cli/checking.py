@@ -15,7 +15,7 @@ from workbench.cli.arguments import Component, Export, Json
 from workbench.errors import MetadataError
 
 if TYPE_CHECKING:
-    from workbench.pipeline import Verification
+    from workbench.engine import Verification
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def inspect(
 
     Example: workbench inspect out
     """
-    from workbench.pipeline import load
+    from workbench.engine import load
 
     export = load(output)
     kept = sum(tensor.option is None for tensor in export.payload.tensors.values())
@@ -121,7 +121,7 @@ def verify_export(
     shown: bool,
 ) -> Verification:
     """Verify an export with progress."""
-    from workbench.pipeline import verify
+    from workbench.engine import verify
 
     with terminal.progress_bar(output.name, source_bytes(source, component), shown) as callback:
         return verify(output, source, component=component, calibration=calibration, callback=callback)

@@ -34,7 +34,7 @@ from workbench.errors import CancelledError
 
 if TYPE_CHECKING:
     from workbench.config import DiffusionQuantConfig
-    from workbench.pipeline import Report, Verification
+    from workbench.engine import Report, Verification
     from workbench.plan import Plan
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -216,7 +216,7 @@ def quantize(
 
     Example: workbench quantize zoo:digits-dit out --bit-width 4 --override '*.norm1.linear.weight=2'
     """
-    from workbench.pipeline.partial import refuse_existing
+    from workbench.engine.partial import refuse_existing
 
     given: dict[str, Any] = {
         "target": target,
@@ -313,7 +313,7 @@ def _quantize(
     *,
     shown: bool,
 ) -> Report:
-    from workbench.pipeline import DiffusionOrchestrator
+    from workbench.engine import DiffusionOrchestrator
 
     nbytes = source_bytes(model, component) if nbytes is None else nbytes
     with terminal.ctrl_c() as cancel, terminal.progress_bar(output.name, nbytes, shown) as callback:

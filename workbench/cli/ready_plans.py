@@ -34,9 +34,9 @@ def take_plan(
     Nothing has to be priced for it.
     """
     from workbench.checkpoint import exported, named, named_as, open_checkpoint
+    from workbench.engine.orchestrator import check_fit
     from workbench.formats import dequantized, target_named
     from workbench.formats.rules import naming_of, rules_file, write_rules
-    from workbench.pipeline.orchestrator import check_fit
     from workbench.plan import Plan
     from workbench.session.prediction import predict
     from workbench.text_file import write_text
@@ -84,9 +84,9 @@ def _plan_of_rules(
 ) -> Plan:
     from workbench.config import DiffusionQuantConfig, default_effort
     from workbench.config_sources import read_text
+    from workbench.engine.survey import at_width
     from workbench.formats import kept_as, target_named
     from workbench.formats.rules import naming_of, read_rules
-    from workbench.pipeline.survey import at_width
     from workbench.plan import Plan
     from workbench.quantize import Encodings
 

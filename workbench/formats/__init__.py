@@ -5,11 +5,11 @@ from collections.abc import Callable
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import did_you_mean
 from workbench.errors import ConfigurationError
-from workbench.formats.compressed_tensors import CompressedTensorsTarget
-from workbench.formats.dequantized import DequantizedTarget, dequantized
-from workbench.formats.gguf import GgufTarget
-from workbench.formats.mlx import MlxTarget
-from workbench.formats.parquet import ParquetTarget
+from workbench.formats.compressed_tensors.target import CompressedTensorsTarget
+from workbench.formats.gguf.target import GgufTarget
+from workbench.formats.mlx.target import MlxTarget
+from workbench.formats.parquet.target import ParquetTarget
+from workbench.formats.safetensors.dequantized import DequantizedTarget, dequantized
 from workbench.formats.target import (
     BlockCheck,
     Check,

@@ -14,9 +14,9 @@ import gguf
 from workbench.checkpoint import Checkpoint, exported, named
 from workbench.errors import ArrowQuantError, MetadataError
 from workbench.formats import target_named
-from workbench.formats.gguf import GgufTarget
-from workbench.formats.gguf_families import family_of
-from workbench.formats.gguf_payload import file_name
+from workbench.formats.gguf.families import family_of
+from workbench.formats.gguf.payload import file_name
+from workbench.formats.gguf.target import GgufTarget
 from workbench.formats.target import Target
 from workbench.plan import Plan
 

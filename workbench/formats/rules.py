@@ -24,7 +24,7 @@ from typing import Any
 from workbench.checkpoint import Checkpoint
 from workbench.config_sources import read_text
 from workbench.errors import ConfigurationError
-from workbench.formats.gguf_families import family_of
+from workbench.formats.gguf.families import family_of
 from workbench.formats.rules_of_configs import (
     compressed_tensors_wishes,
     mlx_wishes,

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.errors import ConfigurationError, setting
-from workbench.formats import compressed_tensors, mlx
-from workbench.formats.safetensors_scheme import module_of
+from workbench.formats.compressed_tensors import target as compressed_tensors
+from workbench.formats.mlx import target as mlx
+from workbench.formats.safetensors.scheme import module_of
 from workbench.formats.target import Target
 from workbench.formats.wishes import KEEP_WISH, Naming, Wish
 from workbench.plan import Layer, Plan

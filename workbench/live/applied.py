@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from workbench.calibration import ActivationMode, ActivationTables, TimeAwareQuantizer
 from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint, opened, split_rows
+from workbench.engine.export import Export, load
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.live.clock import Clock, Read, clock_for
 from workbench.live.errors import checkpoint_for, decoded_weights, progress_of
@@ -28,7 +29,6 @@ from workbench.live.same_weights import check_same_weights
 from workbench.live.sensitivity import require
 from workbench.live.uncompiled import run_uncompiled
 from workbench.live.weights import Slot, refuse_copies, slot_of
-from workbench.pipeline.export import Export, load
 from workbench.plan import Plan
 from workbench.work import Progress, ProgressCallback
 

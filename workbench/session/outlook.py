@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
+from workbench.engine.notes import note_on_unrecorded
 from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate, mask
 from workbench.formats import Target
 from workbench.formats.loading import loading_lines, readers
-from workbench.pipeline.notes import note_on_unrecorded
 from workbench.plan import Plan
 from workbench.session.columns import HEADINGS, layer_columns
 from workbench.session.detail import LayerDetail, look_closely

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
+from workbench.engine.orchestrator import BASE_BYTES, WORKER_BYTES
 from workbench.formats import Target
-from workbench.pipeline.orchestrator import BASE_BYTES, WORKER_BYTES
 from workbench.plan import Plan
 from workbench.quantize import FAST, Encoding, Encodings
 from workbench.thermo.sampling import read_blocks

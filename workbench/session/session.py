@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import read_text
+from workbench.engine import DiffusionOrchestrator, Report
 from workbench.formats.rules import naming_of, rules_file, write_rules
-from workbench.pipeline import DiffusionOrchestrator, Report
 from workbench.plan import Plan
 from workbench.session.editing import Editing
 from workbench.session.job import Job

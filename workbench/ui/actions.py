@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import NAMES
+from workbench.engine import Report
 from workbench.errors import ConfigurationError
-from workbench.pipeline import Report
 from workbench.session import Session
 from workbench.text_file import ExistingFileError
 from workbench.ui.jobs import Jobs, between

@@ -1,0 +1,1 @@
+"""Folds: channel scales moved into the preceding layer, exactly."""

@@ -1,0 +1,1 @@
+"""compressed-tensors: safetensors as vLLM and transformers read them."""

@@ -1,0 +1,1 @@
+"""MLX: safetensors as mlx-lm and mx.load read them."""
