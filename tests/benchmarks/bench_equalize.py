@@ -37,7 +37,7 @@ from workbench.folds.fold import Fold, Site, balance
 from workbench.folds.records import fold_records
 from workbench.formats import target_named
 from workbench.live import Applied
-from workbench.live.clock import clock_for
+from workbench.live.model.clock import clock_for
 
 MODELS: dict[str, tuple[Callable[[], Subject], str]] = {
     "digits": (digits, "zoo:digits-dit"),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from workbench.live.modules import kind_of
-from workbench.live.weights import require_weights
+from workbench.live.model.modules import kind_of
+from workbench.live.model.weights import require_weights
 
 Now = Callable[[], int]
 """The bucket of the call that is under way."""

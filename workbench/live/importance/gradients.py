@@ -19,11 +19,17 @@ from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, opened
-from workbench.live.clock import Clock, Read, clock_for
-from workbench.live.gradients import OutputGradients, WeightGradients
-from workbench.live.passes import Hand, Path, Run, go_back, single_steps, trajectories
-from workbench.live.probes import Probe, gaussian
-from workbench.live.sensitivity import in_files, measured_layers, require, require_runs, with_sensitivity
+from workbench.live.importance.backward import Hand, Path, Run, go_back, single_steps, trajectories
+from workbench.live.importance.probes import Probe, gaussian
+from workbench.live.importance.sensitivity import (
+    in_files,
+    measured_layers,
+    require,
+    require_runs,
+    with_sensitivity,
+)
+from workbench.live.importance.squared_gradients import OutputGradients, WeightGradients
+from workbench.live.model.clock import Clock, Read, clock_for
 from workbench.work import ProgressCallback
 
 Span = Literal["trajectory", "step"]

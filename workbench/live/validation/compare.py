@@ -19,19 +19,19 @@ from torch.nn import functional
 from workbench.calibration import ActivationMode
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ValidationError
-from workbench.live.alone import TRIALS_SCHEMA, Row, neighbour, try_alone
-from workbench.live.applied import apply, files_names, require_all
-from workbench.live.clock import Clock, Read, clock_for
-from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
-from workbench.live.errors import layer_errors
-from workbench.live.missing import warn_of
-from workbench.live.modules import kind_of, match_layers
-from workbench.live.passes import PARTS, Run
-from workbench.live.same_weights import check_same_weights
-from workbench.live.sensitivity import in_files, require_runs
-from workbench.live.trials import relative_error
-from workbench.live.uncompiled import uncompiled
-from workbench.live.weights import value_of
+from workbench.live.importance.backward import PARTS, Run
+from workbench.live.importance.sensitivity import in_files, require_runs
+from workbench.live.importance.trials import relative_error
+from workbench.live.model.clock import Clock, Read, clock_for
+from workbench.live.model.eager import uncompiled
+from workbench.live.model.missing_layers import warn_of
+from workbench.live.model.modules import kind_of, match_layers
+from workbench.live.model.weight_check import check_same_weights
+from workbench.live.model.weights import value_of
+from workbench.live.validation.apply import apply, files_names, require_all
+from workbench.live.validation.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
+from workbench.live.validation.single_layers import TRIALS_SCHEMA, Row, neighbour, try_alone
+from workbench.live.validation.weight_errors import layer_errors
 from workbench.plan import Plan
 from workbench.session import Session
 from workbench.work import Progress, ProgressCallback

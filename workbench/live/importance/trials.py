@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ConfigurationError
-from workbench.live.passes import Run
-from workbench.live.sensitivity import in_files, measured_layers, require_runs, with_sensitivity
-from workbench.live.uncompiled import uncompiled
-from workbench.live.weights import Slot, refuse_copies, require_weights
+from workbench.live.importance.backward import Run
+from workbench.live.importance.sensitivity import in_files, measured_layers, require_runs, with_sensitivity
+from workbench.live.model.eager import uncompiled
+from workbench.live.model.weights import Slot, refuse_copies, require_weights
 from workbench.work import Progress, ProgressCallback
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ValidationError
-from workbench.live.weights import value_of
+from workbench.live.model.weights import value_of
 
 ROWS = 3
 """Rows of a layer that are compared: the first, the middle one and the last."""

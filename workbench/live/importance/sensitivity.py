@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, split_rows
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.live.missing import warn_of
-from workbench.live.modules import Match, match_layers
-from workbench.live.same_weights import check_same_weights
+from workbench.live.model.missing_layers import warn_of
+from workbench.live.model.modules import Match, match_layers
+from workbench.live.model.weight_check import check_same_weights
 
 
 def with_sensitivity(

@@ -17,8 +17,8 @@ import workbench as wb
 from workbench.checkpoint import Checkpoint
 from workbench.errors import CancelledError, ConfigurationError
 from workbench.live import Comparison, capture, compare, weight_errors
-from workbench.live.alone import neighbour
-from workbench.live.comparison import layer_effects, rank_correlation
+from workbench.live.validation.comparison import layer_effects, rank_correlation
+from workbench.live.validation.single_layers import neighbour
 from workbench.session import Session
 
 Store = Callable[..., Checkpoint]

@@ -13,9 +13,9 @@ from torch import nn
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
-from workbench.live.capture import capture
-from workbench.live.clock import Clock, Read
-from workbench.live.modules import unwrapped
+from workbench.live.capture.capture import capture
+from workbench.live.model.clock import Clock, Read
+from workbench.live.model.modules import unwrapped
 from workbench.work import Progress, ProgressCallback
 
 DENOISERS = ("transformer", "unet", "prior", "transformer_2")

@@ -17,10 +17,10 @@ import workbench as wb
 from workbench.calibration import CalibrationRecords, records_for
 from workbench.checkpoint import open_checkpoint, originally_named
 from workbench.errors import ValidationError
-from workbench.live.alone import try_alone, with_options
-from workbench.live.applied import require_all
-from workbench.live.modules import match_layers
-from workbench.live.trials import relative_error
+from workbench.live.importance.trials import relative_error
+from workbench.live.model.modules import match_layers
+from workbench.live.validation.apply import require_all
+from workbench.live.validation.single_layers import try_alone, with_options
 from workbench.session import Session
 
 

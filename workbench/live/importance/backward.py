@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.live.clock import Clock
-from workbench.live.gradients import OutputGradients, WeightGradients, checkpointed, frozen
-from workbench.live.probes import Probe
-from workbench.live.uncompiled import uncompiled
-from workbench.live.weights import require_weights
+from workbench.live.importance.probes import Probe
+from workbench.live.importance.squared_gradients import OutputGradients, WeightGradients, checkpointed, frozen
+from workbench.live.model.clock import Clock
+from workbench.live.model.eager import uncompiled
+from workbench.live.model.weights import require_weights
 from workbench.work import Progress, ProgressCallback
 
 Run = Callable[[int], Tensor]

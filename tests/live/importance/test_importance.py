@@ -23,7 +23,7 @@ from workbench.live import (
     importance_by_gradients,
     importance_by_trial,
 )
-from workbench.live.sensitivity import with_sensitivity
+from workbench.live.importance.sensitivity import with_sensitivity
 
 TIMES = (3.0, 2.0, 1.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from workbench.errors import ValidationError
-from workbench.live.missing import listed
+from workbench.live.model.missing_layers import listed
 
 Undo = Callable[[], None]
 

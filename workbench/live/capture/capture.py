@@ -20,13 +20,13 @@ from workbench.calibration.layer_record import MAX_BUCKETS, MAX_STEPS
 from workbench.calibration.tally import CallSummary, LayerTally
 from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.live.clock import Clock, Read, clock_for
-from workbench.live.missing import warn_of
-from workbench.live.modules import WEIGHT, Match, channels_of, kind_of, match_layers
-from workbench.live.same_weights import check_same_weights
-from workbench.live.summary import Observer
-from workbench.live.uncompiled import run_uncompiled
-from workbench.live.weights import value_of
+from workbench.live.capture.observer import Observer
+from workbench.live.model.clock import Clock, Read, clock_for
+from workbench.live.model.eager import run_uncompiled
+from workbench.live.model.missing_layers import warn_of
+from workbench.live.model.modules import WEIGHT, Match, channels_of, kind_of, match_layers
+from workbench.live.model.weight_check import check_same_weights
+from workbench.live.model.weights import value_of
 
 
 def capture(

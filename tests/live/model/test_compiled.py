@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import workbench as wb
 from workbench.calibration import CalibrationRecords
 from workbench.live import apply, capture, importance_by_gradients, importance_by_trial
-from workbench.live.uncompiled import run_uncompiled, uncompiled
+from workbench.live.model.eager import run_uncompiled, uncompiled
 
 Store = Callable[..., Any]
 

@@ -20,15 +20,15 @@ from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint, opened, split_rows
 from workbench.engine.export import Export, load
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
-from workbench.live.clock import Clock, Read, clock_for
-from workbench.live.errors import checkpoint_for, decoded_weights, progress_of
-from workbench.live.missing import listed
-from workbench.live.modules import Match, kind_of, match_layers
-from workbench.live.rounding import Rounding
-from workbench.live.same_weights import check_same_weights
-from workbench.live.sensitivity import require
-from workbench.live.uncompiled import run_uncompiled
-from workbench.live.weights import Slot, refuse_copies, slot_of
+from workbench.live.importance.sensitivity import require
+from workbench.live.model.clock import Clock, Read, clock_for
+from workbench.live.model.eager import run_uncompiled
+from workbench.live.model.missing_layers import listed
+from workbench.live.model.modules import Match, kind_of, match_layers
+from workbench.live.model.weight_check import check_same_weights
+from workbench.live.model.weights import Slot, refuse_copies, slot_of
+from workbench.live.validation.rounding import Rounding
+from workbench.live.validation.weight_errors import checkpoint_for, decoded_weights, progress_of
 from workbench.plan import Plan
 from workbench.work import Progress, ProgressCallback
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workbench import zoo
 from workbench.checkpoint import open_checkpoint
 from workbench.live import MissingLayersWarning, capture, match_modules
-from workbench.live.summary import Observer
+from workbench.live.capture.observer import Observer
 from workbench.zoo.digits_dit.sample import load, sample
 from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 

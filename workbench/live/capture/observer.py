@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workbench.calibration.tally import CallSummary
-from workbench.live.activations import Room, activations
+from workbench.live.capture.activations import Room, activations
 from workbench.plan import Kind
 
 SAMPLED = 512

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from workbench.calibration import ActivationMode
 from workbench.errors import ArrowQuantError, ValidationError
-from workbench.live.clock import Clock, Read
-from workbench.live.compare import Metrics, compare
-from workbench.live.comparison import Comparison
-from workbench.live.modules import match_layers
-from workbench.live.passes import Run
-from workbench.live.same_weights import check_same_weights
-from workbench.live.trials import relative_error
+from workbench.live.importance.backward import Run
+from workbench.live.importance.trials import relative_error
+from workbench.live.model.clock import Clock, Read
+from workbench.live.model.modules import match_layers
+from workbench.live.model.weight_check import check_same_weights
+from workbench.live.validation.compare import Metrics, compare
+from workbench.live.validation.comparison import Comparison
 from workbench.session import Session
 from workbench.work import ProgressCallback
 

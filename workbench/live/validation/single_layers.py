@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
-from workbench.live.errors import layer_errors
-from workbench.live.sensitivity import in_files
-from workbench.live.trials import changed
-from workbench.live.weights import Slot
+from workbench.live.importance.sensitivity import in_files
+from workbench.live.importance.trials import changed
+from workbench.live.model.weights import Slot
+from workbench.live.validation.weight_errors import layer_errors
 from workbench.plan import Option, Plan
 from workbench.thermo import hull
 

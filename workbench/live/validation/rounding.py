@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workbench.calibration import ActivationTables
 from workbench.calibration.activation_tables import LEVELS
 from workbench.errors import ValidationError
-from workbench.live.clock import Clock
+from workbench.live.model.clock import Clock
 
 
 class Rounding:
