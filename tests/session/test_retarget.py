@@ -122,3 +122,17 @@ def test_in_the_background(session: Session) -> None:
     notes = session.retarget_job("mlx").result(120)
     assert session.target.name == "mlx"
     assert notes[0].startswith("The plan is now for mlx")
+
+
+def test_a_scheme_that_nobody_asked_for_is_not_carried_along(session: Session) -> None:
+    """Each format has its own default; what was set by hand goes along where the format has it."""
+    session.set_bits("proj_out_1.weight", scheme="symmetric")
+    session.retarget("compressed-tensors")
+    stored = [option.scheme for option in session.plan.choices.values() if not option.is_kept]
+    assert set(stored) == {"symmetric"}
+    session.retarget("parquet")
+    stored = [option.scheme for option in session.plan.choices.values() if not option.is_kept]
+    assert set(stored) == {"asymmetric"}
+    session.undo()
+    session.undo()
+    assert session.plan.choices["proj_out_1.weight"].scheme == "symmetric"
