@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.config import DiffusionQuantConfig
+from workbench.config import DiffusionQuantConfig, default_scheme
 from workbench.errors import QuantizationError, ValidationError, setting
 from workbench.formats import Target, kept_as
 from workbench.formats.blocks import blocks_of
@@ -74,7 +74,8 @@ def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -
 
 def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Target) -> Option:
     """The option of a width in the configured scheme and group size."""
-    return target.quantized(layer, bits, config.scheme, config.group_size)
+    scheme = config.scheme or default_scheme(target.name)
+    return target.quantized(layer, bits, scheme, config.group_size)
 
 
 def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
