@@ -81,7 +81,9 @@ class Run:
             self._settle_again(misled, surveys, checks, journal)
         place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
         self.checkpoint.check_unchanged()
-        report = self._report(chosen, surveys, checks, predicted, started, (*notes, *writer.notes))
+        report = self._report(
+            chosen, surveys, checks, predicted, started, (*notes, *writer.notes), plan is not None
+        )
         tables = None if self.time_aware is None else self.time_aware.to_dict()
         write_record(
             self.folder, chosen, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
@@ -233,6 +235,7 @@ class Run:
         predicted: int,
         started: float,
         notes: Sequence[str],
+        is_planned: bool,
     ) -> Report:
         payload = self.target.open(self.folder)
         measured = {layer.name: checks[layer.name] for layer in self.layers}
@@ -247,7 +250,7 @@ class Run:
         self.progress.pump()
         found = (
             *note_on_fallbacks([surveys[layer.name] for layer in self.layers], self.config.min_accuracy),
-            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
+            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None, is_planned),
         )
         sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
