@@ -56,10 +56,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from workbench import backend
+        from workbench.kernels import load_kernels
 
         print(f"arrowquant-workbench {version('arrowquant-workbench')}")
-        print(f"kernels: {backend.kernels().description}")
+        print(f"kernels: {load_kernels().description}")
         raise typer.Exit
 
 

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.formats.blocks import Block
 from workbench.formats.safetensors.layout import Piece
 from workbench.formats.safetensors.scheme import Scheme, merged_config, module_of, scale_dtype
 from workbench.formats.safetensors.target import PackedTarget
 from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
+from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, count_codes
 from workbench.quantize.zero_point import (
@@ -228,7 +228,7 @@ def _pack_columns(codes: NDArray[np.uint8], bits: int) -> NDArray[np.int32]:
     rows, columns = codes.shape
     packed = np.empty((columns, (rows * bits + 7) // 8), np.uint8)
     flat = np.ascontiguousarray(codes.T).reshape(-1)
-    backend.kernels().pack_bits(flat, columns, rows, bits, packed.reshape(-1))
+    load_kernels().pack_bits(flat, columns, rows, bits, packed.reshape(-1))
     return np.ascontiguousarray(_in_words(packed).T)
 
 
@@ -238,7 +238,7 @@ def _unpack_columns(packed: NDArray[np.int32], rows: int, bits: int) -> NDArray[
     stream = np.ascontiguousarray(packed.T).view(np.uint8)[:, : (rows * bits + 7) // 8]
     codes = np.empty((columns, rows), np.uint8)
     flat = np.ascontiguousarray(stream).reshape(-1)
-    backend.kernels().unpack_bits(flat, columns, rows, bits, codes.reshape(-1))
+    load_kernels().unpack_bits(flat, columns, rows, bits, codes.reshape(-1))
     return np.ascontiguousarray(codes.T)
 
 
