@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
@@ -27,6 +26,7 @@ from workbench.engine.report import Report, layer_report, summarise
 from workbench.engine.spatial import SpatialQuantizer
 from workbench.engine.survey import Survey, entropy_of, fallbacks, miss_of, survey_layer, wished_option
 from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
+from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings, Error
 from workbench.work import Progress, run_tasks
@@ -264,7 +264,7 @@ class Run:
             modality_evidence="the configuration says so"
             if self.config.modality
             else self.checkpoint.modality.evidence,
-            kernels=backend.kernels().description,
+            kernels=load_kernels().description,
             notes=(
                 *notes,
                 *note_on_kept(plan),
