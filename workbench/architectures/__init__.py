@@ -5,13 +5,24 @@ one process alone, hand the record to `register`.
 """
 
 from workbench.architectures.original_names import OriginalNames, Place, original_names_of
-from workbench.architectures.record import MASK_RATIO, Architecture, Clock, LlamaCpp, Medium, Reader, Rule
+from workbench.architectures.record import (
+    MASK_RATIO,
+    Architecture,
+    BundlePrefix,
+    Clock,
+    LlamaCpp,
+    Medium,
+    Reader,
+    Rule,
+    Tie,
+)
 from workbench.architectures.registry import (
     DENOISER_PREFIX,
     architecture_named,
     architecture_of_config,
     architecture_of_tensors,
     class_of,
+    is_denoiser_name,
     is_high_precision,
     known_architectures,
     recognise,
@@ -24,6 +35,7 @@ __all__ = [
     "DENOISER_PREFIX",
     "MASK_RATIO",
     "Architecture",
+    "BundlePrefix",
     "Clock",
     "LlamaCpp",
     "Medium",
@@ -31,10 +43,12 @@ __all__ = [
     "Place",
     "Reader",
     "Rule",
+    "Tie",
     "architecture_named",
     "architecture_of_config",
     "architecture_of_tensors",
     "class_of",
+    "is_denoiser_name",
     "is_high_precision",
     "is_norm",
     "is_table",

@@ -16,7 +16,7 @@ from workbench.architectures.folds import (
     ValueFold,
     joined_head,
 )
-from workbench.architectures.record import MASK_RATIO, Architecture, LlamaCpp, Reader
+from workbench.architectures.record import MASK_RATIO, Architecture, LlamaCpp, Reader, Tie
 
 
 def _folds_of_block(config: Config, has: Has) -> Iterator[FoldPlace]:
@@ -59,6 +59,7 @@ LLADA = Architecture(
         heads=("n_heads", "n_kv_heads"),
         obstacle=_obstacle,
     ),
+    tie=Tie("weight_tying", r"transformer\.ff_out", "wte"),
     clock=MASK_RATIO,
     gguf="llada",
     readers=(

@@ -72,6 +72,28 @@ class LlamaCpp:
 
 
 @dataclass(frozen=True)
+class Tie:
+    """How config.json says that the head of a language model has the weights of its embedding."""
+
+    key: str
+    """The key, which is true where they are tied."""
+    head: str
+    """The head's module, a regular expression on the end of its name."""
+    embedding: str
+    """The embedding's module, likewise."""
+
+
+@dataclass(frozen=True)
+class BundlePrefix:
+    """What stands before the names of a denoiser in an all-in-one file, where no generic rule knows it."""
+
+    prefix: str
+    """Before the names of the denoiser."""
+    beside: str
+    """Before the names of another model, which tells such a file."""
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A family of models: how it is recognised, and what holds for its checkpoints.
 
@@ -94,12 +116,16 @@ class Architecture:
     """Whose classes load it."""
     lists: tuple[str, ...] = ()
     """Numbered lists of blocks, in the order in which they run, whose names no generic rule knows."""
+    bundle_prefix: BundlePrefix | None = None
+    """How its all-in-one files call the denoiser."""
     roles: tuple[tuple[Role, str], ...] = ()
     """Roles of modules by regular expressions on their names; they go before the generic rules."""
     original_names: Callable[[Collection[str]], Iterable[Rule]] | None = None
     """Rules between the original modules and diffusers', given the names of all tensors."""
     folds: Folds | None = None
     """Where channels can be equalised exactly, in the names of its classes."""
+    tie: Tie | None = None
+    """How its head may be tied to its embedding."""
     clock: Clock | None = None
     """How it is told the time."""
     high_precision: str = ""

@@ -53,6 +53,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 DENOISER_PREFIX = "model.diffusion_model."
 """Before the names of a denoiser within a single-file checkpoint of a whole pipeline."""
 
+_DENOISER_NAMES = re.compile(
+    r"(?:\w*double_(?:stream_)?(?:blocks|layers)|\w*single_(?:stream_|transformer_)?(?:blocks|layers)|joint_blocks"
+    r"|\w*transformer_blocks|down_blocks|up_blocks|mid_block|input_blocks|middle_block|output_blocks|blocks"
+    r"|\w+_refiner|x_embedder|img_in|patch_embed\w*|pos_embed)\."
+)
+"""How the names of a denoiser begin, in diffusers and in the original checkpoints: the generic rule."""
+
 _registered: list[Architecture] = []
 
 
@@ -144,6 +151,12 @@ def recognise(config: Mapping[str, Any], tensors: Collection[str]) -> Architectu
         By the configuration, else by the tensors; None for a family that is not known.
     """
     return architecture_of_config(config) or architecture_of_tensors(tensors)
+
+
+def is_denoiser_name(tensor: str) -> bool:
+    """Whether a tensor's name begins as those of a denoiser do, of any family."""
+    own = tuple(f"{name}." for one in known_architectures() for name in one.lists)
+    return _DENOISER_NAMES.match(tensor) is not None or tensor.startswith(own)
 
 
 def is_high_precision(tensor: str) -> bool:
