@@ -20,8 +20,8 @@ from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint, o
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.folds.architectures import find_sites
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.formats.gguf.families import family_of
 
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {

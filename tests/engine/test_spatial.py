@@ -22,8 +22,8 @@ from workbench.engine import InlineExecutor, SpatialQuantizer, write_folded
 from workbench.engine.fold_search import LEAST_GAIN, _step_energy, _try
 from workbench.engine.spatial import restore
 from workbench.folds.architectures import find_sites
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import TOLERANCE, Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import divided
 from workbench.formats import TargetSettings, target_named
 from workbench.thermo import Pricing
@@ -297,7 +297,7 @@ def test_many_weights_are_written_in_shards(
     spatial: dict[str, SpatialQuantizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workbench.engine.folded_output.DEFAULTS", TargetSettings(shard_bytes=4 * 10**6))
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 10_000)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 10_000)
     write_folded(spatial[DIGITS], tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "transformer").glob("*safetensors*"))
     assert names[0] == "diffusion_pytorch_model-00001-of-00003.safetensors"

@@ -14,8 +14,8 @@ from workbench.calibration import CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import open_checkpoint
 from workbench.errors import ValidationError
 from workbench.folds.architectures import find_sites
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.live import capture
 from workbench.thermo import Pricing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.tensors import TensorInfo
 from workbench.checkpoint.wrappers import DENOISER_NAMES
 
 DENOISER = "denoiser"

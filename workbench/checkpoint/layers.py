@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint.header import FLOAT_DTYPES, TensorInfo
 from workbench.checkpoint.roles import is_norm, is_table, role_of
+from workbench.checkpoint.tensors import FLOAT_DTYPES, TensorInfo
 from workbench.plan import Kind, Layer, Role
 
 Peek = Callable[[TensorInfo], NDArray[np.float32]]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.original_names import original_parts
-from workbench.checkpoint.renamed import RenamedAdapter
+from workbench.checkpoint.readers.fusion import FusedReader
 from workbench.config import NAMES
 from workbench.errors import ConfigurationError, ValidationError, setting
 
@@ -29,7 +29,7 @@ def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
     if checkpoint.parts is not None or checkpoint.gguf is not None:
         return None
     parts = original_parts(checkpoint.architecture or "", checkpoint.tensors)
-    return None if parts is None else checkpoint.over(RenamedAdapter(checkpoint, parts))
+    return None if parts is None else checkpoint.over(FusedReader(checkpoint, parts))
 
 
 def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Checkpoint, tuple[str, ...]]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.tensors import TensorInfo
 from workbench.errors import ValidationError
 
 JOINED = frozenset({"F32", "F16", "BF16"})

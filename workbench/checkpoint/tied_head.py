@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.tensors import TensorInfo
 
 _TIES = ("tie_word_embeddings", "weight_tying")
 """What configurations call it: that of transformers, that of LLaDA."""

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from workbench.calibration import ActivationMode, CalibrationRecords, TimeAwareQuantizer
 from workbench.calibration.activation_tables import LEVELS
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.blocks import read_blocks
 from workbench.folds.check import Step, deviation
-from workbench.folds.checkpoint import DTYPE
 from workbench.folds.fold import TOLERANCE, Fold, SingleArray, Site, balance
+from workbench.folds.folded import DTYPE
 from workbench.folds.records import divided
 from workbench.formats import Target
 from workbench.plan import Layer, Option
 from workbench.thermo import Pricing
 from workbench.thermo.distortion import Stress
 from workbench.thermo.options import PER_STRATUM, SAMPLE_ROWS, SAMPLE_WEIGHTS
-from workbench.thermo.sampling import draw_rows, read_blocks
+from workbench.thermo.sampling import draw_rows
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Candidates that are tried beside no fold, which counts as 0."""
@@ -144,7 +145,7 @@ def _extremes(checkpoint: Checkpoint, site: Site, consumers: Sequence[Layer], st
     found = np.zeros(site.channels, np.float32)
     for layer in consumers:
         columns = np.zeros(layer.cols, np.float32)
-        for _, weights in read_blocks(checkpoint, layer):
+        for _, weights in read_blocks(checkpoint, layer.name):
             step(weights.nbytes)
             np.maximum(columns, np.abs(weights.astype(np.float32)).max(axis=0), out=columns)
         np.maximum(found, site.gather(columns), out=found)
@@ -178,7 +179,9 @@ def _try(
     trials: list[tuple[SingleArray | None, Stress, Option]] = [(None, stress, option_of(layer))]
     trials += [(factors, _moved(stress, factors, single), option_of(single)) for factors in spread]
     errors = np.zeros(len(trials))
-    for rows, weights in read_blocks(checkpoint, layer, None if sample is None else sample.rows.reshape(-1)):
+    for rows, weights in read_blocks(
+        checkpoint, layer.name, None if sample is None else sample.rows.reshape(-1)
+    ):
         for place, (factors, moved, option) in enumerate(trials):
             step(weights.nbytes // len(trials))
             if option.is_kept and not steps[place].any():

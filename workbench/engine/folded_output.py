@@ -10,18 +10,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench import system
 from workbench.calibration.records import SHIPPED
 from workbench.checkpoint import open_checkpoint
+from workbench.checkpoint.blocks import blocks_of
 from workbench.engine.output_folder import place_side_files, require_space, write_errors_explained
 from workbench.engine.partial import PartialOutput, export_folder, refuse_existing
 from workbench.engine.spatial import SpatialQuantizer
 from workbench.errors import QuantizationError, ValidationError
-from workbench.folds.checkpoint import FoldedCheckpoint
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.formats import DEFAULTS
-from workbench.formats.blocks import blocks_of
 from workbench.formats.safetensors.layout import FORMAT, FORMAT_KEY, FileLayout, Piece, by_size, lay_out
-from workbench.formats.units import write_at
 from workbench.work import Progress, ProgressCallback
 
 RECORD = "folds.json"
@@ -123,7 +123,7 @@ def _write(folded: FoldedCheckpoint, layout: FileLayout, folder: Path, progress:
             shard, offset = layout.places[tensor.name]
             for block in blocks_of(tensor):
                 rows = folded.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
-                write_at(files[shard], rows, offset)
+                system.write_at(files[shard], rows, offset)
                 offset += rows.nbytes
                 progress.advance(rows.nbytes)
                 progress.pump()
@@ -134,8 +134,8 @@ def _open_all(layout: FileLayout, folder: Path) -> Iterator[list[int]]:
     with ExitStack() as stack:
         files = []
         for shard in layout.shards:
-            files.append(os.open(folder / shard.name, os.O_WRONLY))
-            stack.callback(os.close, files[-1])
+            files.append(system.open_for_writing(folder / shard.name))
+            stack.callback(system.close, files[-1])
         yield files
         for file in files:
-            os.fsync(file)
+            system.sync(file)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.blocks import blocks_of
 from workbench.engine.referees import Referee
 from workbench.formats import Payload
-from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer
 from workbench.quantize import Error, measure_error
 from workbench.work import Progress

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from workbench import system
 from workbench.checkpoint import Checkpoint, SideFile
 from workbench.engine.export import RECORD
 from workbench.engine.partial import JOURNAL, LOCK
@@ -69,7 +70,7 @@ def _readable(side: SideFile) -> BinaryIO:
 def require_space(folder: Path, needed: int) -> None:
     """Raise if the disk has no room for so many bytes beside what the folder has already."""
     ahead = needed - sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    free = shutil.disk_usage(folder).free
+    free = system.free_bytes(folder)
     if ahead > free:
         raise QuantizationError(
             f"{folder.parent} has {free / 1e6:,.0f} MB free, and the payload may need {ahead / 1e6:,.0f} MB. Free "

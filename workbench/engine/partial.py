@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from workbench import system
 from workbench.errors import ValidationError, setting
 from workbench.text_file import require_absent
 
@@ -45,15 +45,13 @@ class PartialOutput:
         existed = self.folder.exists()
         self.folder.mkdir(exist_ok=True)
         self._lock = (self.folder / LOCK).open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not system.lock(self._lock):
             self._lock.close()
             raise ValidationError(
                 f"{self.output}: another run is writing it ({self.folder} is locked). Wait for it, or choose "
                 "another output folder.",
                 path=self.output,
-            ) from None
+            )
         if existed and not self._resume:
             # What a killed run left, whose owner did not ask to go on with it.
             remove_all(self.folder, keep=(LOCK,))
@@ -69,7 +67,7 @@ class PartialOutput:
         (self.folder / JOURNAL).unlink(missing_ok=True)
         (self.folder / LOCK).unlink()
         refuse_existing(self.output)
-        self.folder.rename(self.output)
+        system.rename_folder(self.folder, self.output)
 
 
 class Journal:
@@ -115,7 +113,7 @@ class Journal:
         with self._path.open("ab") as file:
             file.write(json.dumps(document).encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            system.sync(file.fileno())
         self.lines.append(document)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.readers.row_cache import RowCache
 from workbench.config import DiffusionQuantConfig
 from workbench.engine.export import write_record
 from workbench.engine.measured import Measured, measured_by_tensor, note_on_rounding, notes_on_cut_groups
@@ -22,7 +23,6 @@ from workbench.engine.notes import note_on_fallbacks, note_on_kept, note_on_size
 from workbench.engine.origin import made_by
 from workbench.engine.output_folder import place_side_files, require_space
 from workbench.engine.partial import JOURNAL, LOCK, Journal, remove_all
-from workbench.engine.remembered import remembered
 from workbench.engine.report import Report, layer_report, summarise
 from workbench.engine.spatial import SpatialQuantizer
 from workbench.engine.survey import Survey, entropy_of, fallbacks, miss_of, survey_layer, wished_option
@@ -54,7 +54,7 @@ class Run:
         self.time_aware = time_aware
         self.encodings = encodings
         self.checkpoint = checkpoint
-        self.streamed = remembered(checkpoint, whole=not config.enable_streaming)
+        self.streamed = checkpoint.around(RowCache(checkpoint, whole=not config.enable_streaming))
         self.target = target
         self.folder = folder
         self.executor = executor

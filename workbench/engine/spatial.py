@@ -22,13 +22,14 @@ from workbench.engine.fold_search import ALPHAS, PASSES, OptionOf, Outcome, stud
 from workbench.engine.survey import at_width, settled_option
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.folds.architectures import find_sites
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Site, read_folds
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.formats import Target, target_named
 from workbench.plan import Layer, Option
+from workbench.system import usable_cores
 from workbench.thermo import Pricing
-from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
+from workbench.work import Progress, ProgressCallback, run_tasks
 
 FORMAT = "arrowquant-folds"
 VERSION = 1

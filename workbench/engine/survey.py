@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.checkpoint.blocks import blocks_of
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError, setting
 from workbench.formats import Target, kept_as
-from workbench.formats.blocks import blocks_of
 from workbench.plan import Layer, Option
 from workbench.quantize import Encoding, Error, count_weights, entropy_bits, find_range
 from workbench.quantize.patterns import patterns_of

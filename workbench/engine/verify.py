@@ -20,7 +20,7 @@ from workbench.engine.referees import OURS, referee_for
 from workbench.engine.report import plain
 from workbench.engine.spatial import restore
 from workbench.errors import ArrowQuantError, ConfigurationError
-from workbench.folds.checkpoint import FoldedCheckpoint
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.formats import BlockCheck, Check, Payload, target_named
 from workbench.plan import Layer, Option

@@ -14,7 +14,7 @@ from typing import Any
 import gguf
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.gguf_file import GgufKey
+from workbench.checkpoint.readers.gguf_file import GgufKey
 from workbench.checkpoint.strict_json import read_object
 from workbench.errors import MetadataError, ValidationError
 from workbench.formats.gguf.families import Family

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
+from workbench.checkpoint.blocks import Block
 from workbench.errors import MetadataError, QuantizationError
-from workbench.formats.blocks import Block
 from workbench.formats.safetensors.layout import FORMAT, FORMAT_KEY, Piece
 from workbench.formats.safetensors.payload import SafetensorsPayload
 from workbench.formats.safetensors.scheme import Scheme

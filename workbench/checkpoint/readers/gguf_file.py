@@ -19,7 +19,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint.source_file import SourceFile
+from workbench.checkpoint.readers.byte_source import LocalFile, OpenBytes, read_bytes
 from workbench.checkpoint.strict_json import quote
 from workbench.errors import MetadataError, ShapeMismatchError, ValidationError
 
@@ -98,6 +98,8 @@ class GgufFile:
     path : Path
     watched : bool
         Without it, other parts of the file may change while it is open.
+    open_bytes : callable
+        Opens the file, see `ByteSource`.
 
     Raises
     ------
@@ -112,9 +114,9 @@ class GgufFile:
     tensors: Mapping[str, GgufTensor]
     """The tensors by name, in the order of their data."""
 
-    def __init__(self, path: Path, *, watched: bool = True) -> None:
+    def __init__(self, path: Path, *, watched: bool = True, open_bytes: OpenBytes = LocalFile) -> None:
         self.path = path
-        self.file = SourceFile(path, watched=watched)
+        self.file = open_bytes(path, watched=watched)
         try:
             self._parse()
         except BaseException:
@@ -122,17 +124,17 @@ class GgufFile:
             raise
 
     def read_into(self, name: str, start: int, buffer: NDArray[np.uint8]) -> None:
-        """Fill a buffer with bytes of a tensor, from a byte on; see `SourceFile.read_into`."""
+        """Fill a buffer with bytes of a tensor, from a byte on; see `ByteSource.read_into`."""
         self.file.read_into(self.tensors[name].offset + start, buffer, name)
 
     def header_bytes(self) -> bytes:
         """Everything before the data."""
-        return self._bytes(self.data_start)
+        return read_bytes(self.file, 0, self.data_start)
 
     def _parse(self) -> None:
         size = min(self.file.size, 2**20)
         while True:
-            header = _Header(self._bytes(size), self.path, self.file.size)
+            header = _Header(read_bytes(self.file, 0, size), self.path, self.file.size)
             try:
                 header.parse()
                 break
@@ -147,11 +149,6 @@ class GgufFile:
         self.keys = MappingProxyType(header.keys)
         self.tensors = MappingProxyType(header.tensors)
         self.data_start = header.data_start
-
-    def _bytes(self, count: int) -> bytes:
-        buffer = np.empty(count, np.uint8)
-        self.file.read_into(0, buffer)
-        return buffer.tobytes()
 
 
 class _EndOfBytesError(Exception):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from workbench.checkpoint.header import TensorInfo
 from workbench.checkpoint.strict_json import quote
+from workbench.checkpoint.tensors import TensorInfo
 from workbench.errors import ValidationError
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -1,4 +1,4 @@
-"""`FoldedCheckpoint`: a checkpoint as it is with folds made, read in blocks like any other."""
+"""`FoldedReader`: tensors as they are with folds made, read in blocks like any other; a checkpoint of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint, TensorInfo
-from workbench.errors import ShapeMismatchError
+from workbench.checkpoint.readers.reader import DerivedReader, TensorReader
 from workbench.folds.fold import Divided, Fold, SingleArray
 
 DTYPE = "F32"
@@ -64,31 +64,20 @@ class Change:
         return found
 
 
-class FoldedCheckpoint(Checkpoint):
-    """A checkpoint with folds made: the same function in float32, under the same names.
+class FoldedReader(DerivedReader):
+    """Another reader's tensors as they are with folds made; those that a fold changes are float32.
 
-    The tensors that a fold changes are float32, all others as they were; they are read from the source in blocks, and
-    changed on the way. The source must stay open.
+    They are read from the source in blocks, and changed on the way.
 
     Parameters
     ----------
-    source : Checkpoint
+    source : TensorReader
     folds : sequence of Fold
-        At different sites of the checkpoint.
+        At different sites.
     """
 
-    source: Checkpoint
-    """The checkpoint without the folds."""
-    folds: tuple[Fold, ...]
-    """What was folded."""
-    changes: Mapping[str, Change]
-    """What that makes of the tensors, by name; those that stay as they are have none."""
-
-    def __init__(self, source: Checkpoint, folds: Sequence[Fold]) -> None:
-        vars(self).update(
-            {key: value for key, value in vars(source).items() if key not in ("fingerprint", "notes")}
-        )
-        self.source = source
+    def __init__(self, source: TensorReader, folds: Sequence[Fold]) -> None:
+        super().__init__(source)
         self.folds = tuple(folds)
         changes: dict[str, Change] = {}
 
@@ -109,9 +98,6 @@ class FoldedCheckpoint(Checkpoint):
                 for name, info in source.tensors.items()
             }
         )
-        self.layers = tuple(
-            replace(layer, dtype=DTYPE) if layer.name in changes else layer for layer in source.layers
-        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -125,50 +111,54 @@ class FoldedCheckpoint(Checkpoint):
         return seen.hexdigest()
 
     def read_rows(self, name: str, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Read rows of a tensor, see `Checkpoint.read_rows`; float32 where a fold has changed it."""
+        """Rows of a tensor, see `TensorReader.read_rows`; float32 where a fold has changed it."""
         change = self.changes.get(name)
         if change is None:
             return self.source.read_rows(name, start, stop, out)
-        found = change.apply(self.source.read_rows(name, start, stop), start)
         if out is None:
-            return found
-        if out.shape != found.shape or out.itemsize != found.itemsize:
-            raise ShapeMismatchError(
-                f"{self.path}: rows {start} to {stop} of tensor {name!r} have the shape {found.shape} and 4 bytes an "
-                f"item; the array to fill has {out.shape} and {out.itemsize}.",
-                path=self.path,
-                tensor=name,
-            )
-        out.view(np.float32)[...] = found
-        return out
+            return change.apply(self.source.read_rows(name, start, stop), start)
+        return super().read_rows(name, start, stop, out)
 
-    def read_into(self, name: str, start_byte: int, buffer: Any) -> None:
-        """Fill a buffer with bytes of a tensor, see `Checkpoint.read_into`."""
-        if name not in self.changes:
-            self.source.read_into(name, start_byte, buffer)
+    def _fill(self, info: TensorInfo, start: int, target: NDArray[np.uint8]) -> None:
+        if info.name not in self.changes:
+            self.source.read_into(info.name, start, target)
             return
-        info = self.tensors[name]
-        target = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)
-        target = target.reshape(-1).view(np.uint8)
-        if not 0 <= start_byte <= info.nbytes - target.size:
-            raise ShapeMismatchError(
-                f"{info.path}: tensor {name!r} has {info.nbytes:,} bytes; {target.size:,} from {start_byte:,} on are "
-                "not within it.",
-                path=info.path,
-                tensor=name,
-            )
         row_bytes = info.nbytes // max(info.shape[0], 1)
-        first, last = start_byte // row_bytes, -(-(start_byte + target.size) // row_bytes)
-        within = start_byte - first * row_bytes
-        target[...] = (
-            self.read_rows(name, first, last).reshape(-1).view(np.uint8)[within : within + target.size]
-        )
+        first, last = start // row_bytes, -(-(start + target.size) // row_bytes)
+        within = start - first * row_bytes
+        rows = self.read_rows(info.name, first, last).reshape(-1).view(np.uint8)
+        target[...] = rows[within : within + target.size]
 
-    def view(self, name: str) -> NDArray[Any]:
-        """An array of a tensor, for looking: a copy where a fold has changed it."""
-        if name not in self.changes:
-            return self.source.view(name)
-        shape = self.tensors[name].shape
-        found = self.read_rows(name, 0, shape[0]).reshape(shape)
+    def _view(self, info: TensorInfo) -> NDArray[Any]:
+        if info.name not in self.changes:
+            return self.source.view(info.name)
+        found = self.read_rows(info.name, 0, info.shape[0]).reshape(info.shape)
         found.flags.writeable = False
         return found
+
+
+class FoldedCheckpoint(Checkpoint):
+    """A checkpoint with folds made: the same function in float32, under the same names, see `FoldedReader`.
+
+    The source must stay open.
+
+    Parameters
+    ----------
+    source : Checkpoint
+    folds : sequence of Fold
+        At different sites of the checkpoint.
+    """
+
+    source: Checkpoint
+    """The checkpoint without the folds."""
+    folds: tuple[Fold, ...]
+    """What was folded."""
+    changes: Mapping[str, Change]
+    """What that makes of the tensors, by name; those that stay as they are have none."""
+
+    def __init__(self, source: Checkpoint, folds: Sequence[Fold]) -> None:
+        reader = FoldedReader(source, folds)
+        super().__init__(source.description, reader, opened=source.opened)
+        self.source = source
+        self.folds = reader.folds
+        self.changes = reader.changes

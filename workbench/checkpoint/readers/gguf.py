@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint.gguf_file import STRING, GgufFile
-from workbench.checkpoint.header import DTYPES, TensorInfo
-from workbench.checkpoint.safetensors import SAMPLE_BYTES
+from workbench.checkpoint.readers.byte_source import LocalFile, OpenBytes
+from workbench.checkpoint.readers.gguf_file import STRING, GgufFile
+from workbench.checkpoint.readers.reader import TensorFiles
+from workbench.checkpoint.readers.safetensors import SAMPLE_BYTES
+from workbench.checkpoint.tensors import DTYPES, TensorInfo
 from workbench.errors import ValidationError
 
 GGUF_SUFFIX: Final = ".gguf"
@@ -21,12 +24,14 @@ SPLIT_KEY: Final = "split.count"
 """Key that says into how many files a model is split."""
 
 
-class GgufAdapter(Mapping[str, NDArray[Any]]):
-    """A GGUF file with the interface of `workbench.checkpoint.safetensors.SafeTensorsAdapter`.
+class GgufReader(TensorFiles):
+    """A GGUF file whose tensors are plain numbers.
 
     Parameters
     ----------
     path : Path
+    open_bytes : callable
+        Opens the file, see `ByteSource`.
 
     Raises
     ------
@@ -41,9 +46,9 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
     metadata: Mapping[str, str]
     """The keys whose values are strings."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, open_bytes: OpenBytes = LocalFile) -> None:
         self.path = path
-        self.file = GgufFile(path)
+        self.file = GgufFile(path, open_bytes=open_bytes)
         try:
             self._refuse_part()
             self.tensors = MappingProxyType(self._tensors())
@@ -77,22 +82,9 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
             found[name] = TensorInfo(name, tensor.kind, tensor.shape, self.path, tensor.offset, tensor.nbytes)
         return found
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        info = self.tensors[name]
-        return self.file.file.view(info.offset, DTYPES[info.dtype], info.shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def read_into(self, name: str, start: int, buffer: NDArray[np.uint8]) -> None:
-        """Fill a buffer with bytes of a tensor, see `SourceFile.read_into`."""
-        self.file.read_into(name, start, buffer)
-
-    def digest(self) -> bytes:
-        """SHA-256 of the file's size, everything before the data, and three samples of every tensor."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the file's size, all before the data, and three samples of every tensor."""
         digest = hashlib.sha256(self.file.file.size.to_bytes(8, "little"))
         digest.update(self.file.header_bytes())
         for info in self.tensors.values():
@@ -101,7 +93,7 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
                 sample = np.empty(min(SAMPLE_BYTES, info.nbytes - start), np.uint8)
                 self.read_into(info.name, start, sample)
                 digest.update(sample.tobytes())
-        return digest.digest()
+        return digest.hexdigest()
 
     def check_unchanged(self) -> None:
         """Raise `QuantizationError` when the file is not what it was when it was opened."""
@@ -111,10 +103,8 @@ class GgufAdapter(Mapping[str, NDArray[Any]]):
         """Close the file; arrays taken before stay valid."""
         self.file.file.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def _fill(self, info: TensorInfo, start: int, target: NDArray[np.uint8]) -> None:
+        self.file.read_into(info.name, start, target)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _view(self, info: TensorInfo) -> NDArray[Any]:
+        return self.file.file.view(info.offset, DTYPES[info.dtype], info.shape)

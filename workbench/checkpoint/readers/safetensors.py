@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint.header import DTYPES, LENGTH_BYTES, TensorInfo, header_length, parse_header
-from workbench.checkpoint.shards import read_index
-from workbench.checkpoint.source_file import SourceFile
+from workbench.checkpoint.folders.shards import read_index
+from workbench.checkpoint.readers.byte_source import LocalFile, OpenBytes, read_bytes
+from workbench.checkpoint.readers.header import LENGTH_BYTES, header_length, parse_header
+from workbench.checkpoint.readers.reader import TensorFiles
+from workbench.checkpoint.tensors import DTYPES, TensorInfo
 from workbench.errors import MetadataError, ModelNotFoundError
 
 SAMPLE_BYTES = 4096
 """Bytes that a fingerprint takes at the start, the middle and the end of each tensor."""
 
 
-class _LazyTensors(Mapping[str, NDArray[Any]]):
-    """What one file and several have in common: a mapping over `tensors`, and a context manager."""
-
-    tensors: Mapping[str, TensorInfo]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.tensors
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close what is open."""
-
-
-class SafeTensorsAdapter(_LazyTensors):
+class SafeTensorsAdapter(TensorFiles):
     """One safetensors file as a lazy mapping.
 
-    Its header is parsed and checked here, see `workbench.checkpoint.header`. Items are read-only
-    memory-mapped arrays, made when asked for: for looking. `read_into` is for streaming.
+    Its header is parsed and checked here, see `workbench.checkpoint.readers.header`. Items are read-only
+    memory-mapped arrays, made when asked for: for looking. `read_into` and `read_rows` are for streaming.
 
     Parameters
     ----------
@@ -60,6 +35,8 @@ class SafeTensorsAdapter(_LazyTensors):
         The file.
     watched : bool
         Without it, other tensors of the file may change while it is open.
+    open_bytes : callable
+        Opens the file, see `ByteSource`.
 
     Raises
     ------
@@ -78,13 +55,13 @@ class SafeTensorsAdapter(_LazyTensors):
     trailing: Mapping[Path, int]
     """How many bytes follow the last tensor, where some do, by file."""
 
-    def __init__(self, path: str | Path, *, watched: bool = True) -> None:
+    def __init__(self, path: str | Path, *, watched: bool = True, open_bytes: OpenBytes = LocalFile) -> None:
         self.path = Path(path)
-        self._file = SourceFile(self.path, watched=watched)
+        self._file = open_bytes(self.path, watched=watched)
         try:
-            prefix = self._read(0, min(LENGTH_BYTES, self._file.size))
+            prefix = read_bytes(self._file, 0, min(LENGTH_BYTES, self._file.size))
             length = header_length(prefix, self.path, self._file.size)
-            header = parse_header(self._read(LENGTH_BYTES, length), self.path, self._file.size)
+            header = parse_header(read_bytes(self._file, LENGTH_BYTES, length), self.path, self._file.size)
         except BaseException:
             self._file.close()
             raise
@@ -93,46 +70,26 @@ class SafeTensorsAdapter(_LazyTensors):
         self.metadata = header.metadata
         self.trailing = MappingProxyType({self.path: header.trailing} if header.trailing else {})
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        info = self.tensors[name]
-        return self._file.view(info.offset, DTYPES[info.dtype], info.shape)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self.path)!r}, {len(self)} tensors>"
 
-    def read_into(self, name: str, start: int, buffer: NDArray[np.uint8]) -> None:
-        """Fill a buffer with bytes of a tensor, see `SourceFile.read_into`.
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the file's size, its header and three samples of every tensor.
 
-        Parameters
-        ----------
-        name : str
-            The tensor.
-        start : int
-            First byte, counted from the start of the tensor's data; with the buffer it must lie within it.
-        buffer : ndarray of uint8, shape (n,)
-            Writable and contiguous.
-        """
-        self._file.read_into(self.tensors[name].offset + start, buffer, name)
-
-    def digest(self) -> bytes:
-        """SHA-256 of the file's size, its header and three samples of every tensor.
-
-        Returns
-        -------
-        bytes
-            32 bytes, independent of the file's name, place and times. Tensors of up to three times
-            `SAMPLE_BYTES` are covered whole.
+        It is independent of the file's name, place and times. Tensors of up to three times `SAMPLE_BYTES` are covered
+        whole.
         """
         digest = hashlib.sha256(self._file.size.to_bytes(8, "little"))
-        digest.update(self._read(0, self._data_start))
+        digest.update(read_bytes(self._file, 0, self._data_start))
         for info in self.tensors.values():
             if info.nbytes <= 3 * SAMPLE_BYTES:
-                digest.update(self._read(info.offset, info.nbytes, info.name))
+                digest.update(read_bytes(self._file, info.offset, info.nbytes, info.name))
                 continue
             last = info.nbytes - SAMPLE_BYTES
             for start in (0, last // 2, last):
-                digest.update(self._read(info.offset + start, SAMPLE_BYTES, info.name))
-        return digest.digest()
+                digest.update(read_bytes(self._file, info.offset + start, SAMPLE_BYTES, info.name))
+        return digest.hexdigest()
 
     def check_unchanged(self) -> None:
         """Raise `QuantizationError` when the file is not what it was when it was opened."""
@@ -142,13 +99,14 @@ class SafeTensorsAdapter(_LazyTensors):
         """Close the file; arrays taken before stay valid."""
         self._file.close()
 
-    def _read(self, offset: int, count: int, tensor: str | None = None) -> bytes:
-        buffer = np.empty(count, np.uint8)
-        self._file.read_into(offset, buffer, tensor)
-        return buffer.tobytes()
+    def _fill(self, info: TensorInfo, start: int, target: NDArray[np.uint8]) -> None:
+        self._file.read_into(info.offset + start, target, info.name)
+
+    def _view(self, info: TensorInfo) -> NDArray[Any]:
+        return self._file.view(info.offset, DTYPES[info.dtype], info.shape)
 
 
-class ShardedSafeTensorsAdapter(_LazyTensors):
+class ShardedSafeTensorsAdapter(TensorFiles):
     """Several safetensors files as one lazy mapping, with the interface of `SafeTensorsAdapter`.
 
     What the shards' own headers say is what is read, as in transformers and diffusers: an index names the
@@ -160,7 +118,7 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
         An index (``*.index.json``), or the first of the safetensors files.
     *others : path-like
         The other files.
-    watched : bool
+    watched, open_bytes
         As for `SafeTensorsAdapter`.
 
     Raises
@@ -182,16 +140,17 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
     trailing: Mapping[Path, int]
     """How many bytes follow the last tensor, where some do, by file."""
 
-    def __init__(self, path: str | Path, *others: str | Path, watched: bool = True) -> None:
+    def __init__(
+        self, path: str | Path, *others: str | Path, watched: bool = True, open_bytes: OpenBytes = LocalFile
+    ) -> None:
         self.path = Path(path)
-        self._watched = watched
         index = read_index(self.path) if self.path.suffix == ".json" else {}
         shards = set(index.values()) or {self.path, *map(Path, others)}
         self._owners: dict[str, SafeTensorsAdapter] = {}
         opened: list[SafeTensorsAdapter] = []
         try:
             for shard in sorted(shards):
-                opened.append(self._open(shard))
+                opened.append(self._open(shard, watched, open_bytes))
                 self._claim(opened[-1])
             self._check_index(index)
         except BaseException:
@@ -207,9 +166,9 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
             {path: count for file in opened for path, count in file.trailing.items()}
         )
 
-    def _open(self, shard: Path) -> SafeTensorsAdapter:
+    def _open(self, shard: Path, watched: bool, open_bytes: OpenBytes) -> SafeTensorsAdapter:
         try:
-            return SafeTensorsAdapter(shard, watched=self._watched)
+            return SafeTensorsAdapter(shard, watched=watched, open_bytes=open_bytes)
         except ModelNotFoundError as error:
             if shard == self.path:
                 raise
@@ -240,19 +199,14 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
                     tensor=name,
                 )
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._owners[name][name]
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self.path)!r}, {len(self)} tensors in {len(self.files)} files>"
 
-    def read_into(self, name: str, start: int, buffer: NDArray[np.uint8]) -> None:
-        """Fill a buffer with bytes of a tensor, see `SafeTensorsAdapter.read_into`."""
-        self._owners[name].read_into(name, start, buffer)
-
-    def digest(self) -> bytes:
-        """SHA-256 over the sorted digests of the files, see `SafeTensorsAdapter.digest`."""
-        return hashlib.sha256(b"".join(sorted(file.digest() for file in self.files))).digest()
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over the sorted digests of the files, see `SafeTensorsAdapter.fingerprint`."""
+        digests = sorted(bytes.fromhex(file.fingerprint) for file in self.files)
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
     def check_unchanged(self) -> None:
         """Raise `QuantizationError` when a file is not what it was when it was opened."""
@@ -263,3 +217,9 @@ class ShardedSafeTensorsAdapter(_LazyTensors):
         """Close the files; arrays taken before stay valid."""
         for file in self.files:
             file.close()
+
+    def _fill(self, info: TensorInfo, start: int, target: NDArray[np.uint8]) -> None:
+        self._owners[info.name].read_into(info.name, start, target)
+
+    def _view(self, info: TensorInfo) -> NDArray[Any]:
+        return self._owners[info.name].view(info.name)

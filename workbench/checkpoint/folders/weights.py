@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.checkpoint.adapters import ADAPTER_CONFIG
-from workbench.checkpoint.foreign import PICKLE_SUFFIXES, pickle_error
-from workbench.checkpoint.links import is_broken, is_there
-from workbench.checkpoint.shards import SUFFIX, check_complete, refuse_part, shard_stem
+from workbench.checkpoint.folders.links import is_broken, is_there
+from workbench.checkpoint.folders.shards import SUFFIX, check_complete, refuse_part, shard_stem
+from workbench.checkpoint.refusals.adapters import ADAPTER_CONFIG
+from workbench.checkpoint.refusals.containers import PICKLE_SUFFIXES, pickle_error
 from workbench.checkpoint.strict_json import read_object
 from workbench.errors import ANY, ModelNotFoundError, ValidationError, action, setting
 

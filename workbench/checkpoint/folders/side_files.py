@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.checkpoint.links import is_broken
+from workbench.checkpoint.folders.links import is_broken
 
 MAX_SIDE_FILE_BYTES = 64 * 2**20
 """Larger files are not side files."""

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbench.checkpoint.header import FLOAT_DTYPES, TensorInfo
 from workbench.checkpoint.strict_json import quote
+from workbench.checkpoint.tensors import FLOAT_DTYPES, TensorInfo
 from workbench.errors import ValidationError
 
 _CONFIG_KEYS = ("quantization_config", "quantization", "compression_config", "quip_params")

@@ -24,7 +24,7 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
 )  # fmt: skip
 
 
-def foreign_kind(prefix: bytes) -> str | None:
+def container_kind(prefix: bytes) -> str | None:
     """What kind of file begins like this, when it is no safetensors file.
 
     Parameters

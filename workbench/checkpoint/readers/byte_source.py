@@ -1,22 +1,58 @@
-"""An open weights file: positioned reads, a read-only memory map, and a guard against changes."""
+"""`ByteSource`: the bytes of a weights file, read by position; `LocalFile` is one on this machine."""
 
 from __future__ import annotations
 
-import mmap
 import os
-import stat
 import weakref
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench import system
 from workbench.errors import ModelNotFoundError, QuantizationError, ValidationError
 
 
-class SourceFile:
+class ByteSource(Protocol):
+    """The bytes of a weights file, which stay as they are; all that a reader of a format asks of storage.
+
+    It is read from several threads at once.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    def read_into(self, offset: int, buffer: NDArray[np.uint8], tensor: str | None = None) -> None:
+        """Fill a buffer from a position, or raise; `tensor` is for messages."""
+
+    def view(self, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """A read-only array of the bytes from a position on, for looking; it stays valid after `close`."""
+
+    def check_unchanged(self, tensor: str | None = None) -> None:
+        """Raise `QuantizationError` where the bytes are not what they were when it was opened."""
+
+    def close(self) -> None:
+        """Let it go; closing twice is harmless."""
+
+
+class OpenBytes(Protocol):
+    """What opens the bytes of a file."""
+
+    def __call__(self, path: Path, *, watched: bool = True) -> ByteSource:
+        """Open a file; without `watched` it may change while it is open."""
+
+
+def read_bytes(source: ByteSource, offset: int, count: int, tensor: str | None = None) -> bytes:
+    """Bytes from a position of a source."""
+    buffer = np.empty(count, np.uint8)
+    source.read_into(offset, buffer, tensor)
+    return buffer.tobytes()
+
+
+class LocalFile:
     """A file opened once, which must stay as it was from then on.
 
     Reads are thread-safe: they carry their own position.
@@ -45,8 +81,7 @@ class SourceFile:
         self.path = path
         self._watched = watched
         try:
-            # A FIFO would block in open() until somebody writes to it; O_NONBLOCK changes nothing for a file.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = system.open_for_reading(path)
         except FileNotFoundError as error:
             fault = (
                 "this is a symbolic link that leads nowhere" if path.is_symlink() else "there is no such file"
@@ -55,13 +90,13 @@ class SourceFile:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise ValidationError(f"{path}: the file cannot be opened: {error}.", path=path) from error
         self._descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        self._close = weakref.finalize(self, system.close, descriptor)
+        status = system.status_of(descriptor)
+        if not system.is_regular(status):
             self.close()
             raise ValidationError(f"{path}: this is not a regular file.", path=path)
         self.size = status.st_size
-        self._identity = _identity(status)
+        self._identity = system.identity(status)
 
     def close(self) -> None:
         """Close the file; views taken before stay valid. Closing twice is harmless."""
@@ -84,7 +119,7 @@ class SourceFile:
             return
         try:
             # By path, too: a file replaced by rename leaves the open descriptor looking sound.
-            unchanged = self._identity == _identity(os.fstat(self._descriptor)) == _identity(self.path.stat())
+            unchanged = self._is_same(system.status_of(self._descriptor)) and self._is_same(self.path.stat())
         except OSError:
             unchanged = False
         if not unchanged:
@@ -118,7 +153,7 @@ class SourceFile:
         rest = buffer.data
         while len(rest):
             try:
-                count = os.preadv(self._descriptor, [rest], offset)
+                count = system.read_at(self._descriptor, rest, offset)
             except OSError as error:
                 raise QuantizationError(
                     f"{self._subject(tensor)} cannot be read at byte {offset:,}: {error.strerror}.",
@@ -166,8 +201,8 @@ class SourceFile:
         return np.ndarray(shape, dtype, buffer=self._map, offset=offset)
 
     @cached_property
-    def _map(self) -> mmap.mmap:
-        return mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
+    def _map(self) -> system.MemoryMap:
+        return system.map_for_reading(self._descriptor, self.size)
 
     def _require_open(self, tensor: str | None = None) -> None:
         if not self._close.alive:
@@ -177,9 +212,8 @@ class SourceFile:
                 tensor=tensor,
             )
 
+    def _is_same(self, status: os.stat_result) -> bool:
+        return system.identity(status) == self._identity
+
     def _subject(self, tensor: str | None) -> str:
         return f"{self.path}" if tensor is None else f"{self.path} (tensor {tensor!r})"
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
