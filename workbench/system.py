@@ -1,7 +1,7 @@
 """What differs between operating systems: files read and written by position, locks, room on the disk, memory, cores.
 
 Nothing else imports ``fcntl`` or ``mmap``, reads or writes by position, or asks which system this is; only
-`workbench.backend` asks for the processor. Linux and macOS are known here.
+`workbench.kernels` asks for the processor. Linux and macOS are known here.
 """
 
 from __future__ import annotations

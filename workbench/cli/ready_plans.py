@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,8 @@ def _plan_of_rules(
     from workbench.plan import Plan
     from workbench.quantize import Encodings
 
-    target = target_named(target_name, settings)
+    # Who writes such a rule asks for zero points.
+    target = target_named(target_name, replace(settings, scheme="asymmetric"))
     layers = [layer for layer in checkpoint.layers if layer.params]
     rest = {
         layer.name: kept_as(layer, target)

@@ -134,7 +134,7 @@ class Session(Editing):
             What layers are called from now on, see `workbench.open`; by default as it was asked for last, and where
             nothing was, as the target's runtimes read them.
         callback, cancel
-            As for `workbench.open`.
+            As for `workbench.open`; without them a notebook's cell shows a bar, and interrupting it cancels.
 
         Returns
         -------
@@ -146,6 +146,13 @@ class Session(Editing):
         ArrowQuantError
             If the format cannot hold the checkpoint, or the names cannot be had; nothing has changed then.
         """
+        if callback is None and cancel is None:
+            job = self.retarget_job(target, names)
+            try:
+                return job.result()
+            except KeyboardInterrupt:
+                job.cancel()
+                raise
         study = self._reopen(target, names or self._study.naming.asked, callback, cancel)
         with self._lock:
             known = self._study.checkpoint.notes

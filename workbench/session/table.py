@@ -16,7 +16,7 @@ from workbench.session.values import Totals
 SHOWN = 40
 """Layers shown at most: of more, those with the most damage under the plan."""
 
-_HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw", "NSR", "")
+_HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw", "damage", "")
 
 
 def _rows(study: Study, tuning: Tuning) -> list[Sequence[str]]:
