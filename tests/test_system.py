@@ -26,7 +26,11 @@ SYSTEM_CALLS = re.compile(
 def test_only_one_module_asks_the_system() -> None:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).as_posix() in ELSEWHERE or path == Path(system.__file__) or "zoo" in path.parts:
+        if (
+            path.relative_to(PACKAGE).as_posix() in ELSEWHERE
+            or path == Path(system.__file__)
+            or "zoo" in path.parts
+        ):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [name.name for name in node.names] if isinstance(node, ast.Import) else []

@@ -16,15 +16,27 @@ from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.readers.row_cache import RowCache
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.export import write_record
-from workbench.engine.measured import Measured, measured_by_tensor, note_on_rounding, notes_on_cut_groups
+from workbench.engine.equalization.spatial import SpatialQuantizer
+from workbench.engine.execution.readback import (
+    Measured,
+    measured_by_tensor,
+    note_on_rounding,
+    notes_on_cut_groups,
+)
 from workbench.engine.notes import note_on_fallbacks, note_on_kept, note_on_size, notes_on
-from workbench.engine.origin import made_by
-from workbench.engine.output_folder import place_side_files, require_space
-from workbench.engine.partial import JOURNAL, LOCK, Journal, remove_all
+from workbench.engine.output.partial_folder import JOURNAL, LOCK, Journal, remove_all
+from workbench.engine.output.record import write_record
+from workbench.engine.output.side_files import place_side_files, require_space
 from workbench.engine.report import Report, layer_report, summarise
-from workbench.engine.spatial import SpatialQuantizer
-from workbench.engine.survey import Survey, entropy_of, fallbacks, miss_of, survey_layer, wished_option
+from workbench.engine.resolution.origin import made_by
+from workbench.engine.resolution.survey import (
+    Survey,
+    entropy_of,
+    fallbacks,
+    miss_of,
+    survey_layer,
+    wished_option,
+)
 from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
 from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan

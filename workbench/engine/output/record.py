@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.calibration import ActivationTables
-from workbench.engine.partial import export_folder
+from workbench.engine.output.partial_folder import export_folder
 from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError, action
 from workbench.formats import Payload, target_named
 from workbench.plan import Plan

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.export import read_record
+from workbench.engine.output.record import read_record
 from workbench.engine.report import Report
 from workbench.errors import MetadataError, ValidationError
 from workbench.plan import Plan

@@ -12,8 +12,8 @@ import numpy as np
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.origin import made_by
-from workbench.engine.survey import at_width, settled_option
+from workbench.engine.resolution.origin import made_by
+from workbench.engine.resolution.survey import at_width, settled_option
 from workbench.errors import ConfigurationError
 from workbench.formats import Target
 from workbench.plan import Plan

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from workbench import system
 from workbench.checkpoint import Checkpoint, SideFile
-from workbench.engine.export import RECORD
-from workbench.engine.partial import JOURNAL, LOCK
+from workbench.engine.output.partial_folder import JOURNAL, LOCK
+from workbench.engine.output.record import RECORD
 from workbench.errors import QuantizationError, ValidationError
 from workbench.work import Progress
 

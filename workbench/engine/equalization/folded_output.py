@@ -14,9 +14,9 @@ from workbench import system
 from workbench.calibration.records import SHIPPED
 from workbench.checkpoint import open_checkpoint
 from workbench.checkpoint.blocks import blocks_of
-from workbench.engine.output_folder import place_side_files, require_space, write_errors_explained
-from workbench.engine.partial import PartialOutput, export_folder, refuse_existing
-from workbench.engine.spatial import SpatialQuantizer
+from workbench.engine.equalization.spatial import SpatialQuantizer
+from workbench.engine.output.partial_folder import PartialOutput, export_folder, refuse_existing
+from workbench.engine.output.side_files import place_side_files, require_space, write_errors_explained
 from workbench.errors import QuantizationError, ValidationError
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records

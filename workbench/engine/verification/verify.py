@@ -12,13 +12,13 @@ from typing import Any
 
 from workbench.calibration import CalibrationRecords, records_for
 from workbench.checkpoint import Checkpoint, exported, named_as, open_checkpoint
-from workbench.engine.export import Record, read_record
-from workbench.engine.judge import FOREIGN, Judge, Judgement
-from workbench.engine.measured import Measured, measured_by_tensor
-from workbench.engine.partial import export_folder
+from workbench.engine.equalization.spatial import restore
+from workbench.engine.execution.readback import Measured, measured_by_tensor
+from workbench.engine.output.partial_folder import export_folder
+from workbench.engine.output.record import Record, read_record
 from workbench.engine.referees import OURS, referee_for
 from workbench.engine.report import plain
-from workbench.engine.spatial import restore
+from workbench.engine.verification.runtime_check import FOREIGN, Judge, Judgement
 from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
