@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from workbench.folds.folded import FoldedCheckpoint
 
 import workbench as wb
 from workbench.architectures import OriginalNames, known_architectures, register, unregister
 from workbench.checkpoint import named, open_checkpoint
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
 from workbench.folds.sites import find_sites
 from workbench.formats.loading import best_target, loading_language, loading_lines, readers

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.checkpoint import TensorInfo, open_checkpoint
-from workbench.engine.run import Run
-from workbench.engine.survey import entropy_of, survey_layer
+from workbench.engine.execution.execute import Run
+from workbench.engine.resolution.survey import entropy_of, survey_layer
 from workbench.formats import target_named
 from workbench.formats.parquet.target import ParquetTarget
 from workbench.plan import Layer, Option

@@ -85,7 +85,7 @@ def _plan_of_rules(
 ) -> Plan:
     from workbench.config import DiffusionQuantConfig, default_effort
     from workbench.config_sources import read_text
-    from workbench.engine.survey import at_width
+    from workbench.engine.resolution.survey import at_width
     from workbench.formats import kept_as, target_named
     from workbench.formats.rules import naming_of, read_rules
     from workbench.plan import Plan

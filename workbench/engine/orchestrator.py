@@ -13,15 +13,15 @@ from dataclasses import replace
 from workbench.calibration import TimeAwareQuantizer, records_for
 from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
 from workbench.config import DiffusionQuantConfig, default_effort, default_scheme
-from workbench.engine.export import RECORD
-from workbench.engine.finished import finished_report
-from workbench.engine.mixed_precision import pricing_of, solve_plan
+from workbench.engine.equalization.spatial import balance_channels
+from workbench.engine.execution.execute import Run
 from workbench.engine.notes import note_on_solved, note_on_unrecorded, notes_on_plan
-from workbench.engine.output_folder import require_readable, write_errors_explained
-from workbench.engine.partial import Journal, PartialOutput, export_folder, refuse_existing
+from workbench.engine.output.finished import finished_report
+from workbench.engine.output.partial_folder import Journal, PartialOutput, export_folder, refuse_existing
+from workbench.engine.output.record import RECORD
+from workbench.engine.output.side_files import require_readable, write_errors_explained
 from workbench.engine.report import Report
-from workbench.engine.run import Run
-from workbench.engine.spatial import balance_channels
+from workbench.engine.resolution.solver import pricing_of, solve_plan
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import dequantized, require_storable, settings_of, target_named
 from workbench.formats.loading import best_target

@@ -16,13 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.checkpoint.blocks import read_blocks
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.kernels import load_kernels
 from workbench.plan import Layer
 from workbench.quantize import count_weights
 from workbench.quantize.patterns import patterns_of
 from workbench.thermo.cache import Entry
-from workbench.thermo.sampling import IntArray, RowSample, check_finite, draw_rows, read_blocks
+from workbench.thermo.sampling import IntArray, RowSample, check_finite, draw_rows
 from workbench.thermo.statistics import (
     BINS,
     CELL_BITS,
@@ -252,7 +253,7 @@ def _tally_halves(
     is_half = layer.dtype == "F16"
     counts = np.zeros((len(parts), PATTERNS), np.int64)
     for rows, count in zip(parts, counts, strict=True):
-        for _, weights in read_blocks(checkpoint, layer, rows):
+        for _, weights in read_blocks(checkpoint, layer.name, rows):
             if weights.itemsize == 1:
                 weights = weights.astype(ml_dtypes.bfloat16)  # exact
             _count(weights, count)
@@ -273,7 +274,7 @@ def _tally_singles(
     sums[:, :2] = math.inf, -math.inf
     center: float | None = None
     for rows, count, sum_ in zip(parts, counts, sums, strict=True):
-        for _, weights in read_blocks(checkpoint, layer, rows):
+        for _, weights in read_blocks(checkpoint, layer.name, rows):
             if center is None:
                 with np.errstate(invalid="ignore", over="ignore"):
                     center = float(weights.reshape(-1)[:4096].mean(dtype=np.float64))
@@ -289,7 +290,7 @@ def _tally_singles(
     tallies = []
     for rows, count, power in zip(parts, counts, powers, strict=True):
         bins, thirds = np.zeros(BINS, np.int64), np.zeros(3, np.int64)
-        for _, weights in read_blocks(checkpoint, layer, rows):
+        for _, weights in read_blocks(checkpoint, layer.name, rows):
             count_weights(weights, low, high, bins)
             if max(mean - low, high - mean) > edge > 0.0:
                 # Of three bins, the outer two hold the outliers.
@@ -312,5 +313,7 @@ def _require_finite(
     if is_finite(counts.sum(axis=0), is_half):
         return
     drawn = [rows for rows in parts if rows is not None]
-    for some, weights in read_blocks(checkpoint, layer, np.sort(np.concatenate(drawn)) if drawn else None):
+    for some, weights in read_blocks(
+        checkpoint, layer.name, np.sort(np.concatenate(drawn)) if drawn else None
+    ):
         check_finite(weights, some, layer.name)
