@@ -105,12 +105,12 @@ def lock(file: IO[str]) -> bool:
 
 
 def replace_file(path: Path, new: Path) -> None:
-    """Put a file in the place of another, or of none, in one step."""
-    path.replace(new)
+    """Put the file `new` at `path`, in one step, in the place of what may be there."""
+    new.replace(path)
 
 
 def rename_folder(path: Path, new: Path) -> None:
-    """Give a folder a name that is not taken, in one step."""
+    """Give a folder another name, which is not taken, in one step."""
     path.rename(new)
 
 
