@@ -78,6 +78,14 @@ def test_a_file_that_was_written_to_is_another(tmp_path: Path) -> None:
     assert system.identity(path.stat()) != before
 
 
+def test_a_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("old")
+    new.write_text("new")
+    system.replace_file(old, new)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old", "new")]
+
+
 def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert system.cache_folder("program") == tmp_path / "program"

@@ -56,7 +56,7 @@ class Progress:
         self.peak_anonymous = 0
         self._done = 0
         self._callback = callback
-        self._cancel = cancel or threading.Event()
+        self.cancelled = cancel or threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._last_call = -1.0
@@ -69,7 +69,7 @@ class Progress:
         CancelledError
             If the work is to stop.
         """
-        if self._cancel.is_set() or self._stop.is_set():
+        if self.cancelled.is_set() or self._stop.is_set():
             raise CancelledError("The work was cancelled; nothing was left half-written.")
         with self._lock:
             self._done += amount
@@ -108,7 +108,7 @@ class Progress:
             except BaseException as error:
                 self.raised = error
                 raise
-        if self._cancel.is_set():
+        if self.cancelled.is_set():
             raise CancelledError("The work was cancelled; nothing was left half-written.")
 
 

@@ -84,9 +84,10 @@ def read_blocks(
     rows: IntArray | None = None,
     *,
     most: int | None = None,
-    reuse: bool = True,
 ) -> Iterator[tuple[IntArray, NDArray[Any]]]:
     """Blocks of some rows of a tensor, or of all: the rows' indices and their weights [rows, cols].
+
+    The weights are good until the next block is asked for, which may overwrite them.
 
     Parameters
     ----------
@@ -97,8 +98,6 @@ def read_blocks(
         Which; by default all.
     most : int, optional
         Most weights in a block; by default `BLOCK_WEIGHTS`.
-    reuse : bool
-        The weights are in one buffer, which the next block overwrites; without it each block is as the reader gives it.
     """
     info = reader.tensors[name]
     cols = math.prod(info.shape[1:])
@@ -106,7 +105,7 @@ def read_blocks(
     buffer: NDArray[Any] | None = None
     for start, stop in row_ranges(0, len(every), cols, most=most):
         some = every[start:stop]
-        if rows is None and not reuse:
+        if rows is None and reader.keeps_rows:
             yield some, reader.read_rows(name, start, stop)
             continue
         if buffer is None:  # the first block is the largest

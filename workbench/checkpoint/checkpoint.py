@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -80,8 +82,12 @@ class Checkpoint(TensorReader):
         self.description = description
         self._reader = reader
         self._opened = opened
+        self._guard = threading.Lock()
+        self._holders = 0
+        self._is_closing = False
         self.path = description.path
         self.metadata = reader.metadata
+        self.keeps_rows = reader.keeps_rows
         self.tied_head = description.tied_head
         self.tensors = reader.tensors
         if self.tied_head is not None and self.tied_head.head in reader.tensors:
@@ -132,6 +138,18 @@ class Checkpoint(TensorReader):
     def opened(self) -> Checkpoint:
         """The checkpoint as it was opened: with all its models, and under the names of its files."""
         return self if self._opened is None else self._opened
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep the files open until the context that is returned is left, also when `close` is called meanwhile."""
+        root = self.opened
+        with root._guard:
+            root._holders += 1
+        return _release(root)
+
+    @property
+    def tie_note(self) -> str | None:
+        """A sentence on the head that config.json ties to the embedding, where it is stored and so left out."""
+        return self.description.tie_note
 
     @property
     def gguf(self) -> GgufFile | None:
@@ -215,7 +233,11 @@ class Checkpoint(TensorReader):
         self._reader.check_unchanged()
 
     def close(self) -> None:
-        """Close the files; views taken before stay valid."""
+        """Close the files, at once or when nobody holds them any more; views taken before stay valid."""
+        with self._guard:
+            self._is_closing = True
+            if self._holders:
+                return
         self._reader.close()
 
     def _fill(self, info: TensorInfo, start: int, target: NDArray[np.uint8]) -> None:
@@ -227,6 +249,18 @@ class Checkpoint(TensorReader):
     def __repr__(self) -> str:
         what = self.architecture or self.layout
         return f"<Checkpoint {str(self.path)!r}: {what}, {len(self.layers)} layers, {self.nbytes:,} bytes>"
+
+
+@contextmanager
+def _release(root: Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with root._guard:
+            root._holders -= 1
+            is_last = root._is_closing and not root._holders
+        if is_last:
+            root.close()
 
 
 def denoiser_of(checkpoint: Checkpoint) -> Checkpoint:

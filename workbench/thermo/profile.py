@@ -183,6 +183,31 @@ def profile(
     return sweep(checkpoint, measure, entry, "profiling layers", executor, callback, cancel)
 
 
+def layer_entropy(checkpoint: Checkpoint, layer: Layer, step: Step) -> float:
+    """Normalised histogram entropy Ĥ of all weights of a layer, as a profile has it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : Layer
+    step : callable
+        Hears of a further share of the layer done; raises when the work is to stop.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf; names the tensor and the first such weight.
+    """
+    _, (tally,) = _tally(checkpoint, layer, [None], step)
+    return tally.entropy
+
+
+def known_entropies(table: pa.Table) -> dict[str, float]:
+    """Ĥ of the layers of a profile, by name, but for those that are not finite."""
+    pairs = zip(table["name"].to_pylist(), table["entropy"].to_pylist(), strict=True)
+    return {name: entropy for name, entropy in pairs if entropy is not None}
+
+
 def metrics(table: pa.Table) -> list[ThermodynamicMetrics]:
     """The rows of a profile as values."""
     return [
@@ -210,8 +235,7 @@ def check_sample(rows: int | None) -> None:
 
 def _measure(checkpoint: Checkpoint, layer: Layer, sample: RowSample | None, step: Step) -> dict[str, Any]:
     parts: list[IntArray | None] = [None] if sample is None else list(sample.rows.T)
-    tally = _tally_halves if DTYPES[layer.dtype].itemsize <= 2 else _tally_singles
-    frame, tallies = tally(checkpoint, layer, parts, step)
+    frame, tallies = _tally(checkpoint, layer, parts, step)
     found = sum(tallies[1:], tallies[0]).statistics(frame)
     stderr = _columns(jackknife(tallies, frame, 1.0 if sample is None else sample.share))
     del stderr["entropy"]
@@ -244,6 +268,14 @@ def _columns(statistics: Statistics) -> dict[str, float | None]:
     if math.isnan(values["kurtosis"]):
         values["kurtosis"] = None
     return values
+
+
+def _tally(
+    checkpoint: Checkpoint, layer: Layer, parts: list[IntArray | None], step: Step
+) -> tuple[Frame, list[Tally]]:
+    """Tallies of the parts of a layer."""
+    tally = _tally_halves if DTYPES[layer.dtype].itemsize <= 2 else _tally_singles
+    return tally(checkpoint, layer, parts, step)
 
 
 def _tally_halves(

@@ -29,6 +29,8 @@ class TensorReader(ABC):
     """The tensors by name, in their order."""
     metadata: Mapping[str, str]
     """What the files say besides."""
+    keeps_rows: bool = False
+    """Whether it keeps the rows that it gives, so that they are better not copied into a buffer."""
 
     @property
     @abstractmethod

@@ -20,6 +20,8 @@ class RowCache(DerivedReader):
         Read, and keep, the whole tensor that rows are asked of.
     """
 
+    keeps_rows = True
+
     def __init__(self, source: TensorReader, *, whole: bool) -> None:
         super().__init__(source)
         self._whole = whole

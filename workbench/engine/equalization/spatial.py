@@ -19,7 +19,7 @@ from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig, default_scheme
 from workbench.engine.equalization.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
-from workbench.engine.resolution.survey import at_width, settled_option
+from workbench.engine.resolution.widths import at_width, settled_option
 from workbench.errors import ConfigurationError, MetadataError
 from workbench.folds.fold import Site, read_folds
 from workbench.folds.folded import FoldedCheckpoint

@@ -1,326 +1,131 @@
-"""One export under way: survey, plan, write, read back, report."""
+"""The engine's second verb: `execute`, from a plan and an open checkpoint to an export that was read back."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import replace
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from workbench.calibration import TimeAwareQuantizer
-from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.readers.row_cache import RowCache
-from workbench.config import DiffusionQuantConfig
-from workbench.engine.equalization.spatial import SpatialQuantizer
-from workbench.engine.execution.readback import (
-    Measured,
-    measured_by_tensor,
-    note_on_rounding,
-    notes_on_cut_groups,
-)
+from workbench.engine.execution.readback import TensorCheck, note_on_rounding, notes_on_cut_groups
+from workbench.engine.execution.units import write_units
 from workbench.engine.notes import note_on_fallbacks, note_on_kept, note_on_size, notes_on
-from workbench.engine.output.partial_folder import JOURNAL, LOCK, Journal, remove_all
+from workbench.engine.output.partial_folder import Journal
 from workbench.engine.output.record import write_record
 from workbench.engine.output.side_files import place_side_files, require_space
 from workbench.engine.report import Report, layer_report, summarise
-from workbench.engine.resolution.origin import made_by
-from workbench.engine.resolution.survey import (
-    Survey,
-    entropy_of,
-    fallbacks,
-    miss_of,
-    survey_layer,
-    wished_option,
-)
-from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
+from workbench.engine.resolution.strategy import Resolution, Strategy
+from workbench.engine.subject import Subject, Workers
 from workbench.kernels import load_kernels
-from workbench.plan import Layer, Option, Plan
-from workbench.quantize import Encodings, Error
-from workbench.work import Progress, run_tasks
 
 
-class Run:
-    """One export under way."""
+def execute(
+    resolution: Resolution,
+    strategy: Strategy,
+    subject: Subject,
+    folder: Path,
+    journal: Journal,
+    workers: Workers,
+    *,
+    started: float,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Write a plan's export into a folder, read it back and measure it.
 
-    def __init__(
-        self,
-        config: DiffusionQuantConfig,
-        checkpoint: Checkpoint,
-        target: Target,
-        folder: Path,
-        executor: Executor,
-        in_flight: int,
-        progress: Progress,
-        encodings: Encodings,
-        time_aware: TimeAwareQuantizer | None = None,
-        spatial: SpatialQuantizer | None = None,
-    ) -> None:
-        self.config = config
-        self.folds = spatial.to_dict() if spatial else None
-        self.source_bytes = (spatial.checkpoint.source if spatial else checkpoint).nbytes
-        self.time_aware = time_aware
-        self.encodings = encodings
-        self.checkpoint = checkpoint
-        self.streamed = checkpoint.around(RowCache(checkpoint, whole=not config.enable_streaming))
-        self.target = target
-        self.folder = folder
-        self.executor = executor
-        self.in_flight = in_flight
-        self.progress = progress
-        self.layers = [layer for layer in checkpoint.layers if layer.params]
+    Parameters
+    ----------
+    resolution : Resolution
+        The plan, and what was found of the layers.
+    strategy : Strategy
+        What made it; asked for another plan where layers are read back worse than was promised.
+    subject : Subject
+        The open checkpoint, and how it is exported.
+    folder : Path
+        Where it is written.
+    journal : Journal
+        What an interrupted run had finished there.
+    workers : Workers
+        Who does the work.
+    started : float
+        When the run began, by `time.monotonic`.
+    notes : sequence of str
+        Sentences for the report, before its own.
 
-    def export(
-        self, journal: Journal, plan: Plan | None, started: float, notes: Sequence[str] = ()
-    ) -> Report:
-        journal.begin(self._header(plan))
-        surveys = self._survey(journal, plan)
-        while True:
-            chosen = plan or self._plan(surveys)
-            writer = self.target.writer(self.streamed, chosen, self.encodings)
-            predicted = writer.predicted_bytes
-            require_space(self.folder, predicted)
-            checks = self._write(journal, writer)
-            misled = [
-                layer for layer in self.layers if not plan and self._misled(surveys[layer.name], checks)
-            ]
-            if not misled:
-                break
-            self._settle_again(misled, surveys, checks, journal)
-        place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
-        self.checkpoint.check_unchanged()
-        report = self._report(
-            chosen, surveys, checks, predicted, started, (*notes, *writer.notes), plan is not None
-        )
-        tables = None if self.time_aware is None else self.time_aware.to_dict()
-        write_record(
-            self.folder, chosen, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
-        )
-        return report
-
-    def _header(self, plan: Plan | None) -> dict[str, Any]:
-        return {
-            "kind": "run",
-            "checkpoint": self.checkpoint.fingerprint,
-            "target": self.target.name,
-            "configuration": self.config.model_dump(
-                mode="json", exclude={"num_threads", "max_memory_limit_mb"}
-            ),
-            "plan": plan.digest if plan else None,
-            "calibration": self.encodings.weighted_by,
-        }
-
-    def _survey(self, journal: Journal, plan: Plan | None) -> dict[str, Survey]:
-        """Look at every layer, in parallel; what an interrupted run has looked at is taken from its journal."""
-        surveys = {
-            line["layer"]: _survey_from(line) for line in journal.lines if line.get("kind") == "survey"
-        }
-        sizes = {layer.name: self.checkpoint.tensors[layer.name].nbytes for layer in self.layers}
-        for name in surveys:
-            self.progress.advance(sizes[name])
-
-        def look(layer: Layer) -> Survey:
-            entropy = cache(partial(entropy_of, layer, self.streamed, self.progress.advance))
-            wishes = [plan.choices[layer.name]] if plan else self._wishes(layer, entropy)
-            return self._settle(layer, wishes, entropy)
-
-        def keep(survey: Survey) -> None:
-            surveys[survey.layer] = survey
-            journal.append(_survey_line(survey))
-
-        self.progress.message = "looking at layers"
-        tasks = (partial(look, layer) for layer in self.layers if layer.name not in surveys)
-        run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
-        return surveys
-
-    def _wishes(self, layer: Layer, entropy: Callable[[], float]) -> list[Option]:
-        wish = wished_option(layer, self.config, self.target, entropy)
-        return fallbacks(layer, wish, self.config, self.target)
-
-    def _settle(self, layer: Layer, wishes: Sequence[Option], entropy: Callable[[], float]) -> Survey:
-        encoding = self.encodings.of(layer.name, layer.shape)
-        return survey_layer(
-            layer, self.streamed, self.target, wishes, entropy, encoding, self.config, self.progress.advance
-        )
-
-    def _misled(self, survey: Survey, checks: Mapping[str, Measured]) -> bool:
-        """Whether a layer's sample promised more than was read back, or the runtime cannot decode all of it."""
-        found = checks[survey.layer]
-        return found.cut_groups > 0 or (survey.is_sampled and found.error.cosine < self.config.min_accuracy)
-
-    def _settle_again(
-        self,
-        layers: Sequence[Layer],
-        surveys: dict[str, Survey],
-        checks: Mapping[str, Measured],
-        journal: Journal,
-    ) -> None:
-        """Settle for the next option of layers, after the one that was read back worse than their samples."""
-
-        def settle(layer: Layer) -> Survey:
-            survey = surveys[layer.name]
-            cut = checks[layer.name].cut_groups
-            if cut:  # and no width would help
-                return replace(survey, option=kept_as(layer, self.target), is_sampled=False, cut_groups=cut)
-            miss = miss_of(layer.name, survey.option, checks[layer.name].error, self.config)
-
-            def entropy() -> float:
-                assert survey.entropy is not None, "only finite layers are sampled"
-                return survey.entropy
-
-            wishes = self._wishes(layer, entropy)
-            found = self._settle(layer, wishes[wishes.index(survey.option) + 1 :], entropy)
-            return replace(found, fallback=(*survey.fallback, miss, *found.fallback))
-
-        self.progress.extend(2 * self.checkpoint.nbytes)
-        self.progress.message = "looking again at layers worse than their samples"
-        settled: list[Survey] = []
-        tasks = (partial(settle, layer) for layer in layers)
-        run_tasks(tasks, self.executor, self.in_flight, self.progress, settled.append)
-        journal.append({"kind": "again"})
-        for survey in settled:
-            surveys[survey.layer] = survey
-            journal.append(_survey_line(survey))
-
-    def _plan(self, surveys: Mapping[str, Survey]) -> Plan:
-        method = "entropy rule" if self.config.enable_entropy_adaptation else "configuration"
-        return Plan(
-            target=self.target.name,
-            choices={layer.name: surveys[layer.name].option for layer in self.layers},
-            fingerprint=self.checkpoint.fingerprint,
-            effort=self.encodings.effort,
-            weighted_by=self.encodings.weighted_by,
-            made_by=made_by(method, self.config, self.checkpoint),
-        )
-
-    def _write(self, journal: Journal, writer: Writer) -> dict[str, Measured]:
-        """Write the units and read each back, in parallel; those in the journal are there already."""
-        units = writer.units
-        finished: dict[int, list[BlockCheck]] = {}
-        for line in journal.lines:
-            if line.get("kind") == "again":
-                finished.clear()
-            elif line.get("kind") == "unit":
-                finished[line["unit"]] = [_check_from(check) for check in line["checks"]]
-        if not finished:
-            remove_all(self.folder, keep=(JOURNAL, LOCK))  # what another plan had written
-        writer.begin(self.folder)
-        for index in finished:
-            self.progress.advance(2 * units[index].nbytes)
-
-        def make(unit: Unit, check: Check) -> tuple[Unit, list[BlockCheck]]:
-            checks: list[BlockCheck] = []
-            unchecked = check(unit.index)
-            written = 0
-            for done in writer.write(unit, self.folder):
-                self.progress.advance(done)
-                written += done
-                # At once, while a block and its source are in the cache.
-                while written > 0:
-                    checks.append(next(unchecked))
-                    self.progress.advance(checks[-1].nbytes)
-                    written -= checks[-1].nbytes
-            checks += unchecked  # blocks without weights
-            return unit, checks
-
-        def keep(result: tuple[Unit, list[BlockCheck]]) -> None:
-            unit, checks = result
-            finished[unit.index] = checks
-            journal.append({"kind": "unit", "unit": unit.index, "checks": [_check_line(c) for c in checks]})
-
-        self.progress.message = "writing and reading back"
-        with self.target.checker(self.streamed, self.folder, self.encodings) as check:
-            # From the end, which was looked at last: of a source larger than the memory, it is still there.
-            tasks = (partial(make, unit, check) for unit in reversed(units) if unit.index not in finished)
-            run_tasks(tasks, self.executor, self.in_flight, self.progress, keep)
-        return measured_by_tensor(finished[unit.index] for unit in units)
-
-    def _report(
-        self,
-        plan: Plan,
-        surveys: Mapping[str, Survey],
-        checks: Mapping[str, Measured],
-        predicted: int,
-        started: float,
-        notes: Sequence[str],
-        is_planned: bool,
-    ) -> Report:
-        payload = self.target.open(self.folder)
-        measured = {layer.name: checks[layer.name] for layer in self.layers}
-        cut = {layer.name: surveys[layer.name].cut_groups for layer in self.layers}
-        layers = [
-            layer_report(
-                layer, plan.choices[layer.name], surveys[layer.name],
-                checks[layer.name].error, checks[layer.name].counts, self.config.min_accuracy,
-            )
-            for layer in self.layers
-        ]  # fmt: skip
-        self.progress.pump()
-        found = (
-            *note_on_fallbacks([surveys[layer.name] for layer in self.layers], self.config.min_accuracy),
-            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None, is_planned),
-        )
-        sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
-        return summarise(
-            layers,
-            sizes,
-            target=self.target.name,
-            seconds=time.monotonic() - started,
-            peak_anon_mb=self.progress.peak_anonymous / 1e6,
-            min_accuracy=self.config.min_accuracy,
-            modality=self.config.modality or self.checkpoint.modality.value,
-            modality_evidence="the configuration says so"
-            if self.config.modality
-            else self.checkpoint.modality.evidence,
-            kernels=load_kernels().description,
-            notes=(
-                *notes,
-                *note_on_kept(plan),
-                *note_on_rounding(measured),
-                *notes_on_cut_groups(cut, measured),
-                *note_on_size(self.source_bytes, payload.nbytes, self.target.name),
-                *(note.text for note in found),
-            ),
-            note_layers={note.text: note.layers for note in found if note.layers},
-        )
-
-
-def _survey_line(survey: Survey) -> dict[str, Any]:
-    option = survey.option
-    return {
-        "kind": "survey",
-        "layer": survey.layer,
-        "entropy": survey.entropy,
-        "option": [option.bits, option.scheme, option.group_size, option.nbytes],
-        "fallback": list(survey.fallback),
-        "is_sampled": survey.is_sampled,
-        "cut_groups": survey.cut_groups,
-    }
-
-
-def _survey_from(line: Mapping[str, Any]) -> Survey:
-    option, fallback = Option(*line["option"]), tuple(line["fallback"])
-    return Survey(
-        line["layer"],
-        line["entropy"],
-        option,
-        fallback,
-        line.get("is_sampled", False),
-        line.get("cut_groups", 0),
+    Raises
+    ------
+    ArrowQuantError
+        If the source changed, the disk has no room, or a weight to quantize is NaN or Inf.
+    """
+    while True:
+        writer = subject.target.writer(subject.streamed, resolution.plan, subject.encodings)
+        require_space(folder, writer.predicted_bytes)
+        checks = write_units(subject, writer, folder, journal, workers)
+        revised = strategy.revise(resolution, checks, subject, workers, journal)
+        if revised is None:
+            break
+        resolution = revised
+    place_side_files(subject.checkpoint, folder, writer.documents, writer.predicted_files)
+    subject.checkpoint.check_unchanged()
+    report = _report(
+        resolution, subject, folder, checks, writer.predicted_bytes, workers, started,
+        (*notes, *resolution.notes, *writer.notes),
+    )  # fmt: skip
+    write_record(
+        folder,
+        resolution.plan,
+        subject.config.model_dump(mode="json"),
+        report.to_dict(),
+        None if subject.time_aware is None else subject.time_aware.to_dict(),
+        None if subject.spatial is None else subject.spatial.to_dict(),
     )
+    return report
 
 
-def _check_line(check: BlockCheck) -> list[Any]:
-    counts = None if check.code_counts is None else check.code_counts.tolist()
-    error = [check.error.noise, check.error.signal, check.error.cross]
-    return [check.tensor, check.nbytes, error, counts, check.rounding, check.cut_groups]
-
-
-def _check_from(line: Sequence[Any]) -> BlockCheck:
-    tensor, nbytes, sums, counts, rounding, cut = line
-    found = None if counts is None else np.array(counts, np.int64)
-    return BlockCheck(tensor, nbytes, Error(*sums), found, rounding, cut)
+def _report(
+    resolution: Resolution,
+    subject: Subject,
+    folder: Path,
+    checks: Mapping[str, TensorCheck],
+    predicted: int,
+    workers: Workers,
+    started: float,
+    notes: Sequence[str],
+) -> Report:
+    config, checkpoint, target = subject.config, subject.checkpoint, subject.target
+    plan, surveys = resolution.plan, resolution.surveys
+    source_bytes = (subject.spatial.checkpoint.source if subject.spatial else checkpoint).nbytes
+    payload = target.open(folder)
+    measured = {layer.name: checks[layer.name] for layer in subject.layers}
+    cut = {layer.name: surveys[layer.name].cut_groups for layer in subject.layers}
+    layers = [
+        layer_report(
+            layer, plan.choices[layer.name], surveys[layer.name],
+            checks[layer.name].error, checks[layer.name].counts, config.min_accuracy,
+        )
+        for layer in subject.layers
+    ]  # fmt: skip
+    workers.progress.pump()
+    found = (
+        *note_on_fallbacks([surveys[layer.name] for layer in subject.layers], config.min_accuracy),
+        *notes_on(config, checkpoint, target, subject.time_aware is not None, resolution.is_planned),
+    )
+    sizes = {"source": source_bytes, "actual": payload.nbytes, "predicted": predicted}
+    return summarise(
+        layers,
+        sizes,
+        target=target.name,
+        seconds=time.monotonic() - started,
+        peak_anon_mb=workers.progress.peak_anonymous / 1e6,
+        min_accuracy=config.min_accuracy,
+        modality=config.modality or checkpoint.modality.value,
+        modality_evidence="the configuration says so" if config.modality else checkpoint.modality.evidence,
+        kernels=load_kernels().description,
+        notes=(
+            *notes,
+            *note_on_kept(plan),
+            *note_on_rounding(measured),
+            *notes_on_cut_groups(cut, measured),
+            *note_on_size(source_bytes, payload.nbytes, target.name),
+            *(note.text for note in found),
+        ),
+        note_layers={note.text: note.layers for note in found if note.layers},
+    )

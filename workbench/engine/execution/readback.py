@@ -1,8 +1,9 @@
-"""What was measured of the tensors of an export when it was read back."""
+"""What an export turns out to be when it is read back, block by block and tensor by tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from workbench.formats import BlockCheck
 from workbench.quantize import Error
 
 
-class Measured:
-    """What the blocks of one tensor add up to."""
+class TensorCheck:
+    """What the checks of the blocks of one tensor add up to."""
 
     def __init__(self) -> None:
         self.error = Error()
@@ -28,7 +29,7 @@ class Measured:
             self.counts = check.code_counts if self.counts is None else self.counts + check.code_counts
 
 
-def note_on_rounding(layers: Mapping[str, Measured]) -> tuple[str, ...]:
+def note_on_rounding(layers: Mapping[str, TensorCheck]) -> tuple[str, ...]:
     """A sentence on decoded weights that were rounded to the source's dtype, where that changed any."""
     rounded = {
         name: found.rounding / found.error.signal
@@ -44,14 +45,14 @@ def note_on_rounding(layers: Mapping[str, Measured]) -> tuple[str, ...]:
     )
 
 
-def notes_on_cut_groups(kept: Mapping[str, int], layers: Mapping[str, Measured]) -> tuple[str, ...]:
+def notes_on_cut_groups(kept: Mapping[str, int], layers: Mapping[str, TensorCheck]) -> tuple[str, ...]:
     """A sentence on each layer with groups that the runtime's arithmetic is too narrow for.
 
     Parameters
     ----------
     kept : mapping of str to int
         Such groups of the layers that are kept because of them; 0 of all others.
-    layers : mapping of str to Measured
+    layers : mapping of str to TensorCheck
         What was read back.
     """
     what = "of its groups span more than 65,504, the most that the runtime decodes in float16"
@@ -66,10 +67,24 @@ def notes_on_cut_groups(kept: Mapping[str, int], layers: Mapping[str, Measured])
     )
 
 
-def measured_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, Measured]:
+def checks_by_tensor(units: Iterable[list[BlockCheck]]) -> dict[str, TensorCheck]:
     """Errors and code counts of tensors, summed over blocks in the order stored."""
-    measured: dict[str, Measured] = {}
+    found: dict[str, TensorCheck] = {}
     for checks in units:
         for check in checks:
-            measured.setdefault(check.tensor, Measured()).add(check)
-    return measured
+            found.setdefault(check.tensor, TensorCheck()).add(check)
+    return found
+
+
+def check_line(check: BlockCheck) -> list[Any]:
+    """The check of a block as a journal has it."""
+    counts = None if check.code_counts is None else check.code_counts.tolist()
+    error = [check.error.noise, check.error.signal, check.error.cross]
+    return [check.tensor, check.nbytes, error, counts, check.rounding, check.cut_groups]
+
+
+def check_from(line: Sequence[Any]) -> BlockCheck:
+    """Undo `check_line`."""
+    tensor, nbytes, sums, counts, rounding, cut = line
+    found = None if counts is None else np.array(counts, np.int64)
+    return BlockCheck(tensor, nbytes, Error(*sums), found, rounding, cut)

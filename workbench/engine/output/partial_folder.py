@@ -59,7 +59,7 @@ class PartialOutput:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         self._lock.close()
-        if kind is not None and not self._resume:
+        if kind is not None and not (self._resume and (self.folder / JOURNAL).exists()):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def commit(self) -> None:

@@ -1,88 +1,73 @@
-"""``enable_mixed_precision``: the plan that the solver makes of a configuration."""
+"""`Solver`: ``enable_mixed_precision``, the plan that loses least within a size."""
 
 from __future__ import annotations
 
 import math
-import threading
-from concurrent.futures import Executor
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.resolution.origin import made_by
-from workbench.engine.resolution.survey import at_width, settled_option
+from workbench.engine.execution.readback import TensorCheck
+from workbench.engine.notes import note_on_solved
+from workbench.engine.output.partial_folder import Journal
+from workbench.engine.resolution.fixed import FixedPlan
+from workbench.engine.resolution.strategy import Resolution, made_by
+from workbench.engine.resolution.widths import at_width, settled_option
+from workbench.engine.subject import Subject, Workers
 from workbench.errors import ConfigurationError
-from workbench.formats import Target
 from workbench.plan import Plan
-from workbench.quantize import Encodings
-from workbench.thermo import Constraints, PricedCheckpoint, Pricing, price
+from workbench.thermo import Constraints, PricedCheckpoint, price
 from workbench.thermo.costs import IntArray
-from workbench.work import ProgressCallback
 
 
-def pricing_of(
-    config: DiffusionQuantConfig, checkpoint: Checkpoint, records: CalibrationRecords | None = None
-) -> Pricing | None:
-    """What the configuration's calibration says of the layers; None without one, or where it is not to be used.
+class Solver:
+    """A strategy that weighs layers against each other: least damage within ``target_model_size_mb``.
 
-    Of a folded checkpoint the records are given.
-
-    Raises
-    ------
-    ArrowQuantError
-        If the records cannot be read or are of another checkpoint.
+    Without a size it has the bytes of uniform ``bit_width``. The options are priced from a sample of rows, and
+    remembered. Layers that the configuration speaks of, as sensitive or by their width, are locked; every other layer
+    reaches ``min_accuracy``.
     """
-    if config.calibration is None or not config.enable_time_aware:
+
+    def work(self, subject: Subject) -> int:
+        """Each layer twice: to price it, and for what the report says of it."""
+        return 2 * subject.layer_bytes
+
+    def resolve(self, subject: Subject, workers: Workers, journal: Journal) -> Resolution:
+        """The solver's plan, see `Strategy.resolve`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the budget is under the floor; carries the ``floor`` in bytes, and names what costs most.
+        """
+        plan = _solve(subject, workers)
+        found = FixedPlan(plan).resolve(subject, workers, journal)
+        return replace(found, notes=(note_on_solved(plan),))
+
+    def revise(
+        self,
+        resolution: Resolution,
+        checks: Mapping[str, TensorCheck],
+        subject: Subject,
+        workers: Workers,
+        journal: Journal,
+    ) -> Resolution | None:
+        """None: the plan stands, and what it misses is reported."""
         return None
-    return Pricing.read(records or config.calibration, checkpoint, num_time_groups=config.num_time_groups)
 
 
-def solve_plan(
-    config: DiffusionQuantConfig,
-    checkpoint: Checkpoint,
-    target: Target,
-    pricing: Pricing | None = None,
-    encodings: Encodings | None = None,
-    *,
-    executor: Executor | None = None,
-    callback: ProgressCallback | None = None,
-    cancel: threading.Event | None = None,
-) -> Plan:
-    """The plan that loses least within ``target_model_size_mb``, or the bytes of uniform ``bit_width``.
-
-    The options are priced from a sample of rows, and remembered. Layers that the configuration speaks of, as
-    sensitive or by their width, are locked; every other layer reaches ``min_accuracy``.
-
-    Parameters
-    ----------
-    config : DiffusionQuantConfig
-    checkpoint : Checkpoint
-    target : Target
-    pricing : Pricing, optional
-        What a calibration says of the layers.
-    encodings : Encodings, optional
-        How the weights become codes; by default ``fast``.
-    executor, callback, cancel
-        As for `workbench.thermo.options.price`.
-
-    Raises
-    ------
-    ConfigurationError
-        If the budget is under the floor; carries the ``floor`` in bytes, and names what costs most.
-    ValidationError
-        If a weight that is measured is NaN or Inf; names the tensor and the first such weight.
-    CancelledError
-        If the work was cancelled; what was measured is not measured again.
-    """
+def _solve(subject: Subject, workers: Workers) -> Plan:
+    config, checkpoint, target = subject.config, subject.checkpoint, subject.target
     prices = price(
         checkpoint, target,
         keep={layer.name for layer in checkpoint.layers if config.keeps(layer.name, layer.role)},
-        pricing=pricing, encodings=encodings, executor=executor, callback=callback, cancel=cancel,
+        pricing=subject.pricing, encodings=subject.encodings,
+        executor=workers.executor, cancel=workers.progress.cancelled,
+        callback=workers.progress.follow(subject.layer_bytes),
     )  # fmt: skip
-    priced = PricedCheckpoint(checkpoint, target, prices, encodings)
+    priced = PricedCheckpoint(checkpoint, target, prices, subject.encodings)
     settled = [settled_option(layer, config, target) for layer in priced.layers]
     locks = np.array(
         [
@@ -99,7 +84,7 @@ def solve_plan(
         0 if len(options) == 1 else options.index(at_width(layer, config.bit_width, config, target))
         for layer, options in zip(priced.layers, priced.options, strict=True)
     ]
-    origin = made_by("mixed precision", config, checkpoint)
+    origin = made_by("mixed precision", subject)
     if config.target_model_size_mb is not None:
         origin["target_model_size_mb"] = config.target_model_size_mb
     draft = priced.plan(uniform, np.flatnonzero(locks >= 0).tolist(), origin)

@@ -1,29 +1,17 @@
-"""Looking at every layer before anything is written: is it finite, how is it distributed, what width does it take?"""
+"""Looking at a layer before it is written: is it finite, how is it distributed, what width does it take?"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.checkpoint.blocks import blocks_of
-from workbench.config import DiffusionQuantConfig, default_scheme
+from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.blocks import blocks_of, read_blocks
+from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError, setting
-from workbench.formats import Target, kept_as
-from workbench.kernels import load_kernels
+from workbench.formats import Target
 from workbench.plan import Layer, Option
-from workbench.quantize import Encoding, Error, count_weights, entropy_bits, find_range
-from workbench.quantize.patterns import patterns_of
-from workbench.thermo import entropy_widths
-from workbench.thermo.statistics import BINS, CELL_BITS, PATTERNS, frame_of, is_finite, tally_patterns
-
-SENSITIVE_ROLES = frozenset({"embedding", "norm", "head", "time_embed", "modulation"})
-"""Roles that count as sensitive besides the layers that the user names."""
+from workbench.quantize import Encoding, Error
 
 LARGE = 2**18
 """Weights from which on a layer's accuracy is judged by a sample, if that is clear."""
@@ -53,69 +41,6 @@ class Survey:
     """Groups that the runtime could not have decoded whole, so that the layer is kept."""
 
 
-def wished_option(
-    layer: Layer, config: DiffusionQuantConfig, target: Target, entropy: Callable[[], float]
-) -> Option:
-    """The option that the configuration asks for, before any fallback; `entropy` measures the layer's Ĥ."""
-    option = settled_option(layer, config, target)
-    if option is not None:
-        return option
-    bits = int(entropy_widths(entropy())) if config.enable_entropy_adaptation else config.bit_width
-    return at_width(layer, bits, config, target)
-
-
-def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option | None:
-    """The option of a layer that the configuration keeps or gives a width; None of any other."""
-    if config.keeps(layer.name, layer.role) or is_sensitive(layer, config):
-        return kept_as(layer, target)
-    bits = config.bits_named(layer.name)
-    return None if bits is None else at_width(layer, bits, config, target)
-
-
-def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Target) -> Option:
-    """The option of a width in the configured scheme and group size."""
-    scheme = config.scheme or default_scheme(target.name)
-    return target.quantized(layer, bits, scheme, config.group_size)
-
-
-def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
-    """Whether the configuration keeps a layer in source precision."""
-    return config.skip_sensitive_layers and (
-        layer.role in SENSITIVE_ROLES or config.names_sensitive(layer.name)
-    )
-
-
-def entropy_of(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], None]) -> float:
-    """Normalised histogram entropy Ĥ of all weights of a layer.
-
-    They are read once where they have 16 bits, else for their extremes first.
-
-    Raises
-    ------
-    ValidationError
-        If it has a NaN or Inf.
-    """
-    if DTYPES[layer.dtype].itemsize == 2:
-        is_half, patterns = layer.dtype == "F16", np.zeros(PATTERNS, np.int64)
-        for _, weights in _rows(layer, checkpoint):
-            load_kernels().count_patterns(patterns_of(weights)[0], patterns)
-            advance(weights.nbytes)
-        if not is_finite(patterns, is_half):
-            for row_start, weights in _rows(layer, checkpoint):
-                find_range(weights, layer.name, row_start)  # which names the first that is not
-        bins = tally_patterns(patterns, frame_of(patterns, is_half, CELL_BITS)).bins
-        return entropy_bits(bins) / math.log2(BINS)
-    low, high, bins = math.inf, -math.inf, np.zeros(BINS, np.int64)
-    for row_start, weights in _rows(layer, checkpoint):
-        least, most = find_range(weights, layer.name, row_start)
-        low, high = min(low, least), max(high, most)
-        advance(weights.nbytes)
-    for _, weights in _rows(layer, checkpoint):
-        count_weights(weights, low, high, bins)
-        advance(0)
-    return entropy_bits(bins) / math.log2(BINS)
-
-
 def survey_layer(
     layer: Layer,
     checkpoint: Checkpoint,
@@ -137,7 +62,7 @@ def survey_layer(
         The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
         one.
     entropy : callable
-        Measures Ĥ, see `entropy_of`.
+        Measures Ĥ, see `workbench.thermo.profile.layer_entropy`.
     encoding : Encoding
         How its weights become codes.
     config : DiffusionQuantConfig
@@ -163,8 +88,8 @@ def survey_layer(
         if _is_clear(layer, checkpoint, option, target, encoding, config.min_accuracy, advance):
             return Survey(layer.name, found, option, tuple(misses), is_sampled=True)
         error = Error()
-        for row_start, weights in _rows(layer, checkpoint):
-            error += target.error(weights, option, layer.name, row_start, encoding)
+        for rows, weights in read_blocks(checkpoint, layer.name):
+            error += target.error(weights, option, layer.name, int(rows[0]), encoding)
             advance(0)
         if error.cosine >= config.min_accuracy:
             return Survey(layer.name, found, option, tuple(misses))
@@ -191,27 +116,6 @@ def miss_of(name: str, option: Option, error: Error, config: DiffusionQuantConfi
             bits=option.bits,
         )
     return f"int{option.bits} ({error.cosine:.4f})"
-
-
-def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Target) -> list[Option]:
-    """The option wished for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
-    if wish.is_kept or config.min_accuracy <= 0.0:
-        return [wish]
-    wider = [at_width(layer, bits, config, target) for bits in (4, 8) if bits > wish.bits]
-    return [
-        wish,
-        *(option for option in wider if wish.bits < option.bits and not option.is_kept),
-        kept_as(layer, target),
-    ]
-
-
-def _rows(layer: Layer, checkpoint: Checkpoint) -> Iterator[tuple[int, NDArray[Any]]]:
-    for block in blocks_of(checkpoint.tensors[layer.name]):
-        if block.rows:
-            yield (
-                block.row_start,
-                checkpoint.read_rows(layer.name, block.row_start, block.row_start + block.rows),
-            )
 
 
 def _is_clear(

@@ -18,12 +18,12 @@ from workbench.plan import Layer
 from workbench.quantize import Error, measure_error
 from workbench.work import Progress
 
-FOREIGN = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
+PACKAGE_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 """What another package raises for files or values that it cannot take."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class RuntimeFinding:
     """What a runtime's own package makes of a layer, or of a tensor that was kept."""
 
     layer: str
@@ -38,7 +38,7 @@ class Judgement:
     """What is wrong, in a sentence."""
 
 
-class Judge:
+class RuntimeCheck:
     """Has tensors loaded and decoded by a referee; safe to use from several threads.
 
     Parameters
@@ -59,7 +59,7 @@ class Judge:
         self._progress = progress
         self._lock = threading.Lock()  # not every package may be used from several threads
 
-    def look(self, layer: Layer) -> Judgement:
+    def check_layer(self, layer: Layer) -> RuntimeFinding:
         """Decode a layer by both, block by block."""
         greatest, error, is_close = 0.0, Error(), True
         problem: str | None = None
@@ -70,15 +70,15 @@ class Judge:
                 with self._lock:
                     found = self._referee.decode(layer.name, start, stop)
                 theirs = found.weights.reshape(block.rows, block.cols)
-            except FOREIGN as failure:
+            except PACKAGE_ERRORS as failure:
                 problem = f"{self._referee.name} cannot decode {layer.name!r}: {failure!r}"
-                return Judgement(layer.name, np.inf, error, problem=problem)
+                return RuntimeFinding(layer.name, np.inf, error, problem=problem)
             if not np.isfinite(theirs.astype(np.float32)).all():
                 problem = (
                     f"Layer {layer.name!r}: {self._referee.name} decodes rows {start} to {stop} to weights that are "
                     f"not finite in {theirs.dtype.name}, in which it computes."
                 )
-                return Judgement(layer.name, np.inf, error, problem=problem)
+                return RuntimeFinding(layer.name, np.inf, error, problem=problem)
             arithmetic = theirs.dtype.name
             ours = self._payload.read_rows(layer.name, start, stop).reshape(block.rows, block.cols)
             difference, close = compare(ours, theirs, found.summands)
@@ -91,9 +91,9 @@ class Judge:
                 f"Layer {layer.name!r}: {self._referee.name} decodes it to weights that differ from ours by up to "
                 f"{greatest:.3g}, more than rounding explains."
             )
-        return Judgement(layer.name, greatest, error, arithmetic, problem)
+        return RuntimeFinding(layer.name, greatest, error, arithmetic, problem)
 
-    def look_at_kept(self, name: str) -> Judgement:
+    def check_kept(self, name: str) -> RuntimeFinding:
         """Make sure that the runtime gives the values of a tensor that was kept."""
         for block in blocks_of(self._checkpoint.tensors[name]):
             start, stop = block.row_start, block.row_start + block.rows
@@ -102,18 +102,18 @@ class Judge:
             try:
                 with self._lock:
                     theirs = self._referee.read(name, start, stop).reshape(block.rows, block.cols)
-            except FOREIGN as failure:
+            except PACKAGE_ERRORS as failure:
                 problem = f"{self._referee.name} cannot load {name!r}: {failure!r}"
-                return Judgement(name, np.inf, Error(), problem=problem)
+                return RuntimeFinding(name, np.inf, Error(), problem=problem)
             ours = self._payload.read_rows(name, start, stop).reshape(block.rows, block.cols)
             if not same_values(ours, theirs):
                 problem = (
                     f"Tensor {name!r}: {self._referee.name} gives other values, as {theirs.dtype.name}, than the "
                     f"source's in {ours.dtype.name}."
                 )
-                return Judgement(name, np.inf, Error(), problem=problem)
+                return RuntimeFinding(name, np.inf, Error(), problem=problem)
             self._progress.advance(ours.nbytes)
-        return Judgement(name, 0.0, Error())
+        return RuntimeFinding(name, 0.0, Error())
 
 
 def same_values(ours: NDArray[Any], theirs: NDArray[Any]) -> bool:

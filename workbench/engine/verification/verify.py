@@ -13,12 +13,12 @@ from typing import Any
 from workbench.calibration import CalibrationRecords, records_for
 from workbench.checkpoint import Checkpoint, exported, named_as, open_checkpoint
 from workbench.engine.equalization.spatial import restore
-from workbench.engine.execution.readback import Measured, measured_by_tensor
+from workbench.engine.execution.readback import TensorCheck, checks_by_tensor
 from workbench.engine.output.partial_folder import export_folder
 from workbench.engine.output.record import Record, read_record
 from workbench.engine.referees import OURS, referee_for
 from workbench.engine.report import plain
-from workbench.engine.verification.runtime_check import FOREIGN, Judge, Judgement
+from workbench.engine.verification.runtime_check import PACKAGE_ERRORS, RuntimeCheck, RuntimeFinding
 from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
@@ -148,7 +148,7 @@ def verify(
         encodings = _encodings(record, checkpoint, folded, calibration)
         try:
             referee, decoder = referee_for(record.target, folder)
-        except FOREIGN as error:
+        except PACKAGE_ERRORS as error:
             return _failed([f"The runtime's own package cannot read the export: {error!r}"])
         layers = [layer for layer in checkpoint.layers if layer.params]
         quantized = [layer for layer in layers if not record.plan.choices[layer.name].is_kept]
@@ -166,7 +166,7 @@ def verify(
             except ArrowQuantError as error:
                 problems.append(str(error))
 
-        judgements: dict[str, Judgement] = {}
+        findings: dict[str, RuntimeFinding] = {}
         threads = disk_workers()
         with ThreadPoolExecutor(threads) as executor:
             try:
@@ -177,19 +177,23 @@ def verify(
                 problems.append(str(error))
             if referee is not None and not problems:
                 progress.message = f"decoding by {decoder}"
-                judge = Judge(referee, payload, checkpoint, progress)
-                looks = (
-                    *(partial(judge.look, layer) for layer in quantized),
-                    *(partial(judge.look_at_kept, name) for name in checkpoint.tensors if name in kept),
+                runtime = RuntimeCheck(referee, payload, checkpoint, progress)
+                decodings = (
+                    *(partial(runtime.check_layer, layer) for layer in quantized),
+                    *(partial(runtime.check_kept, name) for name in checkpoint.tensors if name in kept),
                 )
                 run_tasks(
-                    looks, executor, threads, progress, lambda found: judgements.update({found.layer: found})
+                    decodings,
+                    executor,
+                    threads,
+                    progress,
+                    lambda found: findings.update({found.layer: found}),
                 )
-                problems += [found.problem for found in judgements.values() if found.problem]
+                problems += [found.problem for found in findings.values() if found.problem]
         progress.pump(finished=True)
         if problems:
             return _failed(problems, decoder)
-        measured = measured_by_tensor(checks[unit] for unit in sorted(checks))
+        measured = checks_by_tensor(checks[unit] for unit in sorted(checks))
         reported = {layer.get("name"): layer for layer in record.report.get("layers", [])}
         problems += [
             problem
@@ -204,7 +208,7 @@ def verify(
                 f"{record.report.get('actual_bytes')!r}."
             )
         by_layer = tuple(
-            _layer_check(layer, record.plan.choices[layer.name], measured[layer.name], judgements)
+            _layer_check(layer, record.plan.choices[layer.name], measured[layer.name], findings)
             for layer in layers
         )
         worst = min(by_layer, key=lambda layer: layer.cosine, default=None)
@@ -236,20 +240,20 @@ def _encodings(
 
 
 def _layer_check(
-    layer: Layer, option: Option, measured: Measured, judgements: Mapping[str, Judgement]
+    layer: Layer, option: Option, measured: TensorCheck, findings: Mapping[str, RuntimeFinding]
 ) -> LayerCheck:
-    judged = None if option.is_kept else judgements.get(layer.name)
-    error = measured.error if judged is None else judged.error
+    finding = None if option.is_kept else findings.get(layer.name)
+    error = measured.error if finding is None else finding.error
     return LayerCheck(
         layer.name,
         option.bits,
         option.scheme,
         option.group_size,
-        None if judged is None else judged.max_difference,
+        None if finding is None else finding.max_difference,
         error.nsr,
         error.cosine,
         measured.error.nsr,
-        None if judged is None else judged.arithmetic,
+        None if finding is None else finding.arithmetic,
     )
 
 
