@@ -23,7 +23,7 @@ from workbench.session.opening import STEPS, source_bytes
 from workbench.work import REFRESH_SECONDS, ProgressCallback
 
 if TYPE_CHECKING:
-    from workbench.ui.reopened import Reopened
+    from workbench.ui.cell_sessions import CellSessions
 
 
 def register() -> None:
@@ -73,7 +73,7 @@ def _gone_on(session: Session, fresh: bool) -> Session:
     cell = request.get("metadata", {}).get("cellId")
     if not cell:
         return session
-    found = _reopened().take(cell, request["header"]["msg_id"], session, fresh=fresh)
+    found = _cell_sessions().take(cell, request["header"]["msg_id"], session, fresh=fresh)
     if found is not session:
         edits = f"{found.version:,} edit{'' if found.version == 1 else 's'}"
         print(
@@ -84,10 +84,10 @@ def _gone_on(session: Session, fresh: bool) -> Session:
 
 
 @functools.cache
-def _reopened() -> Reopened:
-    from workbench.ui.reopened import Reopened
+def _cell_sessions() -> CellSessions:
+    from workbench.ui.cell_sessions import CellSessions
 
-    return Reopened()
+    return CellSessions()
 
 
 @functools.wraps(verify)

@@ -32,8 +32,8 @@ from workbench.cli.ready_plans import take_plan
 
 if TYPE_CHECKING:
     from workbench.plan import Plan
+    from workbench.session import Totals
     from workbench.session.prediction import Prediction
-    from workbench.session.values import Totals
 
 RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
 

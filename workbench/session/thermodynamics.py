@@ -1,24 +1,20 @@
-"""What follows from the present plan, layer by layer."""
+"""The table of a plan: the option of each layer, its cost, its local temperatures and its entropy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 
-from workbench.session.study import Study
-from workbench.session.tuning import Tuning
+from workbench.session.state import State
 from workbench.thermo import gibbs, local_temperatures
 
 
-def present_table(study: Study, tuning: Tuning, temperature: float) -> pa.Table:
+def thermodynamics_table(state: State) -> pa.Table:
     """The option of each layer, what it costs, and how settled it is.
 
     Parameters
     ----------
-    study : Study
-    tuning : Tuning
-    temperature : float
-        The plan's price of a bit, of its totals.
+    state : State
 
     Returns
     -------
@@ -31,21 +27,22 @@ def present_table(study: Study, tuning: Tuning, temperature: float) -> pa.Table:
         `workbench.thermo.local_temperatures`); entropy (S of the choice in nats: high where several widths are about
         equally good, 0 where one is clearly best) and heat_capacity at the plan's T.
     """
-    choice = np.array(tuning.choice, np.int64)
+    measured = state.measurements
+    choice = np.array(state.choice, np.int64)
     rows = np.arange(len(choice))
-    present = study.prices.take(study.starts + choice)
-    up, down = local_temperatures(study.costs, choice)
-    ensemble = gibbs(study.costs, temperature)
-    nbytes = study.costs.nbytes[rows, choice]
+    present = measured.prices.take(state.price_rows)
+    up, down = local_temperatures(measured.costs, choice)
+    ensemble = gibbs(measured.costs, state.totals.temperature)
+    nbytes = measured.costs.nbytes[rows, choice]
     return pa.table(
         {
-            "name": [layer.name for layer in study.layers],
+            "name": [layer.name for layer in measured.layers],
             **{column: present[column] for column in ("bits", "scheme", "group_size", "nbytes")},
-            "bpw": 8 * nbytes / study.costs.params,
+            "bpw": 8 * nbytes / measured.costs.params,
             "nsr": present["nsr"],
             "weight_nsr": present["weight_nsr"],
             "nsr_by_group": present["nsr_by_group"],
-            "distortion": study.costs.distortion[rows, choice],
+            "distortion": measured.costs.distortion[rows, choice],
             "cosine": present["cosine"],
             "code_entropy": present["code_entropy"],
             "temperature_up": up,

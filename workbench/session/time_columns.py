@@ -1,4 +1,4 @@
-"""What a calibration says of the layers, as columns and tables."""
+"""Columns that a calibration gives the layers: variance over denoising time, importance, damage by time group."""
 
 from __future__ import annotations
 
