@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.func import functional_call
 from workbench.calibration import CalibrationRecords
 from workbench.errors import CancelledError, ConfigurationError, ValidationError
 from workbench.live import (
+    MissingLayersWarning,
     capture,
     categorical,
     directional,
@@ -390,6 +392,35 @@ def test_what_trial_finds_is_shared_by_the_calls_in_which_a_layer_ran(store: Any
     assert np.isnan(measured.layers["proj_out.weight"].sensitivity["fisher:trajectory"]).tolist() == [
         False, True, True,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["fisher", "white", "trial"])
+def test_a_layer_that_did_not_run_is_warned_of_and_not_of_no_importance(way: str, store: Any) -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.proj, self.detail = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor, t: float, detailed: bool = False) -> Tensor:
+            return self.detail(self.proj(x)) if detailed else self.proj(x)
+
+    model = Branches()
+    checkpoint = store(model)
+    with torch.no_grad(), capture(model, checkpoint) as rec:
+        loop(lambda _, x, t: model(x, t, detailed=True))
+
+    def run(number: int) -> Tensor:
+        return loop(lambda _, x, t: model(x, t))
+
+    measure: Callable[..., CalibrationRecords] = (
+        importance_by_trial if way == "trial" else partial(importance_by_gradients, method=way, runs=2)
+    )
+    with pytest.warns(MissingLayersWarning, match="1 of 2 layers: detail.weight .did not run") as caught:
+        found = measure(model, run, checkpoint, rec.records)
+    assert list(caught[0].message.layers) == ["detail.weight"]  # type: ignore[union-attr]
+    assert found.layers["detail.weight"].sensitivity == {}
+    (sensitivity,) = found.layers["proj.weight"].sensitivity.values()
+    assert sensitivity.sum() > 0
 
 
 def test_a_categorical_probe_measures_the_curvature_of_the_kl_divergence(case: Case) -> None:

@@ -24,8 +24,10 @@ from workbench.live.importance.probes import Probe, gaussian
 from workbench.live.importance.sensitivity import (
     in_files,
     measured_layers,
+    noting_calls,
     require,
     require_runs,
+    warn_of_idle,
     with_sensitivity,
 )
 from workbench.live.importance.squared_gradients import OutputGradients, WeightGradients
@@ -118,7 +120,7 @@ def importance_by_gradients(
     Warns
     -----
     MissingLayersWarning
-        If layers that have a record are not in the model.
+        If layers that have a record are not in the model, or did not run.
     """
     require("span", span, get_args(Span))
     require("method", method, get_args(Method))
@@ -138,9 +140,17 @@ def importance_by_gradients(
     now = Hand(module, clock, records)
     path = Path(modules, toward)
     objective = trajectories(run, runs, path) if whole else single_steps(module, run, runs, path)
-    count = go_back(module, objective, squares, now, probe, seed, recompute and whole, runs, callback, cancel)
+    with noting_calls(modules) as called:
+        count = go_back(
+            module, objective, squares, now, probe, seed, recompute and whole, runs, callback, cancel
+        )
+    # A weight may be used without a call of its module, as an embedding's is by a head that shares it.
+    idle = [name for name, sums in squares.by_call.items() if name not in called and not any(sums)]
+    warn_of_idle(idle, len(modules))
     found = {}
     for name, sums in squares.by_call.items():
+        if name in idle:
+            continue
         values = np.array(sums) / count
         if isinstance(squares, WeightGradients) and squares.by_run[name] > 0:
             values *= squares.by_run[name] / sum(sums)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,6 +88,31 @@ def measured_layers(
             missing, f"Not measured, and counted like typical layers: {len(missing)} of {len(names)} layers"
         )
     return replace(match, modules={name: found for name, found in match.modules.items() if name in names})
+
+
+@contextmanager
+def noting_calls(modules: Mapping[str, nn.Module]) -> Iterator[set[str]]:
+    """The names of the layers that are called, filled in while the block runs."""
+    called: set[str] = set()
+
+    def note(name: str, *_: Any) -> None:
+        called.add(name)
+
+    handles = [module.register_forward_pre_hook(partial(note, name)) for name, module in modules.items()]
+    try:
+        yield called
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def warn_of_idle(idle: Collection[str], layers: int) -> None:
+    """Warn of layers that did not run: nothing was measured of them, which is not a sensitivity of 0."""
+    if idle:
+        warn_of(
+            dict.fromkeys(idle, "did not run, though the calibration has a record of it"),
+            f"Not measured, and counted like typical layers: {len(idle)} of {layers} layers",
+        )
 
 
 def in_files(checkpoint: Checkpoint, deltas: Mapping[str, Tensor]) -> dict[str, Tensor]:

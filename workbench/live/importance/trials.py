@@ -15,7 +15,14 @@ from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ConfigurationError
 from workbench.live.importance.backward import Run
-from workbench.live.importance.sensitivity import in_files, measured_layers, require_runs, with_sensitivity
+from workbench.live.importance.sensitivity import (
+    in_files,
+    measured_layers,
+    noting_calls,
+    require_runs,
+    warn_of_idle,
+    with_sensitivity,
+)
 from workbench.live.model.eager import uncompiled
 from workbench.live.model.weights import Slot, refuse_copies, require_weights
 from workbench.work import Progress, ProgressCallback
@@ -67,6 +74,11 @@ def importance_by_trial(
         If `runs` or `level` are not allowed.
     ValidationError
         If a layer that is to change has no record.
+
+    Warns
+    -----
+    MissingLayersWarning
+        If layers that have a record are not in the model, or did not run.
     """
     require_runs(runs)
     if not level > 0:
@@ -81,7 +93,7 @@ def importance_by_trial(
     progress = Progress(runs * len(modules), callback, cancel)
     progress.message = "trying layers"
     totals = dict.fromkeys(modules, 0.0)
-    with torch.no_grad(), uncompiled():
+    with torch.no_grad(), uncompiled(), noting_calls(modules) as called:
         for number in range(runs):
             undisturbed = run(number)
             for place, (name, slot) in enumerate(slots.items()):
@@ -95,8 +107,13 @@ def importance_by_trial(
                 progress.pump()
     progress.pump(finished=True)
     estimator = "noise" if deltas is None else "measured"
+    # A weight may be used without a call of its module, as an embedding's is by a head that shares it.
+    idle = [name for name, total in totals.items() if name not in called and total == 0]
+    warn_of_idle(idle, len(modules))
     found = {}
     for name, total in totals.items():
+        if name in idle:
+            continue
         shares = np.where(records.layers[name].count > 0, records.shares, 0.0)
         found[name] = total * shares / shares.sum()
     return with_sensitivity(records, estimator, found)
