@@ -18,6 +18,7 @@ from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.time_columns import with_time
+from workbench.table import Table
 from workbench.thermo import CostTable, PricedCheckpoint, Pricing
 from workbench.thermo.costs import IntArray
 from workbench.work import ProgressCallback
@@ -77,9 +78,10 @@ class Measurements:
         self.target = target
         self.pricing = pricing
         self._measured = layers, options
-        self.profile = layers if pricing is None else with_time(layers, pricing, checkpoint)
-        self.prices = _scaled(options, self.learnt)
-        self.priced = PricedCheckpoint(checkpoint, target, self.prices, encodings)
+        self.profile = Table(layers if pricing is None else with_time(layers, pricing, checkpoint))
+        prices = _scaled(options, self.learnt)
+        self.prices = Table(prices)
+        self.priced = PricedCheckpoint(checkpoint, target, prices, encodings)
         self.encodings = self.priced.encodings
         self.layers: tuple[Layer, ...] = self.priced.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}

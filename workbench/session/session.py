@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.calibration import TimeAwareQuantizer
@@ -31,12 +30,13 @@ from workbench.session.job import Job
 from workbench.session.measurements import Measurements, Reopen
 from workbench.session.observers import Observers
 from workbench.session.patterns import Patterns
+from workbench.session.plan_table import html_table, text_table
 from workbench.session.prediction import Prediction
 from workbench.session.proof import Proof, Prover, proof_job
 from workbench.session.script import call, config_of
 from workbench.session.snapshot import Change, Snapshot
 from workbench.session.state import State, Totals
-from workbench.session.table import html_table, text_table
+from workbench.table import Table
 from workbench.text_file import write_text
 from workbench.thermo import CostTable, Front
 from workbench.thermo.goal import Goal
@@ -435,12 +435,12 @@ class Session:
         return self._measured.naming.possible
 
     @property
-    def layers(self) -> pa.Table:
+    def layers(self) -> Table:
         """A row a layer, see `workbench.thermo.profile.profile`."""
         return self._measured.profile
 
     @property
-    def options(self) -> pa.Table:
+    def options(self) -> Table:
         """A row a layer × option, see `workbench.thermo.options.price`."""
         return self._measured.prices
 
@@ -482,7 +482,7 @@ class Session:
         return now.names_of(now.state.by_hand - now.state.locks)
 
     @property
-    def thermodynamics(self) -> pa.Table:
+    def thermodynamics(self) -> Table:
         """A row a layer under the present plan, see `workbench.session.thermodynamics.thermodynamics_table`."""
         return self._snapshot.present
 
@@ -501,9 +501,9 @@ class Session:
         return self._snapshot.time_aware
 
     @property
-    def importance(self) -> pa.Table:
+    def importance(self) -> Table:
         """How much the output feels each layer, see `workbench.thermo.Pricing.table`; needs a calibration."""
-        return self._snapshot.pricing.table(self._measured.layers)
+        return Table(self._snapshot.pricing.table(self._measured.layers))
 
     @property
     def damage_by_group(self) -> NDArray[np.float64]:
@@ -546,7 +546,7 @@ class Session:
         """
         return self._snapshot.where(expression)
 
-    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> pa.Table:
+    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> Table:
         """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given.
 
         All policies, or `only` some; those that have no plan of the size among all there are raise an error.

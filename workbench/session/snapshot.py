@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.calibration import TimeAwareQuantizer
@@ -27,6 +26,7 @@ from workbench.session.prediction import Prediction, predict
 from workbench.session.state import State, Totals
 from workbench.session.thermodynamics import thermodynamics_table
 from workbench.session.time_columns import damage_by_group
+from workbench.table import Table
 from workbench.thermo import Front, Pricing, compare, trace
 from workbench.thermo.goal import parse_size
 
@@ -50,7 +50,7 @@ class Snapshot:
         return self.state.measurements
 
     @property
-    def options(self) -> pa.Table:
+    def options(self) -> Table:
         """Prices of all options; another table since another target came or something was learnt."""
         return self.measurements.prices
 
@@ -77,7 +77,7 @@ class Snapshot:
         return locked
 
     @cached_property
-    def present(self) -> pa.Table:
+    def present(self) -> Table:
         """A row a layer, see `workbench.session.thermodynamics.thermodynamics_table`."""
         return thermodynamics_table(self.state)
 
@@ -172,14 +172,14 @@ class Snapshot:
         """Names of the layers for which a condition holds."""
         return self.names_of(np.flatnonzero(mask(expression, self.columns, HEADINGS)).tolist())
 
-    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> pa.Table:
+    def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> Table:
         """Other policies beside the solver at equal exact bytes; the plan's, unless a size is given."""
         costs = self.measurements.costs
         nbytes = costs.nbytes_of(np.array(self.state.choice))
         if size is not None:
             nbytes += parse_size(size) - self.totals.nbytes
         entropy = self.measurements.profile["entropy"].to_numpy()
-        return compare(costs, nbytes, entropy=entropy, only=only)
+        return Table(compare(costs, nbytes, entropy=entropy, only=only))
 
     def predict(self) -> Prediction:
         """What exporting the plan will take."""

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.session.state import State
+from workbench.table import Table
 from workbench.thermo import gibbs, local_temperatures
 
 
-def thermodynamics_table(state: State) -> pa.Table:
+def thermodynamics_table(state: State) -> Table:
     """The option of each layer, what it costs, and how settled it is.
 
     Parameters
@@ -18,7 +19,7 @@ def thermodynamics_table(state: State) -> pa.Table:
 
     Returns
     -------
-    pyarrow.Table
+    Table
         A row a layer: name; bits, scheme, group_size and nbytes of its option, bpw (bits per weight, scales
         included), nsr, weight_nsr,
         nsr_by_group and cosine as they were priced, distortion (D), code_entropy (H(q) in bits per weight, null
@@ -34,20 +35,22 @@ def thermodynamics_table(state: State) -> pa.Table:
     up, down = local_temperatures(measured.costs, choice)
     ensemble = gibbs(measured.costs, state.totals.temperature)
     nbytes = measured.costs.nbytes[rows, choice]
-    return pa.table(
-        {
-            "name": [layer.name for layer in measured.layers],
-            **{column: present[column] for column in ("bits", "scheme", "group_size", "nbytes")},
-            "bpw": 8 * nbytes / measured.costs.params,
-            "nsr": present["nsr"],
-            "weight_nsr": present["weight_nsr"],
-            "nsr_by_group": present["nsr_by_group"],
-            "distortion": measured.costs.distortion[rows, choice],
-            "cosine": present["cosine"],
-            "code_entropy": present["code_entropy"],
-            "temperature_up": up,
-            "temperature_down": down,
-            "entropy": ensemble.entropy,
-            "heat_capacity": ensemble.heat_capacity,
-        }
+    return Table(
+        pa.table(
+            {
+                "name": [layer.name for layer in measured.layers],
+                **{column: present[column] for column in ("bits", "scheme", "group_size", "nbytes")},
+                "bpw": 8 * nbytes / measured.costs.params,
+                "nsr": present["nsr"],
+                "weight_nsr": present["weight_nsr"],
+                "nsr_by_group": present["nsr_by_group"],
+                "distortion": measured.costs.distortion[rows, choice],
+                "cosine": present["cosine"],
+                "code_entropy": present["code_entropy"],
+                "temperature_up": up,
+                "temperature_down": down,
+                "entropy": ensemble.entropy,
+                "heat_capacity": ensemble.heat_capacity,
+            }
+        )
     )
