@@ -31,7 +31,7 @@ SLOW = (
     "tests/live",
     "tests/engine/test_spatial.py",
     "tests/session/test_calibrated.py",
-    "tests/test_backend.py",
+    "tests/kernels/test_loading.py",
     "tests/test_cli.py",
     "tests/test_readme.py",
     "tests/thermo/test_effort.py",

@@ -32,7 +32,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands of servers, which are not started."""
     found: list[list[str]] = []
 
-    def note(command: list[str], check: bool = False) -> subprocess.CompletedProcess[str]:
+    def note(
+        command: list[str], check: bool = False, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         found.append(command)
         if "voila" in command:
             found.append([Path(command[3]).read_text()])
@@ -83,6 +85,15 @@ def test_what_was_asked_for_is_in_the_notebook(
     )
     for key, value in {**GIVEN, "keep": ["role:head"]}.items():
         assert f"{key}={value!r}" in source
+
+
+@pytest.mark.parametrize(("theme", "option"), [("light", "--theme=light"), ("dark", "--theme=dark")])
+def test_the_app_is_light_or_dark_when_asked(
+    theme: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["app", "zoo:digits-dit", "--theme", theme]) == 0
+    assert option in commands[0]
 
 
 def test_a_component_and_records_beside_it_are_found_from_anywhere(

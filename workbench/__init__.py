@@ -11,7 +11,7 @@ from workbench.display import register
 
 _HOMES = {
     "workbench.arrowquant": ["ArrowQuantV2", "AsyncArrowQuantV2"],
-    "workbench.backend": ["KernelWarning"],
+    "workbench.kernels": ["KernelWarning"],
     "workbench.calibration": ["CalibrationRecords", "TimeAwareQuantizer"],
     "workbench.checkpoint": [
         "Checkpoint",

@@ -6,7 +6,6 @@ from workbench import figures as figures
 from workbench import live as live
 from workbench.arrowquant import ArrowQuantV2 as ArrowQuantV2
 from workbench.arrowquant import AsyncArrowQuantV2 as AsyncArrowQuantV2
-from workbench.backend import KernelWarning as KernelWarning
 from workbench.calibration import CalibrationRecords as CalibrationRecords
 from workbench.calibration import TimeAwareQuantizer as TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint as Checkpoint
@@ -32,6 +31,7 @@ from workbench.errors import ModelNotFoundError as ModelNotFoundError
 from workbench.errors import QuantizationError as QuantizationError
 from workbench.errors import ShapeMismatchError as ShapeMismatchError
 from workbench.errors import ValidationError as ValidationError
+from workbench.kernels import KernelWarning as KernelWarning
 from workbench.plan import Layer as Layer
 from workbench.plan import Option as Option
 from workbench.plan import Plan as Plan
@@ -52,7 +52,7 @@ def open(  # noqa: A001 - read as wb.open
     component: str | None = None,
     exact: bool = False,
     group_size: int = 128,
-    scheme: str = "asymmetric",
+    scheme: str | None = None,
     calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
     num_time_groups: int = 10,
     grouping: str = "optimal",

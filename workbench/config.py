@@ -60,6 +60,14 @@ def default_effort(target: str) -> Effort:
     return "normal" if target == "gguf" else "fast"
 
 
+def default_scheme(target: str) -> Scheme:
+    """The scheme for a target where none is asked for: of compressed-tensors what all its readers load.
+
+    transformers makes no room for the zero points of compressed-tensors when it loads a model.
+    """
+    return "symmetric" if target == "compressed-tensors" else "asymmetric"
+
+
 TARGETS: Final[tuple[str, ...]] = get_args(Target)
 """The names of all export formats, those to come included."""
 
@@ -116,7 +124,9 @@ def _regular_expression(value: str) -> str:
 # A description is what an error says is allowed.
 _Flag = Annotated[bool, Field(description="true or false")]
 _Bits = Annotated[int, Field(ge=2, le=8, description="a whole number from 2 to 8")]
-_Scheme = Annotated[Scheme, Field(description="asymmetric or symmetric")]
+_Scheme = Annotated[
+    Scheme | None, BeforeValidator(_none_by_name), Field(description="asymmetric, symmetric or none")
+]
 _Name = Annotated[str, Field(min_length=1)]
 _Megabytes = Annotated[
     Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
@@ -159,8 +169,10 @@ class DiffusionQuantConfig(BaseModel):
     """Consecutive weights along the input axis that share a scale. 256 on edge, 64 on cloud.
 
     It and ``scheme`` go with every width that is named; ``enable_mixed_precision`` chooses among all there are."""
-    scheme: _Scheme = "asymmetric"
-    """Whether a group has a zero point (asymmetric) or only a scale (symmetric)."""
+    scheme: _Scheme = None
+    """Whether a group has a zero point (asymmetric) or only a scale (symmetric). None is symmetric for
+    compressed-tensors, as transformers loads it, and asymmetric for the others. compressed-tensors has asymmetric
+    options, also to solve among, only where it is said here."""
     all_widths: _Flag = False
     """Offer widths too that only newer versions of a format's runtimes read right: 3, 5, 6 and 7 bits of
     compressed-tensors, which need its version 0.18."""

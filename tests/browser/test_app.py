@@ -64,7 +64,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_panel_alone(browser: Browser, address: str, results: Path, tmp_path: Path) -> None:
-    context = browser.new_context(viewport={"width": 1500, "height": 1100})
+    context = browser.new_context(viewport={"width": 1500, "height": 1100}, color_scheme="dark")
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     faults: list[str] = []
@@ -78,6 +78,10 @@ def test_the_panel_alone(browser: Browser, address: str, results: Path, tmp_path
     expect(page.locator(".aq-table")).to_have_attribute("data-version", "1")
     expect(page.locator('[data-total="nbytes"] b')).not_to_have_text(before)
     page.screenshot(path=results / "app.png")
+    panel = page.locator(".aq-panel")
+    expect(panel).to_have_attribute("data-theme", "dark")
+    page.emulate_media(color_scheme="light")
+    expect(panel).to_have_attribute("data-theme", "light")
     toolbar = page.locator(".aq-toolbar")
     toolbar.get_by_role("button", name="Export …").click()
     folder = page.get_by_role("textbox", name="folder")

@@ -159,6 +159,12 @@ def test_solve_solves_for_what_stands_in_the_field(
     page.get_by_role("button", name="Solve: the best plan").click()
     page.settled()
     expect(page.strip).to_be_hidden()
+    nbytes = session.totals.nbytes
+    page.get_by_role("button", name="Solve: the best plan").click()
+    page.settled()
+    assert session.script[-1] == f"s.solve({nbytes})", (
+        "what the field shows is rounded, what is solved for is not"
+    )
     page.size.fill("1")
     page.size.press("Escape")
     expect(page.size).to_have_value(page.locator('[data-total="nbytes"] b').inner_text())
@@ -339,6 +345,14 @@ def test_progress_stands_where_it_was_started_and_the_end_says_how_to_load(
     expect(page.locator(".aq-toolbar > .aq-slot .aq-jobs")).to_be_visible()
     page.get_by_role("button", name="Export …").click()
     expect(drawer.locator(".aq-jobs")).to_be_visible()
+    edge = page.get_by_role("group", name="the job that runs")
+    expect(edge).to_have_count(0)
+    page.evaluate("document.body.style.paddingBottom = '2000px'; window.scrollTo(0, 1500)")
+    expect(edge).to_contain_text("export to small")
+    expect(edge.get_by_role("button", name="Cancel")).to_be_in_viewport()
+    page.screenshot(path=results / "panel-job-away.png")
+    edge.get_by_role("button", name="Scroll to the panel").click()
+    expect(edge).to_have_count(0)
     drawer.get_by_role("button", name="Cancel").click()
     page.listen_until(lambda: "was cancelled" in page.strip.inner_text())
     assert list(page.folder.iterdir()) == []

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.session import Change, Session
+from workbench.session import Change, Job, Session
+from workbench.work import Waiting
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,35 @@ def test_in_the_background(session: Session) -> None:
     notes = session.retarget_job("mlx").result(120)
     assert session.target.name == "mlx"
     assert notes[0].startswith("The plan is now for mlx")
+
+
+def test_whoever_waits_for_it_sees_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook sets what shows a job in the cell that waits for it; with a callback that is the caller's business."""
+    watched: list[str] = []
+
+    @contextmanager
+    def watch(job: Job[Any]) -> Iterator[None]:
+        watched.append(job.name)
+        yield
+
+    monkeypatch.setattr(Waiting, "watch", watch)
+    with wb.open("zoo:digits-dit", target="parquet", group_size=64, cache=tmp_path) as unmeasured:
+        notes = unmeasured.retarget("gguf")
+        assert notes[0].startswith("The plan is now for gguf")
+        assert watched == ["pricing for gguf"]
+        unmeasured.retarget("mlx", callback=lambda fraction, message: None)
+        assert watched == ["pricing for gguf"]
+
+
+def test_a_scheme_that_nobody_asked_for_is_not_carried_along(session: Session) -> None:
+    """Each format has its own default; what was set by hand goes along where the format has it."""
+    session.set_bits("proj_out_1.weight", scheme="symmetric")
+    session.retarget("compressed-tensors")
+    stored = [option.scheme for option in session.plan.choices.values() if not option.is_kept]
+    assert set(stored) == {"symmetric"}
+    session.retarget("parquet")
+    stored = [option.scheme for option in session.plan.choices.values() if not option.is_kept]
+    assert set(stored) == {"asymmetric"}
+    session.undo()
+    session.undo()
+    assert session.plan.choices["proj_out_1.weight"].scheme == "symmetric"

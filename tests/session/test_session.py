@@ -334,6 +334,8 @@ def test_it_shows_itself_without_a_widget(session: Session) -> None:
         assert name in bundle["text/plain"]
         assert name in bundle["text/html"]
     assert bundle["text/plain"].count("locked") == 1
+    assert "  damage" in bundle["text/plain"]
+    assert "<th>damage</th>" in bundle["text/html"]
 
 
 def test_names_of_a_checkpoint_are_escaped(make_checkpoint: Callable[..., Path], cache: Path) -> None:

@@ -74,6 +74,14 @@ AllWidths = Annotated[
         help="Offer widths too that only newer runtimes read right: 3, 5, 6 and 7 bits of compressed-tensors.",
     ),
 ]
+Scheme = Annotated[
+    str | None,
+    typer.Option(
+        help="asymmetric, with a zero point, or symmetric, with a scale only. By default symmetric for "
+        "compressed-tensors, whose asymmetric options transformers does not load.",
+        metavar="NAME",
+    ),
+]
 ShardSize = Annotated[
     str | None,
     typer.Option(
@@ -114,8 +122,9 @@ def parse_bytes(text: str) -> int:
     return parse_size(text)
 
 
-def settings_from(shard_size: str | None, all_widths: bool) -> TargetSettings:
+def settings_from(shard_size: str | None, all_widths: bool, scheme: str | None = None) -> TargetSettings:
     """What options on the command line ask of a target."""
     from workbench.formats import DEFAULTS, TargetSettings
 
-    return TargetSettings(DEFAULTS.shard_bytes if shard_size is None else parse_bytes(shard_size), all_widths)
+    nbytes = DEFAULTS.shard_bytes if shard_size is None else parse_bytes(shard_size)
+    return TargetSettings(nbytes, all_widths, scheme)

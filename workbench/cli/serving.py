@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
     from workbench.session.opening import Prepared
 
 DEMO = "zoo:digits-dit"
+
+TEMPLATE = "workbench"
+"""Of the page that the app is served in."""
+
+PAGE = """{% extends 'lab/index.html.j2' %}
+{% block notebook_css %}
+{{ super() }}
+{% if resources.theme == 'light' %}
+{{ resources.include_css("static/theme-dark.css") | string
+   | replace("<link ", '<link media="(prefers-color-scheme: dark)" ') | safe }}
+{% endif %}
+{% endblock notebook_css %}
+"""
+"""Voila's own page, on which the dark colours come over the light ones where the browser prefers them."""
+
+
+class Theme(StrEnum):
+    """Colours of the app's page."""
+
+    auto = "auto"
+    light = "light"
+    dark = "dark"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -95,6 +118,9 @@ def serve(
     keep: Keep = None,
     effort: Effort = None,
     names: Names = None,
+    theme: Annotated[
+        Theme, typer.Option(help="Colours of the page; auto: light or dark as the browser prefers.")
+    ] = Theme.auto,
     port: Port = None,
     browser: Browser = True,
 ) -> None:
@@ -122,7 +148,21 @@ def serve(
         command = [sys.executable, "-m", "voila", str(notebook), "--Voila.ip=127.0.0.1", "--token"]
         command += [f"--port={port or _free_port()}", "--strip_sources=True"]
         command += [] if browser else ["--no-browser"]
-        raise typer.Exit(_run(command))
+        paths = []
+        if theme is Theme.auto:
+            _write_template(Path(temporary) / "voila" / "templates" / TEMPLATE)
+            command.append(f"--template={TEMPLATE}")
+            paths = [temporary]
+        else:
+            command.append(f"--theme={theme.value}")
+        raise typer.Exit(_run(command, paths))
+
+
+def _write_template(folder: Path) -> None:
+    """Write a template for Voila: its own page, and the dark colours where the browser prefers them."""
+    folder.mkdir(parents=True)
+    (folder / "conf.json").write_text(json.dumps({"base_template": "lab"}), encoding="utf-8")
+    (folder / "index.html.j2").write_text(PAGE, encoding="utf-8")
 
 
 @contextmanager
@@ -225,8 +265,10 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _run(command: list[str]) -> int:
+def _run(command: list[str], jupyter_path: Sequence[str] = ()) -> int:
+    """Run a server until it ends; Jupyter also looks for its templates in the folders of a path."""
+    path = os.pathsep.join([*jupyter_path, *filter(None, [os.environ.get("JUPYTER_PATH")])])
     try:
-        return subprocess.run(command, check=False).returncode
+        return subprocess.run(command, check=False, env={**os.environ, "JUPYTER_PATH": path}).returncode
     except KeyboardInterrupt:  # the server heard it too, and has ended
         return 0

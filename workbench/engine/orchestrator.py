@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from workbench.calibration import TimeAwareQuantizer, records_for
 from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
-from workbench.config import DiffusionQuantConfig, default_effort
+from workbench.config import DiffusionQuantConfig, default_effort, default_scheme
 from workbench.engine.export import RECORD
 from workbench.engine.finished import finished_report
 from workbench.engine.mixed_precision import pricing_of, solve_plan
@@ -119,7 +119,8 @@ class DiffusionOrchestrator:
             self._workers() as (executor, in_flight),
         ):
             name = self.config.target or (plan.target if plan else best_target(opened))
-            config = self.config.model_copy(update={"target": name})
+            scheme = self.config.scheme or default_scheme(name)
+            config = self.config.model_copy(update={"target": name, "scheme": scheme})
             checkpoint, spatial = opened, None
             if plan is not None:
                 checkpoint = named_as(opened, plan.choices)

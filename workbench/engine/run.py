@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench import backend
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
@@ -27,6 +26,7 @@ from workbench.engine.report import Report, layer_report, summarise
 from workbench.engine.spatial import SpatialQuantizer
 from workbench.engine.survey import Survey, entropy_of, fallbacks, miss_of, survey_layer, wished_option
 from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
+from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings, Error
 from workbench.work import Progress, run_tasks
@@ -81,7 +81,9 @@ class Run:
             self._settle_again(misled, surveys, checks, journal)
         place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
         self.checkpoint.check_unchanged()
-        report = self._report(chosen, surveys, checks, predicted, started, (*notes, *writer.notes))
+        report = self._report(
+            chosen, surveys, checks, predicted, started, (*notes, *writer.notes), plan is not None
+        )
         tables = None if self.time_aware is None else self.time_aware.to_dict()
         write_record(
             self.folder, chosen, self.config.model_dump(mode="json"), report.to_dict(), tables, self.folds
@@ -233,6 +235,7 @@ class Run:
         predicted: int,
         started: float,
         notes: Sequence[str],
+        is_planned: bool,
     ) -> Report:
         payload = self.target.open(self.folder)
         measured = {layer.name: checks[layer.name] for layer in self.layers}
@@ -247,7 +250,7 @@ class Run:
         self.progress.pump()
         found = (
             *note_on_fallbacks([surveys[layer.name] for layer in self.layers], self.config.min_accuracy),
-            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None),
+            *notes_on(self.config, self.checkpoint, self.target, self.time_aware is not None, is_planned),
         )
         sizes = {"source": self.source_bytes, "actual": payload.nbytes, "predicted": predicted}
         return summarise(
@@ -261,7 +264,7 @@ class Run:
             modality_evidence="the configuration says so"
             if self.config.modality
             else self.checkpoint.modality.evidence,
-            kernels=backend.kernels().description,
+            kernels=load_kernels().description,
             notes=(
                 *notes,
                 *note_on_kept(plan),

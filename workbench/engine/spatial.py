@@ -17,7 +17,7 @@ import pyarrow as pa
 from workbench.calibration import CalibrationRecords
 from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint
-from workbench.config import DiffusionQuantConfig
+from workbench.config import DiffusionQuantConfig, default_scheme
 from workbench.engine.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
 from workbench.engine.survey import at_width, settled_option
 from workbench.errors import ConfigurationError, MetadataError
@@ -25,7 +25,7 @@ from workbench.folds.architectures import find_sites
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Site, read_folds
 from workbench.folds.records import fold_records
-from workbench.formats import Target, target_named
+from workbench.formats import Target, TargetSettings, target_named
 from workbench.plan import Layer, Option
 from workbench.thermo import Pricing
 from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
@@ -75,7 +75,7 @@ class SpatialQuantizer:
         *,
         target: str = "parquet",
         bits: int = 4,
-        scheme: str = "asymmetric",
+        scheme: str | None = None,
         group_size: int = 128,
         alpha: float | None = None,
         activations: str = "none",
@@ -124,7 +124,8 @@ class SpatialQuantizer:
                 f"alpha is {alpha}; allowed: from 0 to 1.", key="alpha", value=alpha, allowed="0 to 1"
             )
         mode = mode_named(activations)
-        format_ = target_named(target)
+        format_ = target_named(target, TargetSettings(scheme=scheme))
+        scheme = scheme or default_scheme(target)
         pricing = Pricing.read(
             calibration, checkpoint, num_time_groups=num_time_groups, importance=importance
         )

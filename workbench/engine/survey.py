@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.config import DiffusionQuantConfig
+from workbench.config import DiffusionQuantConfig, default_scheme
 from workbench.errors import QuantizationError, ValidationError, setting
 from workbench.formats import Target, kept_as
 from workbench.formats.blocks import blocks_of
+from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option
 from workbench.quantize import Encoding, Error, count_weights, entropy_bits, find_range
 from workbench.quantize.patterns import patterns_of
@@ -74,7 +74,8 @@ def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -
 
 def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Target) -> Option:
     """The option of a width in the configured scheme and group size."""
-    return target.quantized(layer, bits, config.scheme, config.group_size)
+    scheme = config.scheme or default_scheme(target.name)
+    return target.quantized(layer, bits, scheme, config.group_size)
 
 
 def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
@@ -97,7 +98,7 @@ def entropy_of(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], No
     if DTYPES[layer.dtype].itemsize == 2:
         is_half, patterns = layer.dtype == "F16", np.zeros(PATTERNS, np.int64)
         for _, weights in _rows(layer, checkpoint):
-            backend.kernels().count_patterns(patterns_of(weights)[0], patterns)
+            load_kernels().count_patterns(patterns_of(weights)[0], patterns)
             advance(weights.nbytes)
         if not is_finite(patterns, is_half):
             for row_start, weights in _rows(layer, checkpoint):

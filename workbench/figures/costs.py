@@ -16,7 +16,7 @@ from workbench.session import Session
 
 
 def option_costs(session: Session, *, template: str = "simple_white") -> go.Figure:
-    """The NSR of every layer at every width, and the width that it has in the present plan.
+    """The damage of every layer at every width, and the width that it has in the present plan.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def option_costs(session: Session, *, template: str = "simple_white") -> go.Figu
     Returns
     -------
     plotly.graph_objects.Figure
-        A heat map, layers × nominal bits, of the NSR's decimal logarithm. Of several options of a width the one of
-        least NSR counts, and of equal ones that of fewest bytes; the dots are the present plan's widths, none where
-        the layer is kept.
+        A heat map, layers × nominal bits, of the damage's decimal logarithm. Of several options of a width the one
+        of least damage counts, and of equal ones that of fewest bytes; the dots are the present plan's widths, none
+        where the layer is kept.
     """
     layers, now = layers_by_depth(session), session.snapshot
     names = np.array([escape(row["name"]) for row in layers], object)
@@ -43,7 +43,7 @@ def option_costs(session: Session, *, template: str = "simple_white") -> go.Figu
         z=np.where(np.isfinite(logs), logs, np.nan),
         text=text,
         colorscale="Cividis",
-        colorbar={"title": {"text": "log₁₀ NSR"}},
+        colorbar={"title": {"text": "log₁₀ D"}},
         hovertemplate="%{y}<br>%{x} bits: %{text}<extra></extra>",
     )
     bits, schemes = (
@@ -102,7 +102,7 @@ def _best(
     best = prices.take(found)
     columns = (best[name].to_pylist() for name in ("nsr", "nbytes", "scheme", "group_size"))
     text[cells] = [
-        f"NSR {nsr:.3g}, {nbytes:,} bytes ({scheme}, groups of {group})"
+        f"damage {nsr:.3g}, {nbytes:,} bytes ({scheme}, groups of {group})"
         for nsr, nbytes, scheme, group in zip(*columns, strict=True)
     ]
     shape = len(names), len(widths)

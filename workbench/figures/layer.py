@@ -41,7 +41,7 @@ def weight_levels(detail: LayerDetail, *, template: str = "simple_white") -> go.
     )  # fmt: skip
     figure.update_layout(
         template=template, title=f"Weights of {escape(detail.layer.name)}", bargap=0,
-        xaxis={"title": {"text": "weight"}}, yaxis={"title": {"text": "share"}, "tickformat": ".0%"},
+        xaxis={"title": {"text": "weight"}}, yaxis={"title": {"text": "share"}, "tickformat": "~%"},
     )  # fmt: skip
     return figure
 
@@ -68,6 +68,7 @@ def error_by_channel(detail: LayerDetail, *, template: str = "simple_white") -> 
     )  # fmt: skip
     figure.update_layout(
         template=template, title=f"Error along the channels of {escape(detail.layer.name)}",
-        xaxis={"title": {"text": "input channel"}}, yaxis={"title": {"text": "NSR"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "input channel"}},
+        yaxis={"title": {"text": "NSR"}, "rangemode": "tozero", "exponentformat": "power"},
     )  # fmt: skip
     return figure

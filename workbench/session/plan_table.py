@@ -14,7 +14,7 @@ from workbench.session.state import State
 SHOWN = 40
 """Layers shown at most: of more, those with the most damage under the plan."""
 
-_HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw", "NSR", "")
+_HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw", "damage", "")
 
 
 def _rows(state: State) -> list[Sequence[str]]:

@@ -271,13 +271,20 @@ class Session:
             What layers are called from now on, see `workbench.open`; by default as it was asked for last, and where
             nothing was, as the target's runtimes read them.
         callback, cancel
-            As for `workbench.open`.
+            As for `workbench.open`; without them a notebook's cell shows a bar, and interrupting it cancels.
 
         Returns
         -------
         tuple of str
             What changed, and what is known to load an export now, each in a sentence.
         """
+        if callback is None and cancel is None:
+            job = self.retarget_job(target, names)
+            try:
+                return job.result()
+            except KeyboardInterrupt:
+                job.cancel()
+                raise
         asked = names or self._measured.naming.asked
         after = self.do(commands.Retarget(target, names, self._reopen(target, asked, callback, cancel)))
         return (*after.state.notes, *after.readers)
@@ -492,7 +499,7 @@ class Session:
         return self._snapshot.readers
 
     def loading_lines(self, folder: FilePath) -> str:
-        """The lines, Python or for a shell, that load an export of the present target from a folder."""
+        """The lines, Python or for a shell, that load an export of the present plan from a folder."""
         return self._snapshot.loading_lines(folder)
 
     @property
@@ -547,10 +554,7 @@ class Session:
         return self._snapshot.where(expression)
 
     def compare(self, size: int | str | None = None, only: Collection[str] | None = None) -> Table:
-        """Other policies beside the solver at equal exact bytes; the present plan's, unless a size is given.
-
-        All policies, or `only` some; those that have no plan of the size among all there are raise an error.
-        """
+        """All policies, or `only` some, beside the solver at equal exact bytes: the present plan's, or of a size."""
         return self._snapshot.compare(size, only)
 
     def predict(self) -> Prediction:
@@ -559,10 +563,9 @@ class Session:
 
     @property
     def likely_bytes(self) -> int:
-        """Roughly what the present plan's payload will come to: less than predicted where the target compresses.
+        """Roughly what the present plan's payload will come to; where the target compresses, by the codes' entropy.
 
-        Parquet's codes are compressed to about their entropy, which was measured when the options were priced. The
-        files of both models of the zoo come within 8 % of it; those of other targets are exactly as predicted.
+        The Parquet files of both models of the zoo come within 8 % of it; those of other targets are as predicted.
         """
         return self._snapshot.likely_bytes
 

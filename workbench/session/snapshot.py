@@ -130,8 +130,8 @@ class Snapshot:
         return readers(self.measurements.checkpoint, self.plan.target, self.plan)
 
     def loading_lines(self, folder: str | os.PathLike[str]) -> str:
-        """The lines, Python or for a shell, that load an export of the target from a folder."""
-        return loading_lines(self.measurements.checkpoint, self.measurements.target.name, folder)
+        """The lines, Python or for a shell, that load an export of the plan from a folder."""
+        return loading_lines(self.measurements.checkpoint, self.plan.target, folder, self.plan)
 
     def rules(self, rules_format: str, names: str | None = None) -> str:
         """The plan as another tool's rules, see `Session.save_rules`."""

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.errors import ConfigurationError, ValidationError
+from workbench.kernels import load_kernels
 from workbench.plan import Layer
 from workbench.quantize import count_weights
 from workbench.quantize.patterns import patterns_of
@@ -278,7 +278,7 @@ def _tally_singles(
                 with np.errstate(invalid="ignore", over="ignore"):
                     center = float(weights.reshape(-1)[:4096].mean(dtype=np.float64))
             patterns = _count(weights, count)
-            backend.kernels().moments(patterns, False, center, 1.0, sum_)
+            load_kernels().moments(patterns, False, center, 1.0, sum_)
             step(0.5 * weights.size / layer.params)
     _require_finite(checkpoint, layer, parts, counts, False)
     low, high = float(sums[:, 0].min()), float(sums[:, 1].max())
@@ -301,7 +301,7 @@ def _tally_singles(
 
 def _count(weights: NDArray[Any], counts: IntArray) -> NDArray[np.uint16 | np.uint32]:
     patterns, _ = patterns_of(weights)
-    backend.kernels().count_patterns(patterns, counts)
+    load_kernels().count_patterns(patterns, counts)
     return patterns
 
 

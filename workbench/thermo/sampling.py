@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.formats import blocks
+from workbench.kernels import load_kernels
 from workbench.plan import Layer
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
@@ -94,7 +94,7 @@ def check_finite(weights: NDArray[Any], rows: IntArray, tensor: str) -> None:
     """
     patterns, is_half = patterns_of(weights)
     extremes = np.empty((2, -(-weights.size // RUN)), np.float32)
-    bad = backend.kernels().group_ranges(patterns, is_half, 1, weights.size, RUN, *extremes)
+    bad = load_kernels().group_ranges(patterns, is_half, 1, weights.size, RUN, *extremes)
     if bad >= 0:
         row, col = divmod(bad, weights.shape[1])
         raise_not_finite(weights[row : row + 1], col, tensor, int(rows[row]))

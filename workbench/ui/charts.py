@@ -30,8 +30,11 @@ def overview(session: Session) -> dict[str, str]:
     if size < 3:  # no room for an edge, which would also take long to draw so often
         mark = {"size": 3, "symbol": "square", "color": "#d55e00", "line": {"width": 0}}
     heat.update_traces(marker=mark, selector={"type": "scatter"})
+    front = figures.front(session, policies)
+    # The legend says what the mark is; beside it there is no room for a text.
+    front.update_traces(mode="markers", selector={"mode": "markers+text"})
     return {
-        "front": spec(figures.front(session, policies)),
+        "front": spec(front),
         "depth": spec(figures.entropy_along_depth(session)),
         "heat": spec(heat),
     }

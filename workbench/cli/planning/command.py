@@ -21,6 +21,7 @@ from workbench.cli.arguments import (
     Keep,
     Model,
     Names,
+    Scheme,
     ShardSize,
     parse_widths,
     settings_from,
@@ -120,6 +121,7 @@ def plan(
             metavar="NAME",
         ),
     ] = None,
+    scheme: Scheme = None,
     all_widths: AllWidths = False,
     shard_size: ShardSize = None,
     component: Component = None,
@@ -152,7 +154,7 @@ def plan(
         require_absent(path)
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target
-    source = Source(model, component, target, names, effort, settings_from(shard_size, all_widths))
+    source = Source(model, component, target, names, effort, settings_from(shard_size, all_widths, scheme))
     rules = None if rules_format is None else Rules(rules_format, rules_names, to_rules)
     goal: Goal | None = None
     if from_plan or from_rules:

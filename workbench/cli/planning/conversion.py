@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,8 @@ def plan_of_rules(
 
     with open_checkpoint(source.model, source.component) as opened:
         checkpoint, _ = named(opened, source.names, target)
-        storage = target_named(target, source.settings)
+        # Who writes such a rule asks for zero points.
+        storage = target_named(target, replace(source.settings, scheme="asymmetric"))
         layers = [layer for layer in checkpoint.layers if layer.params]
         rest = {
             layer.name: kept_as(layer, storage)

@@ -62,8 +62,9 @@ def solved(
     from workbench.session.commands import Solve
 
     with look_ahead(
-        source.model, source.component, source.target, source.names, patterns=problem.patterns
-    ) as ahead:
+        source.model, source.component, source.target, source.names,
+        patterns=problem.patterns, scheme=source.settings.scheme,
+    ) as ahead:  # fmt: skip
         if shown:
             ahead.say(source.model)
         session = open_ahead(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.plan import Kind
 
 PIECE = 2**24
@@ -106,7 +106,7 @@ class _Patterns:
         size, room = self._patterns.size, self._room
         spots = _spots(size, min(most, size))
         sums, overall, sample = np.empty((3, self._channels)), np.empty(4), np.empty(spots.size, np.float32)
-        backend.kernels().channel_sums(
+        load_kernels().channel_sums(
             self._patterns, self._is_half, self._places, sums, overall, spots, sample,
             room.strips[self._patterns.itemsize], room.patterns, room.values, room.keys, room.totals,
             room.extremes, room.ends,
@@ -116,7 +116,7 @@ class _Patterns:
     def energy(self, bias: Tensor | None) -> float:
         room = self._room
         middle = np.zeros(self._channels, np.float32) if bias is None else bias.detach().float().numpy()
-        total: float = backend.kernels().output_energy(
+        total: float = load_kernels().output_energy(
             self._patterns, self._is_half, self._places, middle, room.strips[self._patterns.itemsize],
             room.patterns, room.values, room.totals, room.ends,
         )  # fmt: skip

@@ -39,12 +39,19 @@ class LoadPlan(Edit):
             )
         for name, option in plan.choices.items():
             row = measured.index[name]
-            if option not in measured.options[row]:
+            if option in measured.options[row]:
+                continue
+            if measured.target.stores(measured.layers[row], option):
                 raise ConfigurationError(
-                    f"{self.path}: {name!r} cannot be stored as {option}; its shape here is "
-                    f"{measured.layers[row].shape}.",
+                    f"{self.path}: {name!r} is stored as {option}, which {measured.target.name} offers only where "
+                    f"asked: open the checkpoint with scheme={option.scheme!r}, all_widths=True.",
                     key=name,
                 )
+            raise ConfigurationError(
+                f"{self.path}: {name!r} cannot be stored as {option}; its shape here is "
+                f"{measured.layers[row].shape}.",
+                key=name,
+            )
         choice = tuple(
             options.index(plan.choices[layer.name])
             for layer, options in zip(measured.layers, measured.options, strict=True)

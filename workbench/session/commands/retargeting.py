@@ -59,8 +59,9 @@ def carried_over(before: State, measured: Measurements) -> State:
         if wanted.is_kept:
             choice.append(measured.place_kept(row))
             continue
-        # A format's own name for its scheme means nothing to another.
-        scheme = wanted.scheme if wanted.scheme in get_args(Scheme) else measured.scheme
+        # A format's own name for its scheme means nothing to another, and what it has by default is not asked for.
+        is_asked = wanted.scheme in get_args(Scheme) and wanted.scheme != old.scheme
+        scheme = wanted.scheme if is_asked else measured.scheme
         found = wanted
         if found not in measured.options[row]:
             found = measured.target.quantized(

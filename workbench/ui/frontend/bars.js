@@ -15,8 +15,8 @@ export const button = (text, title, onClick, name = "") => {
 export class Bar {
   constructor(acts) {
     this.filter = element("input", "aq-filter", {
-      type: "search", spellcheck: false, placeholder: "filter: attn q, *to_q*, role:mlp*, bits < 4 and damage > 0.01",
-      title: "words in name and role; or a condition: column headings, globs on names, role:…, joined by and, or, not; after = for any (/)",
+      type: "search", spellcheck: false, placeholder: "filter: attn q, role:mlp*, bits < 4",
+      title: "words in name and role; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; after = for any (/)",
     });
     this.filter.setAttribute("aria-label", "filter layers");
     this.fault = element("div", "aq-fault", { hidden: true, id: `aq-fault-${Math.random().toString(36).slice(2)}` });
@@ -140,7 +140,7 @@ const PARTS = [
   ["nsr", "ΣD", "predicted damage, Σ D over the layers", significant],
   ["gap", "gap ≤", TERMS.gap, percent],
   ["temperature", "T", TERMS.T, significant],
-  ["below", "under cosine", "layers whose cosine is below the least one wanted", whole],
+  ["below", "cosine <", "layers whose cosine is below the least one wanted", whole],
   ["locks", "locked", "layers that a solver leaves as they are", whole],
 ];
 
@@ -159,7 +159,7 @@ export class Totals {
 
   update(totals, minCosine, shown, count, waiting) {
     for (const [key, , , format] of PARTS) this.values[key].textContent = format(totals[key]);
-    this.labels.below.textContent = `under cosine ${minCosine}`;
+    this.labels.below.textContent = `cosine < ${minCosine}`;
     this.root.classList.toggle("aq-estimate", totals.estimate);
     const rows = shown === count ? `${whole(count)} layers` : `${whole(shown)} of ${whole(count)} layers`;
     this.shown.textContent = waiting ? `${rows} · ${waiting} ${waiting > 1 ? "edits wait" : "edit waits"}` : rows;

@@ -35,14 +35,14 @@ export function columnsOf(plan) {
     ...extra,
   });
   const names = shortNamesOf(plan);
-  const bits = { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 132,
+  const bits = { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 140,
     value: (p, row) => p.shown.bits[row], draw: drawBits };
   const heat = { ...number("heat", "heat", `heat: ${TERMS.heat}`, 76, (p, row) => p.shown.heat[row], significant), draw: drawHeat };
   const time = still.importance
     ? [
-        number("importance", "κ", "κ, importance: how much the model's output feels an error of this layer", 66,
+        number("importance", "κ", "κ, importance: how much the model's output feels an error of this layer", 72,
           (_, row) => still.importance[row], significant),
-        number("heterogeneity", "V", "V, heterogeneity: variance of the input's level over time groups", 66,
+        number("heterogeneity", "V", "V, heterogeneity: variance of the input's level over time groups", 72,
           (_, row) => still.heterogeneity[row], significant),
       ]
     : [];

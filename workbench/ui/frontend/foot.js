@@ -1,27 +1,7 @@
-// The job that runs, lines to copy, and the Python of what was done last.
+// Lines to copy, and the Python of what was done last.
 
 import { button } from "./bars.js";
 import { element } from "./columns.js";
-
-export class JobBar {
-  constructor(onCancel) {
-    this.bar = element("progress", "", { max: 1 });
-    this.bar.setAttribute("aria-label", "progress");
-    this.text = element("span", "aq-job");
-    this.cancel = button("Cancel", "Cancel the job", onCancel);
-    this.root = element("div", "aq-jobs", { hidden: true }, this.bar, this.text, this.cancel);
-  }
-
-  // In the place where it was started, which is in sight.
-  show(job, place) {
-    this.root.hidden = !job;
-    if (this.root.parentNode !== place) place.append(this.root);
-    if (!job) return;
-    this.bar.value = job.fraction;
-    this.text.textContent = job.text;
-    this.cancel.disabled = job.stopping;
-  }
-}
 
 async function copied(text) {
   try {

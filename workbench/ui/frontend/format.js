@@ -26,4 +26,5 @@ export function size(bytes) {
   return `${whole(bytes)} B`;
 }
 
-export const percent = (value) => (Number.isFinite(value) ? `${(100 * value).toFixed(2)} %` : blank(value));
+// A bound, rounded upwards: 0.00 % is said of nothing but 0.
+export const percent = (value) => (Number.isFinite(value) ? `${(Math.ceil(1e4 * value - 1e-6) / 100).toFixed(2)} %` : blank(value));

@@ -2,7 +2,8 @@
 
 import { Chart } from "./chart.js";
 import { element } from "./columns.js";
-import { JobBar, ScriptLine } from "./foot.js";
+import { ScriptLine } from "./foot.js";
+import { JobBar } from "./job_bar.js";
 import { KEY, keepKeys, keyOf } from "./keys.js";
 import { unpack } from "./packing.js";
 import { Proof } from "./proof.js";
@@ -28,7 +29,7 @@ class Panel {
     const { header } = model.get("data");
     this.top = element("div", "aq-above");
     this.left = element("div", "aq-left");
-    this.jobs = new JobBar(() => this.table.act({ act: "cancel" }));
+    this.jobs = new JobBar(() => this.root, () => this.table.act({ act: "cancel" }));
     this.script = new ScriptLine(header.opening);
     this.makeCharts(header);
     this.proof = new Proof((act, content) => this.table.act({ act, ...content }), header.has_time, (click) => this.choose(layerAt(click)));
@@ -189,6 +190,7 @@ class Panel {
     this.unfollowTheme();
     this.freeKeys();
     for (const chart of this.allCharts) chart.close();
+    this.jobs.close();
     this.table.close();
   }
 }

@@ -67,8 +67,8 @@ class Typed {
   }
 }
 
-// Decimal megabytes, upwards, so that what is shown can be solved for again.
-const megabytes = (bytes) => `${(Math.ceil(bytes / 1e3) / 1e3).toFixed(3)} MB`;
+// As the totals show it.
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(3)} MB`;
 
 export class Toolbar {
   constructor(table, header) {
@@ -106,8 +106,8 @@ export class Toolbar {
       element("b", "aq-model", { textContent: header.model, title: header.model }), field("target", this.target),
       ...(header.possible_names.length > 1 ? [field("names", this.names)] : []),
       element("span", "aq-field aq-wide", {}, element("label", "", { textContent: "budget", htmlFor: "" }), this.budget, this.size, this.solve),
-      field("T", this.price), element("span", "aq-field", {}, undo, redo), this.policy, this.lock,
-      this.plans.toggle, this.exports.toggle);
+      field("T", this.price), element("span", "aq-field", {}, undo, redo),
+      element("span", "aq-field aq-more", {}, this.policy, this.lock, this.plans.toggle, this.exports.toggle));
     this.budget.id = `aq-field-${++fields}`;
     row.querySelector(".aq-wide label").htmlFor = this.budget.id;
     this.slot = element("div", "aq-slot");
@@ -185,8 +185,9 @@ export class Toolbar {
     buttons[0].focus();
   }
 
+  // What is typed, or exactly the present bytes, of which the field shows a rounded number.
   solveSize() {
-    this.act("solve", { size: this.size.value });
+    this.act("solve", { size: this.typed.size.dirty ? this.size.value : this.totals.nbytes });
   }
 
   solvePrice() {

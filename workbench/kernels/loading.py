@@ -1,9 +1,9 @@
-"""Which kernels do the arithmetic: the compiled ones of `kernels_pythran`, or their NumPy reference.
+"""Which kernels do the arithmetic: the compiled ones of `kernels_pythran`, or the portable ones in NumPy.
 
 The choice is made once, on first use. Compiled kernels are taken only when all are there, were built from the
 sources that lie beside them, and ask nothing of the processor that it lacks; otherwise one `KernelWarning`
-says why, and the reference computes the same results more slowly. ``WORKBENCH_KERNELS=reference`` asks for
-the reference, without a warning.
+says why, and the portable ones compute the same results more slowly. ``WORKBENCH_KERNELS=portable`` asks for
+them, without a warning.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from workbench import reference
 from workbench.errors import ConfigurationError
+from workbench.kernels import portable
 
 VARIABLE = "WORKBENCH_KERNELS"
-"""The environment variable that can ask for the reference."""
+"""The environment variable that can ask for the portable kernels."""
+
+OLD_NAME = "reference"
+"""What the portable kernels were called."""
 
 PACKAGE = "kernels_pythran"
 
@@ -51,7 +54,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 class KernelWarning(UserWarning):
-    """The compiled kernels cannot be used; work goes on more slowly."""
+    """Kernels other than the compiled ones are used, or were asked for by an old name."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class Kernels:
     """The numeric kernels in use; `kernels_pythran` documents the functions."""
 
     name: str
-    """``"compiled"`` or ``"reference"``."""
+    """``"compiled"`` or ``"portable"``."""
     description: str
-    """One line on what they were built for, or on why they are the reference."""
+    """One line on what they were built for, or on why they are the portable ones."""
     affine_encode: Callable[..., int]
     affine_assign: Callable[..., None]
     affine_decode: Callable[..., None]
@@ -89,18 +92,18 @@ class _UnfitError(Exception):
     """The compiled kernels cannot be used; the message says why and what to do."""
 
 
-def kernels() -> Kernels:
-    """The kernels to use, the same ones at every call.
+def load_kernels() -> Kernels:
+    """Return the kernels to use, the same ones at every call.
 
     Raises
     ------
     ConfigurationError
-        ``WORKBENCH_KERNELS`` has a value other than ``reference`` or ``auto``.
+        ``WORKBENCH_KERNELS`` has a value other than ``portable`` or ``auto``.
 
     Warns
     -----
     KernelWarning
-        Once, when the compiled kernels cannot be used.
+        Once, when the compiled kernels cannot be used, or when the variable has an old value.
     """
     with _choosing:
         return _choose()
@@ -113,11 +116,16 @@ _choosing = threading.Lock()
 @functools.cache
 def _choose() -> Kernels:
     asked = os.environ.get(VARIABLE) or "auto"
-    if asked == "reference":
-        return _reference(f"asked for by {VARIABLE}")
+    if asked == OLD_NAME:
+        warnings.warn(
+            f"{VARIABLE}={OLD_NAME} is an old name: set {VARIABLE}=portable.", KernelWarning, stacklevel=4
+        )
+        asked = "portable"
+    if asked == "portable":
+        return _portable(f"asked for by {VARIABLE}")
     if asked != "auto":
         raise ConfigurationError(
-            f"{VARIABLE}={asked} is not a choice of kernels; set it to reference or auto, or unset it.",
+            f"{VARIABLE}={asked} is not a choice of kernels; set it to portable or auto, or unset it.",
             key=VARIABLE,
             value=asked,
         )
@@ -127,12 +135,12 @@ def _choose() -> Kernels:
         warnings.warn(
             f"{unfit} Until then NumPy does the work, many times slower.", KernelWarning, stacklevel=4
         )
-        return _reference(str(unfit))
+        return _portable(str(unfit))
 
 
-def _reference(why: str) -> Kernels:
-    functions = {name: getattr(reference, name) for names in FUNCTIONS.values() for name in names}
-    return Kernels("reference", f"NumPy reference: {why}", **functions)
+def _portable(why: str) -> Kernels:
+    functions = {name: getattr(portable, name) for names in FUNCTIONS.values() for name in names}
+    return Kernels("portable", f"portable (NumPy): {why}", **functions)
 
 
 def _compiled() -> Kernels:

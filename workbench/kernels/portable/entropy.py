@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.tiles import TILE, Array, by_row, byte_range, first_not_finite, tiles, unpack, widen
+from workbench.kernels.portable.tiles import (
+    TILE,
+    Array,
+    by_row,
+    byte_range,
+    first_not_finite,
+    tiles,
+    unpack,
+    widen,
+)
 
 
 def code_counts(packed: Array, rows: int, cols: int, bits: int, counts: Array) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.tiles import TILE, Array
+from workbench.kernels.portable.tiles import TILE, Array
 
 
 def count_patterns(source: Array, counts: Array) -> None:

@@ -1,4 +1,4 @@
-"""What the reference kernels share: weights in tiles that fit the cache, codes in bytes."""
+"""What the kernels share: weights in tiles that fit the cache, codes in bytes."""
 
 from __future__ import annotations
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.klayout import MOST_BLOCKS, decode, keep_codes, lanes_of, natural, pack, spread
-from workbench.reference.tiles import Array, add_error, first_not_finite, widen
+from workbench.kernels.portable.klayout import (
+    MOST_BLOCKS,
+    decode,
+    keep_codes,
+    lanes_of,
+    natural,
+    pack,
+    spread,
+)
+from workbench.kernels.portable.tiles import Array, add_error, first_not_finite, widen
 
 SLIGHT = np.float32(1e-12)
 VAST = np.float32(1e12)

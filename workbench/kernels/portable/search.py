@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
-from workbench.reference.tiles import Array, by_row, first_not_finite, grouped, runs, tiles, widen
+from workbench.kernels.portable.tiles import Array, by_row, first_not_finite, grouped, runs, tiles, widen
 
 F = np.float32
 MAGIC = F(1.5 * 2**23)

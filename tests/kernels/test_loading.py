@@ -22,18 +22,18 @@ PROGRAM = """
 import hashlib, json, sys, warnings
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
-from workbench import backend
+from workbench.kernels import KernelWarning, load_kernels
 from workbench.quantize.patterns import room
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     with ThreadPoolExecutor(4) as pool:
-        kernels = set(map(id, pool.map(lambda _: backend.kernels(), range(8))))
-k = backend.kernels()
+        kernels = set(map(id, pool.map(lambda _: load_kernels(), range(8))))
+k = load_kernels()
 source = np.random.default_rng(0).standard_normal((7, 1000), np.float32).view(np.uint32).ravel()
 codes, scales, zeros = np.zeros(7 * 500, np.uint8), np.zeros(7 * 8, np.float32), np.zeros(7 * 8, np.float32)
 k.affine_encode(source, False, 7, 1000, 4, 128, False, codes, scales, zeros, np.zeros((7, 3)), *room())
 payload = hashlib.sha256(codes.tobytes() + scales.tobytes() + zeros.tobytes()).hexdigest()
-warned = [str(w.message) for w in caught if w.category is backend.KernelWarning]
+warned = [str(w.message) for w in caught if w.category is KernelWarning]
 json.dump([k.name, k.description, warned, len(kernels), len(caught), payload], sys.stdout)
 """
 
@@ -85,21 +85,27 @@ def test_sound_kernels_are_used_without_a_word(package: Path) -> None:
 
 
 def test_the_payload_does_not_depend_on_the_kernels(package: Path) -> None:
-    compiled, reference = run(package.parent), run(package.parent, WORKBENCH_KERNELS="reference")
-    assert (compiled[0], reference[0]) == ("compiled", "reference")
-    assert compiled[3] == reference[3]
+    compiled, portable = run(package.parent), run(package.parent, WORKBENCH_KERNELS="portable")
+    assert (compiled[0], portable[0]) == ("compiled", "portable")
+    assert compiled[3] == portable[3]
 
 
 def test_the_reference_can_be_asked_for_without_a_warning(package: Path) -> None:
-    name, description, warned, _ = run(package.parent, WORKBENCH_KERNELS="reference")
-    assert (name, warned) == ("reference", [])
+    name, description, warned, _ = run(package.parent, WORKBENCH_KERNELS="portable")
+    assert (name, warned) == ("portable", [])
     assert "WORKBENCH_KERNELS" in description
+
+
+def test_the_old_name_of_the_portable_kernels_says_the_new_one(package: Path) -> None:
+    name, _, (warning,), _ = run(package.parent, WORKBENCH_KERNELS="reference")
+    assert name == "portable"
+    assert "WORKBENCH_KERNELS=portable" in warning
 
 
 def test_another_value_of_the_variable_is_an_error(package: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failure:
-        run(package.parent, WORKBENCH_KERNELS="refrence")
-    assert "ConfigurationError: WORKBENCH_KERNELS=refrence" in failure.value.stderr
+        run(package.parent, WORKBENCH_KERNELS="portble")
+    assert "ConfigurationError: WORKBENCH_KERNELS=portble" in failure.value.stderr
 
 
 def remove_extension(package: Path) -> None:
@@ -144,11 +150,11 @@ def become_a_source_tree(package: Path) -> None:
 def test_a_damaged_package(package: Path, damage: Callable[[Path], None], reason: str) -> None:
     damage(package)
     name, description, (warning,), payload = run(package.parent)
-    assert name == "reference"
+    assert name == "portable"
     assert reason in warning
     assert reason in description
     assert "pip install ." in warning
-    assert payload == run(package.parent, WORKBENCH_KERNELS="reference")[3]
+    assert payload == run(package.parent, WORKBENCH_KERNELS="portable")[3]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,7 @@ def test_a_damaged_package(package: Path, damage: Callable[[Path], None], reason
 def test_a_broken_record(package: Path, record: str) -> None:
     (package / "build.json").write_text(record, encoding="latin-1")
     name, _, (warning,), _ = run(package.parent)
-    assert name == "reference"
+    assert name == "portable"
     assert "build.json" in warning
 
 
@@ -167,14 +173,14 @@ def test_instructions_this_processor_lacks(package: Path, edit: Callable[..., No
     # Nothing may be loaded before the flags are compared: it could end the process.
     damage_extension(package)
     name, _, (warning,), _ = run(package.parent)
-    assert name == "reference"
+    assert name == "portable"
     assert "lacks sse9" in warning
 
 
 def test_another_kind_of_machine(package: Path, edit: Callable[..., None]) -> None:
     edit(machine="pdp11")
     name, _, (warning,), _ = run(package.parent)
-    assert name == "reference"
+    assert name == "portable"
     assert "built for another processor" in warning
     assert "pdp11" in warning
 
@@ -182,5 +188,5 @@ def test_another_kind_of_machine(package: Path, edit: Callable[..., None]) -> No
 def test_a_record_without_the_hash_of_a_kernel(package: Path, edit: Callable[..., None]) -> None:
     edit(sources={})
     name, _, (warning,), _ = run(package.parent)
-    assert name == "reference"
+    assert name == "portable"
     assert "stale" in warning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.tiles import TILE, Array, add_error, first_not_finite, tiles, widen
+from workbench.kernels.portable.tiles import TILE, Array, add_error, first_not_finite, tiles, widen
 
 
 def moments(source: Array, is_half: bool, center: float, scale: float, results: Array) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.tiles import Array, tiles, widen
+from workbench.kernels.portable.tiles import Array, tiles, widen
 
 
 def channel_sums(

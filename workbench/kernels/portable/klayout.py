@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from workbench.reference.tiles import Array, add_error, first_not_finite, widen
+from workbench.kernels.portable.tiles import Array, add_error, first_not_finite, widen
 
 TILE = 4096
 LANES = 256

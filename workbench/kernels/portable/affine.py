@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.tiles import (
+from workbench.kernels.portable.tiles import (
     Array,
     add_error,
     by_row,

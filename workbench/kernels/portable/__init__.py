@@ -6,16 +6,16 @@ the same order; sums are taken in float64 and agree to about 1e-6. The docstring
 what the arguments are.
 """
 
-from workbench.reference.affine import affine_assign, affine_decode, affine_encode, affine_error
-from workbench.reference.bitstream import pack_bits, unpack_bits
-from workbench.reference.channels import channel_sums, output_energy
-from workbench.reference.entropy import code_counts, histogram
-from workbench.reference.kblocks import ggml_encode
-from workbench.reference.klayout import ggml_decode, ggml_error
-from workbench.reference.moments import error_sums, moments
-from workbench.reference.offset import group_ranges, offset_decode, offset_encode, offset_error
-from workbench.reference.patterns import count_patterns
-from workbench.reference.search import improve_groups
+from workbench.kernels.portable.affine import affine_assign, affine_decode, affine_encode, affine_error
+from workbench.kernels.portable.bitstream import pack_bits, unpack_bits
+from workbench.kernels.portable.channels import channel_sums, output_energy
+from workbench.kernels.portable.entropy import code_counts, histogram
+from workbench.kernels.portable.kblocks import ggml_encode
+from workbench.kernels.portable.klayout import ggml_decode, ggml_error
+from workbench.kernels.portable.moments import error_sums, moments
+from workbench.kernels.portable.offset import group_ranges, offset_decode, offset_encode, offset_error
+from workbench.kernels.portable.patterns import count_patterns
+from workbench.kernels.portable.search import improve_groups
 
 __all__ = [
     "affine_assign",

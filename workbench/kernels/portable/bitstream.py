@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.reference.tiles import Array, by_row, byte_range, pack, tiles, unpack
+from workbench.kernels.portable.tiles import Array, by_row, byte_range, pack, tiles, unpack
 
 
 def pack_bits(codes: Array, rows: int, cols: int, bits: int, packed: Array) -> None:
