@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import gguf
-
+from workbench.architectures import Reader, architecture_of_config
 from workbench.checkpoint import Checkpoint, exported, named
 from workbench.config import default_scheme
 from workbench.errors import ArrowQuantError, MetadataError
@@ -24,12 +23,6 @@ from workbench.plan import Plan
 
 ARCHIVE = "parquet"
 """The target of a checkpoint that no runtime is known for: an archive that any Parquet reader opens."""
-
-_DIFFUSION = {
-    gguf.MODEL_ARCH.DREAM: "--diffusion-eps 0.001 --diffusion-algorithm 3",
-    gguf.MODEL_ARCH.LLADA: "--diffusion-block-length 32",
-}
-"""What llama-diffusion-cli wants to know of the sampling of each architecture."""
 
 DECODED = (
     "transformers ({}) loads it where all layers have one width and group size, decoded: with "
@@ -52,8 +45,8 @@ How = Literal["as it is", "decoded", "not"]
 def best_target(checkpoint: Checkpoint) -> str:
     """The target whose files the usual runtime of a checkpoint's family loads; ``"parquet"`` where none is known.
 
-    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; compressed-tensors for the
-    other models of transformers.
+    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; else the format of a program that
+    its architecture names; compressed-tensors for the other models of transformers.
 
     Parameters
     ----------
@@ -62,6 +55,9 @@ def best_target(checkpoint: Checkpoint) -> str:
     """
     if _gguf_loads(checkpoint):
         return "gguf"
+    for name in _READERS:
+        if _own_readers(checkpoint, name):
+            return name
     return "compressed-tensors" if _transformers_class(checkpoint) is not None else ARCHIVE
 
 
@@ -87,7 +83,8 @@ def readers(
     """
     target = target_named(target_name, TargetSettings(scheme=scheme))
     plan = plan or _draft(checkpoint, target, scheme)
-    return (*_READERS[target_name](checkpoint, plan), *target.writer(checkpoint, plan).notes)
+    own = tuple(f"Known to load it: {reader.program}." for reader in _own_readers(checkpoint, target_name))
+    return (*(own or _READERS[target_name](checkpoint, plan)), *target.writer(checkpoint, plan).notes)
 
 
 def loading_lines(
@@ -178,6 +175,9 @@ def _lines(
 ) -> tuple[Language, list[str]]:
     if target_name == "gguf":
         return _gguf_lines(checkpoint, folder)
+    for reader in _own_readers(checkpoint, target_name):
+        if reader.lines:
+            return reader.language, _own_lines(reader, folder)
     if target_name == "mlx":
         return "python", _mlx_lines(checkpoint, folder)
     kind = _transformers_class(checkpoint)
@@ -203,11 +203,11 @@ def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[st
     family = family_of(checkpoint)
     file = folder / file_name(checkpoint)
     loaders = _gguf_loaders(checkpoint)
+    for reader in family.readers:
+        if reader.lines and reader.program in loaders:
+            return reader.language, _own_lines(reader, file)
     if "llama.cpp" in loaders:
-        if family.language_model is None:
-            return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
-        sampling = f"{_DIFFUSION[family.language_model]} --diffusion-steps 128"
-        return "sh", [f"llama-diffusion-cli -m {_shell(file)} -p 'Hello' -ub 512 {sampling}"]
+        return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
     comfyui = []
     if "comfyui" in loaders:
         name = _shell(Path(f"{folder.name or 'model'}.gguf"))
@@ -231,6 +231,12 @@ def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[st
             ")",
         ]
     return ("sh", comfyui) if comfyui else ("python", _workbench_lines(folder))
+
+
+def _own_lines(reader: Reader, place: Path) -> list[str]:
+    """The lines that an architecture knows for a program, with the export in its place."""
+    shown = _shell(place) if reader.language == "sh" else _text(place)
+    return [line.replace("{export}", shown) for line in reader.lines]
 
 
 def _mlx_lines(checkpoint: Checkpoint, folder: Path) -> list[str]:
@@ -273,6 +279,13 @@ def _workbench_lines(folder: Path) -> list[str]:
 # ---- what a checkpoint is ----------------------------------------------------------------------------------------
 
 
+def _own_readers(checkpoint: Checkpoint, target_name: str) -> tuple[Reader, ...]:
+    """The programs that its architecture names for a format; those of GGUF depend on what is in the file."""
+    if checkpoint.family is None or target_name == "gguf":
+        return ()
+    return checkpoint.family.readers_of(target_name)
+
+
 def _gguf_loads(checkpoint: Checkpoint) -> bool:
     """Whether a program is known that loads a GGUF file of the checkpoint, and it can be written."""
     try:
@@ -307,8 +320,9 @@ def _transformers_class(checkpoint: Checkpoint) -> str | None:
     if isinstance(own_code, dict):
         autos = [auto for auto, name in own_code.items() if str(name).endswith(f".{kind}")]
         return autos[0] if autos else None
-    # Those of llama.cpp's diffusion models are no part of transformers: without their code it does not load them.
-    return None if checkpoint.config["model_type"].lower() in ("dream", "llada") else kind
+    # A family that comes with its own code is no part of transformers, which does not load it without that.
+    family = architecture_of_config(config)
+    return kind if family is None or family.library == "transformers" else None
 
 
 def _is_causal(checkpoint: Checkpoint) -> bool:

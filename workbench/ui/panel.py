@@ -17,7 +17,7 @@ from workbench.ui.actions import Actions
 from workbench.ui.debounce import Debouncer
 from workbench.ui.jobs import Jobs
 from workbench.ui.message_bar import MessageBar
-from workbench.ui.module import joined, style
+from workbench.ui.module import bundle
 from workbench.ui.packing import pack
 from workbench.ui.table import LayerTable
 
@@ -51,8 +51,8 @@ class Panel(LayerTable):
     ``exported`` (see `Actions.exported`).
     """
 
-    _esm = joined("panel.js")
-    _css = style("table.css") + style("panel.css")
+    _esm = bundle("panel.js")
+    _css = bundle("panel.css")
 
     overview = traitlets.Dict().tag(sync=True)
     """The figures beside the table, see `workbench.ui.charts.overview`; empty before they are drawn."""
