@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, TypeVar
 
 from workbench.errors import CancelledError
 from workbench.system import anonymous_bytes, usable_cores
@@ -17,6 +18,15 @@ ProgressCallback = Callable[[float, str], None]
 """Called with the fraction done and a message, at most 10 times a second, on the side of the caller."""
 
 REFRESH_SECONDS = 0.1
+
+Watch = Callable[[Any], AbstractContextManager[Any]]
+"""Takes a job, and is entered while somebody waits for its result."""
+
+
+class Waiting:
+    """How waiting for a job shows; a notebook's kernel sets it."""
+
+    watch: ClassVar[Watch] = nullcontext
 
 
 class InlineExecutor(Executor):

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from workbench.folds.folded import FoldedCheckpoint
 
 import workbench as wb
 from workbench.architectures import OriginalNames, known_architectures, register, unregister
@@ -23,6 +22,7 @@ from workbench.checkpoint import named, open_checkpoint
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.folds.fold import Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites
 from workbench.formats.loading import best_target, loading_language, loading_lines, readers
 

@@ -117,7 +117,7 @@ def parse_widths(texts: Sequence[str], option: str) -> dict[str, int]:
 
 def parse_bytes(text: str) -> int:
     """Bytes of a size such as ``2GB``."""
-    from workbench.session.values import parse_size
+    from workbench.thermo.goal import parse_size
 
     return parse_size(text)
 

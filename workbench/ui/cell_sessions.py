@@ -1,4 +1,4 @@
-"""`Reopened`: lets a cell that runs again go on with the session that it opened before."""
+"""`CellSessions`: lets a cell that runs again go on with the session that it opened before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Cell:
     now: Kept = field(default_factory=list)
 
 
-class Reopened:
+class CellSessions:
     """The sessions that each cell opened in its last run and in the present one; none is kept alive by it."""
 
     def __init__(self) -> None:

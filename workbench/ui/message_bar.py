@@ -1,4 +1,4 @@
-"""What went wrong away from any question, and the way out; and what else is worth a sentence."""
+"""`MessageBar`: the panel's last error or note."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workbench.errors import ArrowQuantError
 Kind = Literal["error", "note"]
 
 
-class Strip:
+class MessageBar:
     """The panel's last message; it stays, over a reload of the page too, until it is dismissed.
 
     Parameters

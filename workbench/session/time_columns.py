@@ -1,4 +1,4 @@
-"""What a calibration says of the layers, as columns and tables."""
+"""Columns that a calibration gives the layers: variance over denoising time, importance, damage by time group."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import variance_table
 from workbench.checkpoint import Checkpoint
+from workbench.table import Table
 from workbench.thermo import Pricing
 
 VARIANCE = ("eta_squared", "heterogeneity", "scale_jump")
@@ -38,12 +39,12 @@ def with_time(profile: pa.Table, pricing: Pricing, checkpoint: Checkpoint) -> pa
     return profile.append_column("importance", pa.array(map(kappa.get, names), pa.float64()))
 
 
-def damage_by_group(present: pa.Table, pricing: Pricing, checkpoint: Checkpoint) -> NDArray[np.float64]:
+def damage_by_group(present: Table, pricing: Pricing, checkpoint: Checkpoint) -> NDArray[np.float64]:
     """What each time group adds to the D of each layer, [layers, groups]; NaN for layers without a record.
 
     Parameters
     ----------
-    present : pyarrow.Table
+    present : Table
         A row a layer with the ``nsr_by_group`` of its present option.
     """
     kappa = {row["layer"]: row["by_group"] for row in pricing.table(checkpoint.layers).to_pylist()}

@@ -95,7 +95,7 @@ def test_nothing_is_displayed_that_was_not_before(make: Callable[..., Session], 
     table = LayerTable(session)
     session.set_bits("*", 3)
     table.keep()
-    table.stored.ask(anew=True)
+    table.static_copy.ask(anew=True)
     table.close()
     assert displayed == []
 

@@ -1,4 +1,4 @@
-"""Which option of a layer is meant by a width, a scheme and a group size, and what was given instead of them."""
+"""Options of layers by width, scheme and group size, and which of them are not of the width asked for."""
 
 from __future__ import annotations
 
@@ -8,59 +8,64 @@ from collections.abc import Mapping, Sequence
 from workbench.errors import ConfigurationError
 from workbench.formats.wishes import described
 from workbench.plan import Option
-from workbench.session.study import Study
-from workbench.session.tuning import Tuning
+from workbench.session.measurements import Measurements
+from workbench.session.state import State
 
 
 def places_of(
-    study: Study,
-    tuning: Tuning,
+    state: State,
     rows: Sequence[int],
     bits: int | None = None,
     group_size: int | None = None,
     scheme: str | None = None,
 ) -> dict[int, int]:
-    """Place of the option that layers get, see `Session.set_bits`.
+    """Places of the options that layers get, by row, see `Session.set_bits`.
 
     Raises
     ------
     ConfigurationError
         If a layer has no such option.
     """
+    measured = state.measurements
     if group_size is None and scheme is None and bits is not None:
-        return {row: study.place(row, bits) for row in rows}
+        return {row: measured.place(row, bits) for row in rows}
     found, lacking, kept = {}, [], 0
     for row in rows:
-        present = study.options[row][tuning.choice[row]]
+        present = state.option(row)
         if bits is None and scheme is None and present.is_kept:
             kept += 1  # it has no groups
             continue
-        place = _place_like(study, row, present, bits, group_size, scheme)
+        place = _place_like(measured, row, present, bits, group_size, scheme)
         if place is None:
             lacking.append(row)
         else:
             found[row] = place
     if lacking or kept == len(rows):
         asked = {"bits": bits, "scheme": scheme, "group size": group_size}
-        wish = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+        asked_for = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
         first = (lacking or list(rows))[0]
-        options = described(study.options[first], study.layers[first])
+        options = described(measured.options[first], measured.layers[first])
         raise ConfigurationError(
-            f"{len(lacking) or kept} of {len(rows)} layers cannot have {wish} in {study.target.name}. "
-            f"{study.layers[first].name!r} can be {options}.",
+            f"{len(lacking) or kept} of {len(rows)} layers cannot have {asked_for} in {measured.target.name}. "
+            f"{measured.layers[first].name!r} can be {options}.",
             key="scheme" if group_size is None else "group_size",
             value=scheme if group_size is None else group_size,
-            tensor=study.layers[first].name,
+            tensor=measured.layers[first].name,
         )
     return found
 
 
 def _place_like(
-    study: Study, row: int, present: Option, bits: int | None, group_size: int | None, scheme: str | None
+    measured: Measurements,
+    row: int,
+    present: Option,
+    bits: int | None,
+    group_size: int | None,
+    scheme: str | None,
 ) -> int | None:
     fitting = [
         option
-        for option in study.options[row]
+        for option in measured.options[row]
         if not option.is_kept
         and (scheme is None or option.scheme.lower() == scheme.lower())
         and group_size in (None, option.group_size)
@@ -71,26 +76,26 @@ def _place_like(
         bits = next(iter(widths)) if scheme is not None and len(widths) == 1 else present.bits
     if bits not in widths:
         return None
-    usual = study.target.quantized(study.layers[row], bits, study.scheme, study.group_size)
+    usual = measured.target.quantized(measured.layers[row], bits, measured.scheme, measured.group_size)
     found = min(
         (option for option in fitting if option.bits == bits),
         key=lambda option: (
             option.scheme != present.scheme,
             option.scheme != usual.scheme,
             option.group_size != present.group_size,
-            abs(option.group_size - study.group_size),
+            abs(option.group_size - measured.group_size),
         ),
     )
-    return study.options[row].index(found)
+    return measured.options[row].index(found)
 
 
-def instead_of(study: Study, places: Mapping[int, int], bits: int) -> tuple[str, ...]:
+def instead_of(measured: Measurements, places: Mapping[int, int], bits: int) -> tuple[str, ...]:
     """What layers got that is not the width asked for, such as ``"7 → Q8_0 for 12 layers"``."""
     given: Counter[str] = Counter()
     for row, place in places.items():
-        option = study.options[row][place]
+        option = measured.options[row][place]
         if option.is_kept:
-            given[f"kept in {study.layers[row].dtype}"] += 1
+            given[f"kept in {measured.layers[row].dtype}"] += 1
         elif option.bits != bits:
             given[label(option)] += 1
     return tuple(

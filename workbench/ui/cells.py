@@ -1,4 +1,4 @@
-"""Which tables each cell shows, so that running a cell again closes what it showed before."""
+"""The views that each cell shows, so that running a cell again closes what it showed before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class View(Protocol):
         """Take it from the page."""
 
 
-class Shown:
+class CellViews:
     """The views that the cells of a notebook show; what no cell shows any more is closed."""
 
     def __init__(self) -> None:
@@ -54,22 +54,22 @@ class Shown:
                 view.close()
 
 
-_shown: Shown | None = None
+_views: CellViews | None = None
 
 
 def note(view: View) -> None:
     """A view is displayed; outside a notebook's kernel nothing comes of it."""
-    global _shown
+    global _views
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is None or not hasattr(shell, "kernel"):
         return
-    if _shown is None:
-        _shown = Shown()
+    if _views is None:
+        _views = CellViews()
         shell.events.register("post_run_cell", _end_cell)
-    _shown.note(view)
+    _views.note(view)
 
 
 def _end_cell(result: Any) -> None:
-    if _shown is not None:
-        _shown.end_cell(getattr(result.info, "cell_id", None))
+    if _views is not None:
+        _views.end_cell(getattr(result.info, "cell_id", None))

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench.session import Session
-from workbench.ui.reopened import Reopened
+from workbench.ui.cell_sessions import CellSessions
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def make(tmp_path: Path) -> Callable[..., Session]:
 
 
 def test_plan_undo_and_script_go_on(make: Callable[..., Session]) -> None:
-    known = Reopened()
+    known = CellSessions()
     old = known.take("cell", "run 1", make())
     old.set_bits("blocks.1.*", 3)
     old.lock("blocks.1.*")
@@ -57,7 +57,7 @@ def test_plan_undo_and_script_go_on(make: Callable[..., Session]) -> None:
 
 
 def test_what_is_not_the_same_begins_anew(make: Callable[..., Session], tmp_path: Path) -> None:
-    known = Reopened()
+    known = CellSessions()
 
     def opened(run: str, cell: str = "cell", fresh: bool = False, **settings: Any) -> Session:
         session = known.take(cell, run, make(**settings), fresh=fresh)
@@ -89,7 +89,7 @@ def test_what_is_not_the_same_begins_anew(make: Callable[..., Session], tmp_path
 
 
 def test_nothing_changed_is_nothing_to_go_on_with(make: Callable[..., Session]) -> None:
-    known = Reopened()
+    known = CellSessions()
     first = known.take("cell", "1", make())
     second = make()
     assert known.take("cell", "2", second) is second

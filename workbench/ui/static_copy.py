@@ -1,4 +1,4 @@
-"""`StoredCopy`: what a notebook keeps of a view, for when no kernel stands behind it: the plan as it was last."""
+"""`StaticCopy`: what a notebook keeps of a view, for when no kernel stands behind it: the plan as it was last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.session import Session
-from workbench.ui.later import Later
+from workbench.ui.debounce import Debouncer
 from workbench.ui.pictures import entropy_picture, front_picture
 
 PAUSE = 1.0
@@ -28,7 +28,7 @@ _STYLE = """
 goes. While a page loads, the copy gives the widget a second to come."""
 
 
-class StoredCopy:
+class StaticCopy:
     """A view's session as text and HTML, in a notebook's output of its own beside that of the widget.
 
     Notebooks keep what an output showed first, and JupyterLab shows nothing else where it finds a widget's output. So
@@ -52,7 +52,7 @@ class StoredCopy:
         self._guard = threading.Lock()
         self._version: int | None = None
         self._is_owed = False
-        self._later = Later(self.update, PAUSE, failed)
+        self._debouncer = Debouncer(self.update, PAUSE, failed)
 
     def show(self) -> None:
         """Display a copy, in the cell that runs."""
@@ -64,7 +64,7 @@ class StoredCopy:
         """Have the displayed copies follow the session soon; `anew` also if it is as it was."""
         if self._version is not None:
             self._is_owed |= anew
-            self._later.ask()
+            self._debouncer.ask()
 
     def update(self) -> None:
         """Have the displayed copies follow the session now."""
@@ -78,7 +78,7 @@ class StoredCopy:
     def end(self) -> None:
         """Leave the copies as they are."""
         self._version = None
-        self._later.end()
+        self._debouncer.end()
 
     def bundle(self) -> dict[str, Any]:
         """The copy, by MIME type."""

@@ -1,4 +1,4 @@
-"""Work that can wait until the edits pause: once, in a thread of its own, whatever many asked for it."""
+"""`Debouncer`: work that waits until the edits pause, and is then done once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 
-class Later:
-    """Runs a function some time after it was last asked for, never twice at once.
+class Debouncer:
+    """Runs a function in a thread of its own some time after it was last asked for, never twice at once.
 
     Parameters
     ----------
