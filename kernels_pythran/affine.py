@@ -2,7 +2,7 @@
 
 Weights arrive flat, as bit patterns: float32 as uint32, bfloat16 or float16 as uint16. Groups run along a row
 of `cols` weights, the last of a row may be short; each row's codes are one LSB-first bitstream padded to a
-whole byte. All arithmetic is float32 without fused multiply-add, in the order that `workbench.reference`
+whole byte. All arithmetic is float32 without fused multiply-add, in the order that `workbench.kernels.portable`
 repeats; a group whose range is uncomfortable in float32 is computed in float64.
 
 All functions take the same room to work in, as their last arguments: patterns uint32 [4096], ends int32 [2 * 4096], integers

@@ -6,7 +6,7 @@ every step is a loop over lanes without a branch. For each of a few inverse scal
 rounded to their few bits, the neighbours of each are tried with the codes rounded anew, and the two float16 factors of
 the block are refitted. Weights of the columns make it all a weighted search.
 
-Sums over a group are float32, in the order that `workbench.reference` repeats; what is computed once a group is
+Sums over a group are float32, in the order that `workbench.kernels.portable` repeats; what is computed once a group is
 float64. `klayout` says what form, moves and scratch are.
 """
 

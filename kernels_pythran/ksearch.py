@@ -1,6 +1,6 @@
 """The search for codes and scales of the groups of GGML's blocks: inlined into `kblocks`, which says how it goes.
 
-Sums over a group are float32, in the order that `workbench.reference` repeats; what is computed once a group is
+Sums over a group are float32, in the order that `workbench.kernels.portable` repeats; what is computed once a group is
 float64. `klayout` says what form and scratch are.
 """
 

@@ -1,6 +1,6 @@
 """Write build.json: what the kernels were built from and for. Run by meson, with the standard library alone.
 
-The record lets `workbench.backend` refuse kernels that were built from other sources, or for instructions
+The record lets `workbench.kernels.loading` refuse kernels that were built from other sources, or for instructions
 that this processor lacks.
 """
 

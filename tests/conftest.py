@@ -31,7 +31,7 @@ SLOW = (
     "tests/live",
     "tests/engine/test_spatial.py",
     "tests/session/test_calibrated.py",
-    "tests/test_backend.py",
+    "tests/kernels/test_loading.py",
     "tests/test_cli.py",
     "tests/test_readme.py",
     "tests/thermo/test_effort.py",
@@ -190,7 +190,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks, row groups and parts so small that the sample checkpoint has many."""
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
     monkeypatch.setattr("workbench.formats.parquet.writer.ROW_GROUP_BYTES", 4_000)
     monkeypatch.setattr("workbench.formats.parquet.writer.PART_BYTES", 16_384)
 

@@ -387,12 +387,12 @@ def test_help_teaches_by_example(command: str, capsys: Capture) -> None:
 
 
 def test_the_version_names_the_kernels(capsys: Capture) -> None:
-    from workbench import backend
+    from workbench.kernels import load_kernels
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "arrowquant-workbench 0.1.0",
-        f"kernels: {backend.kernels().description}",
+        f"kernels: {load_kernels().description}",
     ]
 
 
@@ -412,7 +412,7 @@ def test_a_warning_is_a_line_on_stderr(make_checkpoint: Make, tmp_path: Path) ->
         capture_output=True, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["kernels"].startswith("NumPy reference")
+    assert json.loads(done.stdout)["kernels"].startswith("portable (NumPy)")
     assert done.stderr.startswith("Warning: kernels_pythran was imported from a bare source tree")
     assert done.stderr.count("\n") == 1
 

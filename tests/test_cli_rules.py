@@ -119,6 +119,26 @@ def test_what_no_group_targets_is_kept(run: Callable[..., Result]) -> None:
     assert [name for name, option in choices.items() if not option.is_kept] == ["proj_out_2.weight"]
 
 
+def test_rules_that_say_so_have_zero_points_and_solved_plans_only_with_the_option(
+    run: Callable[..., Result],
+) -> None:
+    weights = {"num_bits": 8, "strategy": "channel", "symmetric": False}
+    Path("rules.json").write_text(
+        json.dumps({"config_groups": {"a": {"targets": ["proj_out_2"], "weights": weights}}})
+    )
+    arguments = ["--from-rules", "rules.json", "--rules-format", "compressed-tensors"]
+    document(run("plan", MODEL, *arguments, "-o", "rules.yaml", "--json"))
+    choices = wb.Plan.load("rules.yaml").choices
+    assert choices["proj_out_2.weight"].scheme == "asymmetric"
+    for name, scheme, schemes in (
+        ("usual", [], {"symmetric", "none"}),
+        ("asked", ["--scheme", "asymmetric"], {"asymmetric", "symmetric", "none"}),
+    ):
+        goal = ["--bpw", "4.5", "--target", "compressed-tensors", *scheme]
+        document(run("plan", MODEL, *goal, "-o", f"{name}.yaml", "--json"))
+        assert {one.scheme for one in wb.Plan.load(f"{name}.yaml").choices.values()} == schemes
+
+
 def test_a_plan_is_tried_as_plain_safetensors(run: Callable[..., Result], tmp_path: Path) -> None:
     document(run("plan", MODEL, "--bpw", "3", "--target", "mlx", "-o", "plan.yaml", "--json"))
     ahead = document(

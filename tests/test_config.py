@@ -71,7 +71,7 @@ PROFILES = {
 DEFAULTS: dict[str, Any] = {
     "deployment_profile": "local",
     "target": "parquet",
-    "scheme": "asymmetric",
+    "scheme": None,
     "effort": None,
     "names": None,
     "modality": None,
@@ -110,7 +110,7 @@ ALLOWED: dict[str, list[Any]] = {
     "bit_width": [2, 3, 4, 5, 6, 7, 8],
     "num_time_groups": [1, 100],
     "group_size": [16, 32, 64, 128, 256],
-    "scheme": ["asymmetric", "symmetric"],
+    "scheme": ["asymmetric", "symmetric", None],
     "effort": ["fast", "normal", "best", None],
     "names": ["original", "checkpoint", None],
     "min_accuracy": [0, 0.5, 1],
@@ -134,7 +134,7 @@ REFUSED: dict[str, list[Any]] = {
     "bit_width": [1, 9, 0, -4, 4.0, 4.5, "4", True, None, [4]],
     "num_time_groups": [0, 101, 10.0, "10", True, None],
     "group_size": [0, 8, 48, 512, 128.0, "128", True, None],
-    "scheme": ["", "affine", None, True],
+    "scheme": ["", "affine", True],
     "effort": ["", "slow", 1],
     "names": ["", "diffusers", 1],
     "min_accuracy": [-0.01, 1.01, float("nan"), float("inf"), "0.9", True, None],
@@ -196,7 +196,9 @@ def test_refused_values(key: str, value: Any, file: Callable[[str], Path]) -> No
     refused(lambda: DiffusionQuantConfig.from_yaml(path), **facts, allowed=allowed, path=path, line=2)
 
 
-@pytest.mark.parametrize("key", ["modality", "calibration", "target_model_size_mb", "max_memory_limit_mb"])
+@pytest.mark.parametrize(
+    "key", ["scheme", "modality", "calibration", "target_model_size_mb", "max_memory_limit_mb"]
+)
 def test_none_may_be_spelt_as_the_documentation_does(
     key: str, file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -513,7 +515,7 @@ _configs = st.builds(
     bit_width=st.integers(2, 8),
     num_time_groups=st.integers(1, 100),
     group_size=st.sampled_from(GROUP_SIZES),
-    scheme=st.sampled_from(["asymmetric", "symmetric"]),
+    scheme=st.sampled_from(["asymmetric", "symmetric", None]),
     min_accuracy=st.floats(0, 1) | st.integers(0, 1),
     fail_fast=st.booleans(),
     modality=st.sampled_from([None, "text", "code", "image", "audio"]),
@@ -567,6 +569,11 @@ def test_what_is_on_but_changes_nothing_is_reported() -> None:
     }
     solved = DiffusionQuantConfig(enable_mixed_precision=True, target_model_size_mb=100, **quiet)
     assert solved.inactive == {}
+    for profile in ("edge", "local", "cloud"):
+        assert "calibration_samples" not in DiffusionQuantConfig(deployment_profile=profile).inactive
+        assert DiffusionQuantConfig(deployment_profile=profile, calibration_samples=64, **quiet).inactive == {
+            "calibration_samples": "calibration records hold the samples that they were captured with"
+        }
 
 
 def test_only_one_of_solver_and_entropy_rule_chooses_the_bits(

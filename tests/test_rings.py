@@ -1,4 +1,4 @@
-"""Guards the layout of design.md: who may import whom, what the lower rings stay free of, where files belong.
+"""Guards the rings of ARCHITECTURE.md: who may import whom, what the lower rings stay free of, where files belong.
 
 `breaches` reads the sources without running them, so an import inside a function or under TYPE_CHECKING
 counts too. It is itself tested on small trees, each with one thing wrong.
@@ -7,6 +7,7 @@ counts too. It is itself tested on small trees, each with one thing wrong.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -15,22 +16,16 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-RINGS = (
-    (
-        "errors", "config_sources", "text_file", "layer_names", "config", "reference", "backend", "plan", "work",
-        "expression_text", "expressions",
-        "zoo",
-    ),
-    ("checkpoint", "calibration", "quantize", "folds", "formats", "thermo"),
-    ("engine", "session", "live"),
-    ("figures", "ui", "terminal", "cli", "__main__", "arrowquant", "zoo.*", "notebook"),
-    ("__init__",),
-)  # fmt: skip
-"""Modules and folders of workbench, each free to import what stands before it. ``zoo`` is only its own
-``__init__``; ``__init__`` is the package's."""
 
-ORDER = {name: (ring, place) for ring, names in enumerate(RINGS) for place, name in enumerate(names)}
-"""Ring and place of each name; smaller is lower."""
+def _rings() -> dict[str, tuple[int, int]]:
+    """Ring and place of each module or folder of workbench, from the table in ARCHITECTURE.md."""
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| `([\w.*]+)` \|", text, re.MULTILINE)
+    return {name: (int(ring), place) for place, (ring, name) in enumerate(rows)}
+
+
+ORDER = _rings()
+"""Each is free to import what is smaller. ``zoo`` is only its own ``__init__``; ``__init__`` is the package's."""
 
 HEAVY = {"torch", "IPython", "ipywidgets", "plotly", "dask"}
 """What rings 0 and 1 never import."""
@@ -107,7 +102,7 @@ def _resolve(target: str, files: dict[str, Path]) -> str | None:
 def _misplaced(files: dict[str, Path]) -> Iterator[str]:
     for name in files:
         if _unit(name) not in ORDER:
-            yield f"{name} stands in no ring; put it in RINGS and in design.md, or elsewhere"
+            yield f"{name} stands in no ring; put it in the table of ARCHITECTURE.md, or elsewhere"
 
 
 def _upward(graph: dict[str, set[str | None]]) -> Iterator[str]:
@@ -156,6 +151,13 @@ def _vague_or_long(paths: list[Path], root: Path) -> Iterator[str]:
 
 def test_the_tree_keeps_its_rings() -> None:
     assert breaches(REPOSITORY) == []
+
+
+def test_the_table_is_of_the_tree() -> None:
+    sources = (REPOSITORY / "workbench").rglob("*.py")
+    names = {path.relative_to(REPOSITORY / "workbench").with_suffix("").parts[0] for path in sources}
+    assert {name.removesuffix(".*") for name in ORDER} == names
+    assert list(ORDER.values()) == sorted(ORDER.values())
 
 
 def test_there_is_a_tree_to_check() -> None:

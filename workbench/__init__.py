@@ -8,7 +8,7 @@ from typing import Any
 
 _HOMES = {
     "workbench.arrowquant": ["ArrowQuantV2", "AsyncArrowQuantV2"],
-    "workbench.backend": ["KernelWarning"],
+    "workbench.kernels": ["KernelWarning"],
     "workbench.calibration": ["CalibrationRecords", "TimeAwareQuantizer"],
     "workbench.checkpoint": [
         "Checkpoint",

@@ -60,6 +60,14 @@ def default_effort(target: str) -> Effort:
     return "normal" if target == "gguf" else "fast"
 
 
+def default_scheme(target: str) -> Scheme:
+    """The scheme for a target where none is asked for: of compressed-tensors what all its readers load.
+
+    transformers makes no room for the zero points of compressed-tensors when it loads a model.
+    """
+    return "symmetric" if target == "compressed-tensors" else "asymmetric"
+
+
 TARGETS: Final[tuple[str, ...]] = get_args(Target)
 """The names of all export formats, those to come included."""
 
@@ -116,7 +124,9 @@ def _regular_expression(value: str) -> str:
 # A description is what an error says is allowed.
 _Flag = Annotated[bool, Field(description="true or false")]
 _Bits = Annotated[int, Field(ge=2, le=8, description="a whole number from 2 to 8")]
-_Scheme = Annotated[Scheme, Field(description="asymmetric or symmetric")]
+_Scheme = Annotated[
+    Scheme | None, BeforeValidator(_none_by_name), Field(description="asymmetric, symmetric or none")
+]
 _Name = Annotated[str, Field(min_length=1)]
 _Megabytes = Annotated[
     Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
@@ -159,8 +169,10 @@ class DiffusionQuantConfig(BaseModel):
     """Consecutive weights along the input axis that share a scale. 256 on edge, 64 on cloud.
 
     It and ``scheme`` go with every width that is named; ``enable_mixed_precision`` chooses among all there are."""
-    scheme: _Scheme = "asymmetric"
-    """Whether a group has a zero point (asymmetric) or only a scale (symmetric)."""
+    scheme: _Scheme = None
+    """Whether a group has a zero point (asymmetric) or only a scale (symmetric). None is symmetric for
+    compressed-tensors, as transformers loads it, and asymmetric for the others. compressed-tensors has asymmetric
+    options, also to solve among, only where it is said here."""
     all_widths: _Flag = False
     """Offer widths too that only newer versions of a format's runtimes read right: 3, 5, 6 and 7 bits of
     compressed-tensors, which need its version 0.18."""
@@ -202,7 +214,7 @@ class DiffusionQuantConfig(BaseModel):
     ] = None
     """Path of calibration records, or ``zoo:NAME`` for those that ship with a model of the zoo."""
     calibration_samples: Annotated[int, Field(ge=1, description="a whole number from 1")] = 128
-    """Samples that a calibration is to be made with; the records themselves hold moments. 32 on edge, 512 on cloud."""
+    """Samples that a calibration is to be made with; no run makes one, see `inactive`. 32 on edge, 512 on cloud."""
     enable_time_aware: _Flag = True
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
@@ -291,6 +303,11 @@ class DiffusionQuantConfig(BaseModel):
             reasons["target_model_size_mb"] = "enable_mixed_precision is false"
         if self.enable_mixed_precision and self.fail_fast:
             reasons["fail_fast"] = "with enable_mixed_precision no layer falls back"
+        usual = _PROFILES[self.deployment_profile].get("calibration_samples", 128)
+        if self.calibration_samples != usual:
+            reasons["calibration_samples"] = (
+                "calibration records hold the samples that they were captured with"
+            )
         return reasons
 
     def bits_for(self, name: str) -> int:

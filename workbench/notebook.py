@@ -37,7 +37,7 @@ def register() -> None:
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type_by_name("workbench.session.session", "Session", _show)
     formatter = shell.display_formatter.mimebundle_formatter
-    formatter.for_type_by_name("workbench.live.comparison", "Comparison", _show_comparison)
+    formatter.for_type_by_name("workbench.live.validation.comparison", "Comparison", _show_comparison)
 
 
 @functools.wraps(open_session)

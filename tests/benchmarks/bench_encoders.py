@@ -20,7 +20,7 @@ import numpy as np
 from contenders import BF16, BLOCK, Array, Contender, ours
 from peers import installed
 
-from workbench import backend
+from workbench.kernels import load_kernels
 
 PATIENCE = 0.3
 """Seconds that one encoding may take in one thread."""
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
-    print(f"kernels: {backend.kernels().description}; bf16 [{given.size}, {given.size}], groups of 64")
+    print(f"kernels: {load_kernels().description}; bf16 [{given.size}, {given.size}], groups of 64")
     rows = measure(given.size, given.rounds, given.threads, given.ggml)
     show(rows, given.threads)
     if given.json:

@@ -35,7 +35,7 @@ from workbench.live import (
     importance_by_trial,
     match_modules,
 )
-from workbench.live.trials import changed
+from workbench.live.importance.trials import changed
 from workbench.plan import Layer, Option
 from workbench.thermo import cost_table, options_of, price, solve
 from workbench.thermo.distortion import UNWEIGHTED, Pricing

@@ -21,9 +21,10 @@ import ml_dtypes
 import numpy as np
 from peers import ggml, ggml_encode
 
-from workbench import backend, zoo
+from workbench import zoo
 from workbench.checkpoint import open_checkpoint
 from workbench.config import EFFORTS
+from workbench.kernels import load_kernels
 from workbench.quantize import Encoding
 from workbench.quantize.ggml import FORMATS, Room, encode_ggml
 from workbench.quantize.patterns import patterns_of
@@ -61,7 +62,7 @@ def our_task(weights: np.ndarray, name: str, effort: str) -> Encoder:
         np.array(levels, np.float32), rounds, data, none, np.zeros((0, 3)),
         room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
     )  # fmt: skip
-    kernels = backend.kernels()
+    kernels = load_kernels()
     return lambda: kernels.ggml_encode(*arguments)
 
 
@@ -90,7 +91,7 @@ def main() -> None:
     zoo_layers = layers()
     weights = np.random.default_rng(0).standard_normal((args.rows, 4096), np.float32) * np.float32(0.02)
     narrow = weights.astype(ml_dtypes.bfloat16)
-    print(f"kernels: {backend.kernels().description}; {len(zoo_layers)} layers, bf16 [{args.rows}, 4096]")
+    print(f"kernels: {load_kernels().description}; {len(zoo_layers)} layers, bf16 [{args.rows}, 4096]")
     print(f"{'format':<7}{'encoder':<11}{'GB/s':>7}{'x ggml':>8}{'MSE/ggml: mean':>16}{'worst':>8}")
     for name in args.formats:
         tasks: dict[str, Encoder] = {effort: our_task(narrow, name, effort) for effort in EFFORTS}

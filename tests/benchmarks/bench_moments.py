@@ -26,8 +26,8 @@ from torch import nn
 from workbench.calibration import TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.live import capture, match_modules
-from workbench.live.clock import clock_for
-from workbench.live.modules import kind_of
+from workbench.live.model.clock import clock_for
+from workbench.live.model.modules import kind_of
 from workbench.plan import Layer
 from workbench.thermo.distortion import Pricing
 

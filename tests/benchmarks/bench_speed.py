@@ -29,7 +29,8 @@ import bench_solver
 import numpy as np
 from contenders import BF16
 
-from workbench import backend, zoo
+from workbench import zoo
+from workbench.kernels import load_kernels
 from workbench.thermo import Constraints
 from workbench.thermo.statistics import frame_of, tally_patterns
 
@@ -63,7 +64,7 @@ def scan(given: argparse.Namespace) -> dict[str, float]:
         counts = np.zeros(2**16, np.int64)
         started = time.perf_counter()
         for block in np.array_split(patterns.reshape(-1), max(size // 64, 1)):
-            backend.kernels().count_patterns(block, counts)
+            load_kernels().count_patterns(block, counts)
         tally_patterns(counts, frame_of(counts, False, 7))
         found.append(patterns.nbytes / (time.perf_counter() - started) / 1e9)
     rate = statistics.median(found)
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
-    kernels = backend.kernels().description
+    kernels = load_kernels().description
     print(f"kernels: {kernels}; {THREADS} cores, load {os.getloadavg()[0]:.1f}")
     found: dict[str, Any] = {"kernels": kernels, "threads": THREADS}
     for name in given.only:

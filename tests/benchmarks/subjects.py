@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench import zoo
 from workbench.live import categorical, gaussian
-from workbench.live.probes import Probe
+from workbench.live.importance.probes import Probe
 from workbench.zoo.digits_dit import judge, train
 from workbench.zoo.digits_dit.sample import CLASSES, denoise, load
 from workbench.zoo.stdlib_mdlm.calibrate import masked, windows

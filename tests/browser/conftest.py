@@ -162,7 +162,7 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         page.wait_for_function("window.stubReady")
         if theme:
             page.evaluate("theme => document.body.dataset.jpThemeLight = theme", theme)
-        page.evaluate("async () => { window.took = await window.show() }")
+        page.evaluate("async () => { await window.show() }")
         page.wait_for_selector(".aq-table[data-ready] .aq-body .aq-row")
         return page
 

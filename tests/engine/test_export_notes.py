@@ -72,3 +72,20 @@ def test_layers_that_fall_back_are_counted_in_the_notes(make_checkpoint: Make, t
         in told
     )
     assert "blocks.1.fc1.weight" in told
+
+
+def test_under_a_plan_no_width_counts_as_missed(make_checkpoint: Make, tmp_path: Path) -> None:
+    """The configuration's 4 bits, which nobody asked for here, would be Q5_0 for rows of 96."""
+    rng = np.random.default_rng(0)
+    source = make_checkpoint({f"blocks.{i}.fc1.weight": rng.standard_normal((64, 96)) for i in range(2)})
+    with wb.open(source, target="gguf") as session:
+        session.solve(bpw=4.5)
+        report = session.export(tmp_path / "session").result()
+    assert {layer.scheme for layer in report.layers} == {"Q4_0"}
+    assert "instead of" not in "\n".join(report.notes)
+    planned = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(min_accuracy=0.0)).run(
+        source, tmp_path / "planned", plan=wb.load(tmp_path / "session").plan
+    )
+    assert "instead of" not in "\n".join(planned.notes)
+    _, told = notes(source, tmp_path / "asked", target="gguf", bit_width=4)
+    assert "Q5_0 instead of 4 bits" in told

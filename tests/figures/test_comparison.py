@@ -14,8 +14,8 @@ from PIL import Image
 
 from workbench import figures
 from workbench.errors import ConfigurationError
-from workbench.live.alone import TRIALS_SCHEMA
-from workbench.live.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
+from workbench.live.validation.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
+from workbench.live.validation.single_layers import TRIALS_SCHEMA
 
 
 def comparison(alone: bool = False, shape: tuple[int, ...] = (2, 1, 4, 4)) -> Comparison:

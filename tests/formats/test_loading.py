@@ -16,7 +16,14 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import workbench as wb
 from workbench.checkpoint import named, open_checkpoint
-from workbench.formats.loading import best_target, loading_language, loading_lines, readers
+from workbench.formats.loading import (
+    DECODED,
+    NOT_READ,
+    best_target,
+    loading_language,
+    loading_lines,
+    readers,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:You passed `quantization_config`"
@@ -186,15 +193,42 @@ def test_transformers_loads_compressed_tensors_by_the_lines(
         assert torch.equal(loaded(tokens).logits, reference(tokens).logits)
 
 
-def test_asymmetric_codes_of_several_widths_are_not_said_to_load_in_transformers(tmp_path: Path) -> None:
-    """It loads them with wrong weights, and without a word."""
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [
+        ({}, "Known to load it: transformers (Qwen2ForCausalLM), with compressed-tensors installed."),
+        ({"scheme": "asymmetric"}, DECODED.format("Qwen2ForCausalLM")),
+        ({"scheme": "asymmetric", "layer_bit_widths": {"*mlp*": 8}}, NOT_READ),
+    ],
+    ids=["as-it-is", "asymmetric", "asymmetric-of-two-widths"],
+)
+def test_what_loads_compressed_tensors_is_said_the_same_before_and_after(
+    tmp_path: Path, asked: dict[str, Any], first: str
+) -> None:
+    """transformers (5.24) loads asymmetric codes of several widths with wrong weights, and without a word."""
     source = qwen2(tmp_path / "source")
-    widths = {"*mlp*": 8}
-    lines = export(source, tmp_path / "out", "compressed-tensors", layer_bit_widths=widths)
-    assert "from transformers" not in lines
+    lines = export(source, tmp_path / "out", "compressed-tensors", **asked)
     with open_checkpoint(source) as checkpoint:
-        told = readers(checkpoint, "compressed-tensors", wb.load(tmp_path / "out").plan)
-    assert not any(sentence.startswith("Known to load it: transformers") for sentence in told)
+        plan = wb.load(tmp_path / "out").plan
+        assert readers(checkpoint, "compressed-tensors", plan)[0] == first
+        ahead = loading_lines(checkpoint, "compressed-tensors", tmp_path / "later", plan)
+        assert ahead == lines.replace(str(tmp_path / "out"), str(tmp_path / "later"))
+        if "layer_bit_widths" not in asked:  # the only thing that a scheme alone does not say
+            assert readers(checkpoint, "compressed-tensors", scheme=asked.get("scheme"))[0] == first
+    assert ("from transformers" in lines) == (first != NOT_READ)
+    assert ("dequantize=True" in lines) == (first == DECODED.format("Qwen2ForCausalLM"))
+
+
+def test_widths_that_old_vllm_lacks_are_told(tmp_path: Path) -> None:
+    source = qwen2(tmp_path / "source")
+    with open_checkpoint(source) as checkpoint:
+        for widths, told in (({}, False), ({"*mlp*": 8}, False), ({"*mlp*": 2}, True)):
+            out = tmp_path / f"out-{len(widths)}-{told}"
+            export(source, out, "compressed-tensors", layer_bit_widths=widths)
+            (sentence,) = (
+                one for one in readers(checkpoint, "compressed-tensors", wb.load(out).plan) if "vLLM" in one
+            )
+            assert ("2 bits need a version that has the Humming kernels" in sentence) == told
 
 
 def test_dequantized_weights_load_as_the_source_does(tmp_path: Path, sd3_model: Callable[..., Any]) -> None:

@@ -38,7 +38,11 @@ class Typed:
 
 
 def target_of(name: str) -> Any:
-    return Typed() if name == "gguf" else target_named(name, TargetSettings(all_widths=True))
+    return (
+        Typed()
+        if name == "gguf"
+        else target_named(name, TargetSettings(all_widths=True, scheme="asymmetric"))
+    )
 
 
 def kept(layers: Sequence[Layer], target: Any) -> dict[str, Option]:

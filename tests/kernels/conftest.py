@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, load_kernels, portable
 
 LARGEST = np.finfo(np.float32).max
 SMALLEST = np.finfo(np.float32).smallest_subnormal
@@ -37,17 +37,17 @@ HOSTILE: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]]
 
 
 @pytest.fixture(scope="session")
-def compiled() -> backend.Kernels:
+def compiled() -> Kernels:
     """The installed compiled kernels; that there are none is a failure, not a reason to skip."""
-    kernels = backend.kernels()
+    kernels = load_kernels()
     assert kernels.name == "compiled", kernels.description
     return kernels
 
 
-@pytest.fixture(scope="session", params=["compiled", "reference"])
-def kernels(request: pytest.FixtureRequest, compiled: backend.Kernels) -> object:
+@pytest.fixture(scope="session", params=["compiled", "portable"])
+def kernels(request: pytest.FixtureRequest, compiled: Kernels) -> object:
     """Each set of kernels in turn, for facts that hold of both."""
-    return compiled if request.param == "compiled" else reference
+    return compiled if request.param == "compiled" else portable
 
 
 @pytest.fixture(scope="session", params=HOSTILE)

@@ -1,4 +1,4 @@
-"""Guards the affine quantizer: compiled and reference agree to the bit, and both mean what design.md says."""
+"""Guards the affine quantizer: compiled and portable kernels agree to the bit, and both mean what design.md says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, load_kernels, portable
 from workbench.quantize.patterns import room
 
 SHAPES = [(1, 1), (3, 17), (2, 127), (4, 128), (2, 300), (1, 4096), (2, 4097), (1, 8492)]
@@ -89,14 +89,14 @@ def choices(seed: int) -> Iterator[tuple[tuple[int, int], int, int, bool]]:
 
 
 def test_parity_on_hostile_values(
-    compiled: backend.Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
 ) -> None:
     for seed, (shape, bits, group, symmetric) in enumerate(choices(seed=1)):
         source, is_half = patterns(make(kind, shape, dtype, seed))
         ours = encode(compiled, source, is_half, shape, bits, group, symmetric)
         assert ours.bad == -1
         assert np.isfinite(ours.decoded).all(), (shape, bits, group, symmetric)
-        assert_same(ours, encode(reference, source, is_half, shape, bits, group, symmetric))
+        assert_same(ours, encode(portable, source, is_half, shape, bits, group, symmetric))
 
 
 def test_codes_are_the_same_without_sums(kernels: Any, kind: str, make: Callable, patterns: Callable) -> None:
@@ -132,8 +132,8 @@ def test_parity_on_any_bytes(
     rows = min(rows, source.size)
     shape = rows, source.size // rows
     source = source[: shape[0] * shape[1]]
-    ours = encode(backend.kernels(), source, dtype == "f16", shape, bits, group, symmetric)
-    assert_same(ours, encode(reference, source, dtype == "f16", shape, bits, group, symmetric))
+    ours = encode(load_kernels(), source, dtype == "f16", shape, bits, group, symmetric)
+    assert_same(ours, encode(portable, source, dtype == "f16", shape, bits, group, symmetric))
     assert ours.bad >= 0 or np.isfinite(ours.decoded).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, load_kernels, portable
 
 COLUMNS = [1, 7, 8, 63, 64, 65, 4095, 4096, 4097, 9000]
 
@@ -44,11 +44,11 @@ def test_higher_bits_are_ignored_and_packing_is_undone(data: bytes, bits: int, r
     codes = np.frombuffer(data, np.uint8)
     rows = min(rows, codes.size)
     codes = codes[: codes.size // rows * rows].reshape(rows, -1)
-    packed = pack(backend.kernels(), codes, bits)
-    assert packed.tobytes() == pack(reference, codes, bits).tobytes()
+    packed = pack(load_kernels(), codes, bits)
+    assert packed.tobytes() == pack(portable, codes, bits).tobytes()
     truth = codes & ((1 << bits) - 1)
-    np.testing.assert_array_equal(unpack(backend.kernels(), packed, codes.shape[1], bits), truth)
-    np.testing.assert_array_equal(unpack(reference, packed, codes.shape[1], bits), truth)
+    np.testing.assert_array_equal(unpack(load_kernels(), packed, codes.shape[1], bits), truth)
+    np.testing.assert_array_equal(unpack(portable, packed, codes.shape[1], bits), truth)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (4, 0)])
@@ -58,5 +58,5 @@ def test_nothing_to_pack(kernels: Any, shape: tuple[int, int]) -> None:
     kernels.unpack_bits(nothing, *shape, 3, nothing.copy())
 
 
-def test_the_installed_kernels_are_compiled(compiled: backend.Kernels) -> None:
-    assert compiled.pack_bits is not reference.pack_bits
+def test_the_installed_kernels_are_compiled(compiled: Kernels) -> None:
+    assert compiled.pack_bits is not portable.pack_bits

@@ -1,4 +1,4 @@
-"""Guards GGML's blocks: compiled and reference agree to the bit, and `gguf.dequantize` reads what both mean."""
+"""Guards GGML's blocks: compiled and portable kernels agree to the bit, and `gguf.dequantize` reads what both mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, load_kernels, portable
 from workbench.quantize import Encoding
 from workbench.quantize.ggml import FORMATS, Room, encode_ggml
 
@@ -82,7 +82,7 @@ def referee(data: np.ndarray, name: str) -> np.ndarray:
 
 
 def test_parity_on_hostile_values(
-    compiled: backend.Kernels, kind: str, dtype: np.dtype, name: str, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, name: str, make: Callable, patterns: Callable
 ) -> None:
     block = FORMATS[name].block
     shapes = [(1, block), (3, 3 * block), (2, 4096), (1, 4096 + block)]
@@ -95,15 +95,15 @@ def test_parity_on_hostile_values(
                 1e-4
             )
         ours = encode(compiled, source, is_half, shape, name, effort, weights)
-        theirs = encode(reference, source, is_half, shape, name, effort, weights)
+        theirs = encode(portable, source, is_half, shape, name, effort, weights)
         assert ours[0] == theirs[0] == -1
         assert ours[1].tobytes() == theirs[1].tobytes(), (shape, effort)
         assert ours[2].tobytes() == theirs[2].tobytes(), (shape, effort)
         decoded = decode(compiled, ours[1], name)
         assert np.isfinite(decoded).all()
-        assert decoded.tobytes() == decode(reference, ours[1], name).tobytes()
+        assert decoded.tobytes() == decode(portable, ours[1], name).tobytes()
         np.testing.assert_array_equal(decoded, referee(ours[1], name))
-        stored = [error(kernels, source, is_half, ours[1], shape, name) for kernels in (compiled, reference)]
+        stored = [error(kernels, source, is_half, ours[1], shape, name) for kernels in (compiled, portable)]
         for codes, sums in stored:
             assert codes.tobytes() == ours[2].tobytes()
             np.testing.assert_allclose(sums[:, :2], ours[3][:, :2], rtol=2e-5, atol=1e-300)
@@ -115,7 +115,7 @@ def test_parity_on_hostile_values(
 def test_any_bytes_decode_as_the_gguf_package_decodes_them(name: str, count: int, seed: int) -> None:
     data = np.random.default_rng(seed).integers(0, 256, count * FORMATS[name].nbytes, np.uint8)
     expected = referee(data, name)
-    for kernels in (backend.kernels(), reference):
+    for kernels in (load_kernels(), portable):
         # Rubbish may have factors that are infinite or NaN; elsewhere nothing may differ.
         np.testing.assert_array_equal(decode(kernels, data, name), expected)
 

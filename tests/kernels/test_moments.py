@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, portable
 
 
 def moments(kernels: Any, source: np.ndarray, is_half: bool, center: float, scale: float) -> np.ndarray:
@@ -39,14 +39,14 @@ def test_sums_go_on_and_extremes_widen(kernels: Any, patterns: Callable) -> None
 
 
 def test_error_sums_parity(
-    compiled: backend.Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
 ) -> None:
     for cols in (1, 3, 1000, 4099):
         weights = make(kind, (3, cols), dtype)
         decoded = (weights.astype(np.float64) * 0.99).astype(np.float32)
         ours, theirs = np.zeros((3, 3)), np.zeros((3, 3))
         compiled.error_sums(*patterns(weights), decoded.ravel(), cols, ours)
-        reference.error_sums(*patterns(weights), decoded.ravel(), cols, theirs)
+        portable.error_sums(*patterns(weights), decoded.ravel(), cols, theirs)
         np.testing.assert_allclose(ours, theirs, rtol=3e-6, atol=1e-300)
 
 

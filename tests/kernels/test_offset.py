@@ -1,4 +1,4 @@
-"""Guards quantization with given scale and offset: compiled and reference agree to the bit on what is stored."""
+"""Guards quantization with given scale and offset: compiled and portable kernels agree to the bit on what is stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, load_kernels, portable
 from workbench.quantize.offset import fit_range
 from workbench.quantize.patterns import room
 
@@ -52,7 +52,7 @@ def encode(
     "is_narrow", [False, True], ids=["scales in float32", "scales in the source's dtype"]
 )
 def test_parity_on_hostile_values(
-    compiled: backend.Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable, is_narrow: bool
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable, is_narrow: bool
 ) -> None:
     storage = dtype if is_narrow else np.float32
     generator = np.random.default_rng(1)
@@ -60,14 +60,14 @@ def test_parity_on_hostile_values(
         bits, group = int(generator.integers(2, 9)), int(generator.choice([16, 32, 64, 128, 256]))
         source, is_half = patterns(make(kind, shape, dtype, seed))
         bad, lows, highs = ranges(compiled, source, is_half, shape, group)
-        again = ranges(reference, source, is_half, shape, group)
+        again = ranges(portable, source, is_half, shape, group)
         assert bad == again[0] == -1
         assert (lows.tobytes(), highs.tobytes()) == (again[1].tobytes(), again[2].tobytes())
         scales, offsets = (
             a.astype(np.float32) for a in fit_range(lows, highs, (1 << bits) - 1, np.dtype(storage))
         )
         ours = encode(compiled, source, is_half, shape, bits, group, scales, offsets)
-        theirs = encode(reference, source, is_half, shape, bits, group, scales, offsets)
+        theirs = encode(portable, source, is_half, shape, bits, group, scales, offsets)
         assert np.isfinite(ours[1]).all()
         for a, b in zip(ours[:2], theirs[:2], strict=True):
             assert a.tobytes() == b.tobytes(), (shape, bits, group)
@@ -82,7 +82,7 @@ def test_every_code_is_the_nearest(data: st.DataObject, bits: int, group: int) -
     shape = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 500))
     weights = rng.standard_normal(shape).astype(np.float32)
     source = weights.reshape(-1).view(np.uint32)
-    kernels = backend.kernels()
+    kernels = load_kernels()
     _, lows, highs = ranges(kernels, source, False, shape, group)
     scales, offsets = (
         a.astype(np.float32) for a in fit_range(lows, highs, (1 << bits) - 1, np.dtype(ml_dtypes.bfloat16))

@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from workbench import backend, reference
+from workbench.kernels import Kernels, portable
+from workbench.kernels.portable.search import STORAGE
 from workbench.quantize.search import TRIES, Form, clips_of
-from workbench.reference.search import STORAGE
 
 SHAPES = [(1, 1), (3, 17), (2, 127), (5, 128), (2, 300), (40, 320), (1, 4097)]
 """One column; less than a group; tails; more groups than are taken at a time, and a row longer than a block."""
@@ -40,7 +40,7 @@ def begin(
 @pytest.mark.parametrize("form", Form)
 @pytest.mark.parametrize("storage", range(3), ids=["float32", "bfloat16", "float16"])
 def test_parity_on_hostile_values(
-    compiled: backend.Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable,
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable,
     form: Form, storage: int,
 ) -> None:  # fmt: skip
     generator = np.random.default_rng([storage, form])
@@ -52,7 +52,7 @@ def test_parity_on_hostile_values(
         importance = generator.random(shape[1] if seed % 2 else 0).astype(np.float32)
         tries = TRIES[effort]
         found = []
-        for kernels in (compiled, reference):
+        for kernels in (compiled, portable):
             scales, origins = begin(form, STORAGE[storage], weights, group, bits)
             bad = kernels.improve_groups(
                 source, is_half, *shape, bits, group, int(form), storage, importance, clips_of(effort, bits),
@@ -80,7 +80,7 @@ def test_the_first_value_that_is_not_finite_is_found(
 
 @pytest.mark.parametrize("storage", [ml_dtypes.bfloat16, np.float16])
 @pytest.mark.parametrize("form", Form)
-def test_what_is_found_can_be_stored(compiled: backend.Kernels, form: Form, storage: Any) -> None:
+def test_what_is_found_can_be_stored(compiled: Kernels, form: Form, storage: Any) -> None:
     weights = np.random.default_rng(0).standard_normal((8, 256)).astype(np.float32)
     scales, origins = begin(form, storage, weights, 32, 4)
     before = scales.copy()

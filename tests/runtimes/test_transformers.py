@@ -43,7 +43,7 @@ def mixed_plan(source: Path) -> wb.Plan:
     choices = {}
     with open_checkpoint(source) as checkpoint:
         for layer in checkpoint.layers:
-            options = [option for option in target.options(layer) if option.scheme != "asymmetric"]
+            options = target.options(layer)
             choices[layer.name] = options[rng.integers(len(options))]
         return wb.Plan("compressed-tensors", choices, checkpoint.fingerprint)
 
@@ -54,6 +54,11 @@ def export(source: Path, output: Path, scheme: str, plan: wb.Plan | None = None)
         target="compressed-tensors", bit_width=4, group_size=32, scheme=scheme, min_accuracy=0.0
     )
     wb.DiffusionOrchestrator(config).run(source, output, plan=plan)
+    return logits_of_decoded(source, output)
+
+
+def logits_of_decoded(source: Path, output: Path) -> torch.Tensor:
+    """The logits of the source's own model with our decoded weights."""
     reference = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
     before = logits(reference)
     dtypes = {name: tensor.dtype for name, tensor in reference.state_dict().items()}
@@ -78,6 +83,29 @@ def test_a_compressed_model_has_the_logits_of_the_decoded_weights(
     modules = dict(loaded.named_modules())
     for group in written["config_groups"].values():
         assert all(hasattr(modules[name], "weight_packed") for name in group["targets"])
+    assert torch.equal(logits(loaded), expected)
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one-file", "shards"])
+def test_what_the_solver_chooses_by_default_loads_as_any_model_does(
+    source: Path, tmp_path: Path, sharded: bool
+) -> None:
+    """Nothing is asked for but a size: the target, the scheme and the widths are those of this model."""
+    if sharded:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+        source = tmp_path / "source"
+        model.save_pretrained(source, max_shard_size="60KB")
+        assert (source / "model.safetensors.index.json").exists()
+    with wb.open(source, cache=tmp_path / "cache") as session:
+        session.lock("*0.mlp.down_proj*", 2)
+        session.lock("*1.mlp.down_proj*", 8)
+        session.solve(bpw=9 if session.layers["dtype"][0].as_py() == "F32" else 6)
+        assert session.target.name == "compressed-tensors"
+        assert session.readers[0].startswith("Known to load it: transformers (Qwen2ForCausalLM)")
+        session.export(tmp_path / "out").result(120)
+        assert {option.bits for option in session.plan.choices.values() if not option.is_kept} == {2, 4, 8}
+    expected = logits_of_decoded(source, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert torch.equal(logits(loaded), expected)
 
 

@@ -82,3 +82,18 @@ def test_all_widths_are_offered_when_asked_for_and_exported_as_planned(tmp_path:
         ahead = session.predict()
         assert session.export(tmp_path / "out").result(120).actual_bytes == ahead.nbytes
     assert wb.verify(tmp_path / "out", "zoo:digits-dit").ok
+
+
+def test_asymmetric_options_are_offered_when_asked_for(tmp_path: Path) -> None:
+    """The default is what transformers loads. A plan that has others says how it is opened."""
+    opened = {"target": "compressed-tensors", "group_size": 64, "cache": tmp_path / "cache"}
+    with wb.open("zoo:digits-dit", **opened, scheme="asymmetric") as asked:
+        assert {"asymmetric", "symmetric"} <= set(asked.options["scheme"].to_pylist())
+        asked.save_plan(tmp_path / "plan.yaml")
+        assert "asymmetric" in {option.scheme for option in asked.plan.choices.values()}
+    with wb.open("zoo:digits-dit", **opened) as session:
+        assert set(session.options["scheme"].to_pylist()) == {"symmetric", "none"}
+        session.solve(bpw=4.5)
+        assert {option.scheme for option in session.plan.choices.values()} <= {"symmetric", "none"}
+        with pytest.raises(wb.ConfigurationError, match=r"open the checkpoint with scheme='asymmetric'"):
+            session.load_plan(tmp_path / "plan.yaml")

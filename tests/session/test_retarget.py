@@ -142,3 +142,17 @@ def test_whoever_waits_for_it_sees_how_far_it_is(tmp_path: Path, monkeypatch: py
         assert watched == ["pricing for gguf"]
         unmeasured.retarget("mlx", callback=lambda fraction, message: None)
         assert watched == ["pricing for gguf"]
+
+
+def test_a_scheme_that_nobody_asked_for_is_not_carried_along(session: Session) -> None:
+    """Each format has its own default; what was set by hand goes along where the format has it."""
+    session.set_bits("proj_out_1.weight", scheme="symmetric")
+    session.retarget("compressed-tensors")
+    stored = [option.scheme for option in session.plan.choices.values() if not option.is_kept]
+    assert set(stored) == {"symmetric"}
+    session.retarget("parquet")
+    stored = [option.scheme for option in session.plan.choices.values() if not option.is_kept]
+    assert set(stored) == {"asymmetric"}
+    session.undo()
+    session.undo()
+    assert session.plan.choices["proj_out_1.weight"].scheme == "symmetric"

@@ -144,6 +144,7 @@ def test_plans_are_saved_and_loaded_in_the_folder_only(
     assert "taken over" in asked.do("load", path="plan.yaml")["note"]
     assert session.plan.choices == plan
     assert "outside" in asked.do("save", path="../plan.yaml")["error"]
+    assert str(tmp_path / "~") in asked.do("save", path="./~")["note"], "not the home"
     assert "is empty" in asked.do("save", path=" ")["error"]
     assert not (tmp_path.parent / "plan.yaml").exists()
     assert "nothing.yaml" in asked.do("load", path="nothing.yaml")["error"]

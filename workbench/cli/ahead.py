@@ -33,6 +33,8 @@ class Ahead:
     """Whether nobody asked for it."""
     readers: tuple[str, ...]
     """Sentences on what can load the export."""
+    plan: Plan | None
+    """What will be exported, where that is known."""
 
     def say(self, model: str) -> None:
         """Print it to stderr."""
@@ -43,7 +45,7 @@ class Ahead:
         """The lines that load the export in a folder."""
         from workbench.formats.loading import loading_lines
 
-        return loading_lines(self.checkpoint, self.target, folder)
+        return loading_lines(self.checkpoint, self.target, folder, self.plan)
 
 
 @contextmanager
@@ -54,6 +56,7 @@ def look_ahead(
     names: str | None,
     plan: Plan | None = None,
     patterns: Mapping[str, Sequence[str]] | None = None,
+    scheme: str | None = None,
 ) -> Iterator[Ahead]:
     """Open a checkpoint as a command will, and find out what can be said beforehand.
 
@@ -65,6 +68,8 @@ def look_ahead(
         What will be exported, which then decides on the names.
     patterns : mapping of str to sequence of str, optional
         Patterns of layers, by the option that gave them.
+    scheme : str, optional
+        The scheme asked for.
 
     Raises
     ------
@@ -84,8 +89,9 @@ def look_ahead(
         require_storable(checkpoint, target_named(name))
         _check_patterns(checkpoint, patterns or {})
         is_ours = plan is not None and plan.target == name
-        told = readers(checkpoint, name, plan if is_ours else None)
-        yield Ahead(checkpoint, name, target is None and plan is None, told)
+        known = plan if is_ours else None
+        told = readers(checkpoint, name, known, scheme)
+        yield Ahead(checkpoint, name, target is None and plan is None, told, known)
 
 
 def open_ahead(
@@ -112,7 +118,7 @@ def open_ahead(
         return open_session(
             model, ahead.target, component=component, exact=exact, calibration=calibration,
             num_time_groups=time_groups, effort=effort, names=names, keep=keep, callback=callback, cancel=cancel,
-            all_widths=settings.all_widths, shard_size=settings.shard_bytes,
+            all_widths=settings.all_widths, scheme=settings.scheme, shard_size=settings.shard_bytes,
         )  # fmt: skip
 
 

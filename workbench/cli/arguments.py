@@ -39,7 +39,7 @@ Json = Annotated[
 
 def export_folder(text: str) -> Path:
     """The folder of an export, of what was typed; a Path would forget the ``./`` of ``./~``."""
-    from workbench.engine.partial import export_folder as folder_of
+    from workbench.engine.output.partial_folder import export_folder as folder_of
 
     return folder_of(text)
 
@@ -72,6 +72,14 @@ AllWidths = Annotated[
     typer.Option(
         "--all-widths",
         help="Offer widths too that only newer runtimes read right: 3, 5, 6 and 7 bits of compressed-tensors.",
+    ),
+]
+Scheme = Annotated[
+    str | None,
+    typer.Option(
+        help="asymmetric, with a zero point, or symmetric, with a scale only. By default symmetric for "
+        "compressed-tensors, whose asymmetric options transformers does not load.",
+        metavar="NAME",
     ),
 ]
 ShardSize = Annotated[
@@ -114,8 +122,9 @@ def parse_bytes(text: str) -> int:
     return parse_size(text)
 
 
-def settings_from(shard_size: str | None, all_widths: bool) -> TargetSettings:
+def settings_from(shard_size: str | None, all_widths: bool, scheme: str | None = None) -> TargetSettings:
     """What options on the command line ask of a target."""
     from workbench.formats import DEFAULTS, TargetSettings
 
-    return TargetSettings(DEFAULTS.shard_bytes if shard_size is None else parse_bytes(shard_size), all_widths)
+    nbytes = DEFAULTS.shard_bytes if shard_size is None else parse_bytes(shard_size)
+    return TargetSettings(nbytes, all_widths, scheme)

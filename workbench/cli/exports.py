@@ -23,6 +23,7 @@ from workbench.cli.arguments import (
     Keep,
     Model,
     Names,
+    Scheme,
     ShardSize,
     Target,
     export_folder,
@@ -55,10 +56,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from workbench import backend
+        from workbench.kernels import load_kernels
 
         print(f"arrowquant-workbench {version('arrowquant-workbench')}")
-        print(f"kernels: {backend.kernels().description}")
+        print(f"kernels: {load_kernels().description}")
         raise typer.Exit
 
 
@@ -164,10 +165,7 @@ def quantize(
         str | None, typer.Option(help="Defaults for edge, local or cloud.", metavar="NAME")
     ] = None,
     bit_width: Annotated[int | None, typer.Option(help="Bits per weight, 2 to 8.", metavar="BITS")] = None,
-    scheme: Annotated[
-        str | None,
-        typer.Option(help="asymmetric, with a zero point, or symmetric, with a scale only.", metavar="NAME"),
-    ] = None,
+    scheme: Scheme = None,
     all_widths: AllWidths = False,
     shard_size: ShardSize = None,
     group_size: Annotated[
@@ -216,7 +214,7 @@ def quantize(
 
     Example: workbench quantize zoo:digits-dit out --bit-width 4 --override '*.norm1.linear.weight=2'
     """
-    from workbench.engine.partial import refuse_existing
+    from workbench.engine.output.partial_folder import refuse_existing
 
     given: dict[str, Any] = {
         "target": target,
@@ -242,7 +240,9 @@ def quantize(
     if not is_there:
         refuse_existing(output.absolute())
     patterns = {"--override": list(given.get("layer_bit_widths", {})), "--keep": given.get("keep", [])}
-    with look_ahead(model, component, settings.target, settings.names, chosen, patterns) as ahead:
+    with look_ahead(
+        model, component, settings.target, settings.names, chosen, patterns, settings.scheme
+    ) as ahead:
         if not as_json:
             ahead.say(model)
         nbytes = ahead.checkpoint.nbytes

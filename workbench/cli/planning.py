@@ -23,6 +23,7 @@ from workbench.cli.arguments import (
     Keep,
     Model,
     Names,
+    Scheme,
     ShardSize,
     parse_bytes,
     parse_widths,
@@ -129,6 +130,7 @@ def plan(
             metavar="NAME",
         ),
     ] = None,
+    scheme: Scheme = None,
     all_widths: AllWidths = False,
     shard_size: ShardSize = None,
     component: Component = None,
@@ -158,7 +160,7 @@ def plan(
         raise typer.BadParameter(f"name the format of the rules: {RULES}.", param_hint="--rules-format")
     for path in filter(None, (output, to_rules)):
         require_absent(path)
-    settings = settings_from(shard_size, all_widths)
+    settings = settings_from(shard_size, all_widths, scheme)
     if target is None and rules_format is not None and from_plan is None:
         target = format_named(rules_format).target
     totals: Totals | None = None
@@ -189,7 +191,7 @@ def plan(
             "--tie": [pattern for tied in ties for pattern in tied],
             "--keep": keep or [],
         }
-        with look_ahead(model, component, target, names, patterns=patterns) as ahead:
+        with look_ahead(model, component, target, names, patterns=patterns, scheme=scheme) as ahead:
             if not as_json:
                 ahead.say(model)
             told = ahead.readers

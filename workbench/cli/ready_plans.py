@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def take_plan(
     Nothing has to be priced for it.
     """
     from workbench.checkpoint import exported, named, named_as, open_checkpoint
-    from workbench.engine.orchestrator import check_fit
+    from workbench.engine.preparation import check_fit
     from workbench.formats import dequantized, target_named
     from workbench.formats.rules import naming_of, rules_file, write_rules
     from workbench.plan import Plan
@@ -84,13 +85,14 @@ def _plan_of_rules(
 ) -> Plan:
     from workbench.config import DiffusionQuantConfig, default_effort
     from workbench.config_sources import read_text
-    from workbench.engine.survey import at_width
+    from workbench.engine.resolution.widths import at_width
     from workbench.formats import kept_as, target_named
     from workbench.formats.rules import naming_of, read_rules
     from workbench.plan import Plan
     from workbench.quantize import Encodings
 
-    target = target_named(target_name, settings)
+    # Who writes such a rule asks for zero points.
+    target = target_named(target_name, replace(settings, scheme="asymmetric"))
     layers = [layer for layer in checkpoint.layers if layer.params]
     rest = {
         layer.name: kept_as(layer, target)

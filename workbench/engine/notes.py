@@ -11,13 +11,17 @@ from typing import Self
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.survey import Survey, at_width, settled_option
+from workbench.engine.resolution.survey import Survey
+from workbench.engine.resolution.widths import at_width, settled_option
 from workbench.formats import Target, kept_as
 from workbench.layer_names import matching
 from workbench.plan import Layer, Plan
 
 NAMED = 3
 """How many layers a note names."""
+
+WIDTHS = range(2, 9)
+"""Bits that a solver or a person may give a layer."""
 
 HEADER = 0.02
 """Share of a small file that is its header."""
@@ -41,13 +45,18 @@ class Note:
 
 
 def notes_on(
-    config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target, is_time_aware: bool
+    config: DiffusionQuantConfig,
+    checkpoint: Checkpoint,
+    target: Target,
+    is_time_aware: bool,
+    is_planned: bool,
 ) -> tuple[Note, ...]:
     """Notes on settings that change nothing in this run, names that match no layer, layers that gain nothing.
 
     What nobody set comes last, in one line.
 
     A run may be time-aware without the configuration's own calibration: by that of a session, and then of a plan.
+    Under a plan no width of the configuration was asked for, so that none was missed.
     """
     names = [layer.name for layer in checkpoint.layers]
     about = [*checkpoint.notes, checkpoint.besides_layers]
@@ -78,17 +87,21 @@ def notes_on(
         list(config.sensitive_layer_patterns),
         lambda name, pattern: re.search(pattern, name) is not None,
     )
-    notes.extend(_kept_whole(config, checkpoint, target))
-    notes.extend(_other_widths(config, checkpoint, target))
+    notes.extend(_kept_whole(config, checkpoint, target, is_planned))
+    if not is_planned:
+        notes.extend(_other_widths(config, checkpoint, target))
     rest = {key: reason for key, reason in inactive.items() if key not in set_by_user}
     return (*notes, *map(Note, _off(rest)))
 
 
-def _kept_whole(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[Note]:
+def _kept_whole(
+    config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target, is_planned: bool
+) -> list[Note]:
     """Notes on layers that no width asked for makes smaller: for their shape, or for their dtype."""
     found: dict[str, list[str]] = {}
     for layer in checkpoint.layers:
-        if all(at_width(layer, bits, config, target).is_kept for bits in _widths(layer, config)):
+        widths = WIDTHS if is_planned else _widths(layer, config)
+        if all(at_width(layer, bits, config, target).is_kept for bits in widths):
             if all(option.is_kept for option in target.options(layer)):
                 reason = f"{target.name} has nothing smaller for such a shape"
             else:
@@ -205,4 +218,4 @@ def _widths(layer: Layer, config: DiffusionQuantConfig) -> Sequence[int]:
     """The widths that the layer may be given before any fallback."""
     named = config.bits_named(layer.name)
     is_chosen = config.enable_mixed_precision or config.enable_entropy_adaptation
-    return range(2, 9) if is_chosen and named is None else [config.bits_for(layer.name)]
+    return WIDTHS if is_chosen and named is None else [config.bits_for(layer.name)]

@@ -16,7 +16,7 @@ from workbench.figures.tables import escape
 from workbench.figures.widths import colour_of, label_of, symbol_of
 
 if TYPE_CHECKING:
-    from workbench.live.comparison import Comparison
+    from workbench.live.validation.comparison import Comparison
 
 
 def predicted_against_measured(comparison: Comparison, *, template: str = "simple_white") -> go.Figure:

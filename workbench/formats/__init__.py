@@ -50,7 +50,7 @@ _TARGETS: dict[str, Callable[[TargetSettings], Target]] = {
     "mlx": MlxTarget,
     "compressed-tensors": CompressedTensorsTarget,
     "safetensors": lambda settings: DequantizedTarget(
-        lambda name: target_named(name, TargetSettings(all_widths=True))
+        lambda name: target_named(name, TargetSettings(all_widths=True, scheme="asymmetric"))
     ),
 }
 
@@ -90,4 +90,4 @@ def target_named(name: str, settings: TargetSettings = DEFAULTS) -> Target:
 
 def settings_of(config: DiffusionQuantConfig) -> TargetSettings:
     """What a configuration asks of its target."""
-    return TargetSettings(shard_bytes=int(config.shard_size_mb * 1e6), all_widths=config.all_widths)
+    return TargetSettings(int(config.shard_size_mb * 1e6), config.all_widths, config.scheme)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import gguf
-
+from workbench.architectures import Reader, architecture_of_config
 from workbench.checkpoint import Checkpoint, exported, named
+from workbench.config import default_scheme
 from workbench.errors import ArrowQuantError, MetadataError
-from workbench.formats import target_named
+from workbench.formats import TargetSettings, target_named
+from workbench.formats.compressed_tensors.target import quantization_config
 from workbench.formats.gguf.families import family_of
 from workbench.formats.gguf.payload import file_name
 from workbench.formats.gguf.target import GgufTarget
@@ -23,13 +24,16 @@ from workbench.plan import Plan
 ARCHIVE = "parquet"
 """The target of a checkpoint that no runtime is known for: an archive that any Parquet reader opens."""
 
-_DIFFUSION = {
-    gguf.MODEL_ARCH.DREAM: "--diffusion-eps 0.001 --diffusion-algorithm 3",
-    gguf.MODEL_ARCH.LLADA: "--diffusion-block-length 32",
-}
-"""What llama-diffusion-cli wants to know of the sampling of each architecture."""
+DECODED = (
+    "transformers ({}) loads it where all layers have one width and group size, decoded: with "
+    "quantization_config=CompressedTensorsConfig(dequantize=True), and compressed-tensors installed."
+)
+"""How it loads asymmetric codes (5.24): it makes no room for zero points, unless it decodes them while loading."""
 
 NOT_READ = "transformers reads asymmetric codes right only where all layers have one width and group size."
+
+_VLLM_BITS = (4, 8)
+"""Widths of compressed-tensors that every version of vLLM loads."""
 
 Language = Literal["python", "sh"]
 """What lines are written in."""
@@ -41,8 +45,8 @@ How = Literal["as it is", "decoded", "not"]
 def best_target(checkpoint: Checkpoint) -> str:
     """The target whose files the usual runtime of a checkpoint's family loads; ``"parquet"`` where none is known.
 
-    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; compressed-tensors for the
-    other models of transformers.
+    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; else the format of a program that
+    its architecture names; compressed-tensors for the other models of transformers.
 
     Parameters
     ----------
@@ -51,10 +55,15 @@ def best_target(checkpoint: Checkpoint) -> str:
     """
     if _gguf_loads(checkpoint):
         return "gguf"
+    for name in _READERS:
+        if _own_readers(checkpoint, name):
+            return name
     return "compressed-tensors" if _transformers_class(checkpoint) is not None else ARCHIVE
 
 
-def readers(checkpoint: Checkpoint, target_name: str, plan: Plan | None = None) -> tuple[str, ...]:
+def readers(
+    checkpoint: Checkpoint, target_name: str, plan: Plan | None = None, scheme: str | None = None
+) -> tuple[str, ...]:
     """Sentences on what is known to load an export of a checkpoint, or that nothing is.
 
     Parameters
@@ -64,18 +73,23 @@ def readers(checkpoint: Checkpoint, target_name: str, plan: Plan | None = None) 
     target_name : str
     plan : Plan, optional
         What will be exported; by default 4 bits for every layer.
+    scheme : str, optional
+        The scheme of these 4 bits; by default the target's own, see `workbench.config.default_scheme`.
 
     Raises
     ------
     ArrowQuantError
         If the target cannot hold the checkpoint, or there is no such target.
     """
-    target = target_named(target_name)
-    plan = plan or _draft(checkpoint, target)
-    return (*_READERS[target_name](checkpoint, plan), *target.writer(checkpoint, plan).notes)
+    target = target_named(target_name, TargetSettings(scheme=scheme))
+    plan = plan or _draft(checkpoint, target, scheme)
+    own = tuple(f"Known to load it: {reader.program}." for reader in _own_readers(checkpoint, target_name))
+    return (*(own or _READERS[target_name](checkpoint, plan)), *target.writer(checkpoint, plan).notes)
 
 
-def loading_lines(checkpoint: Checkpoint, target_name: str, folder: str | os.PathLike[str]) -> str:
+def loading_lines(
+    checkpoint: Checkpoint, target_name: str, folder: str | os.PathLike[str], plan: Plan | None = None
+) -> str:
     """The lines that load an export in the runtime it is for, see `loading_language`.
 
     Parameters
@@ -85,9 +99,11 @@ def loading_lines(checkpoint: Checkpoint, target_name: str, folder: str | os.Pat
     target_name : str
     folder : path-like
         The export; where it is there already, its own config.json is heeded.
+    plan : Plan, optional
+        What will be exported, where it is not there yet; by default 4 bits for every layer.
     """
     target_named(target_name)
-    return "\n".join(_lines(checkpoint, target_name, Path(folder))[1])
+    return "\n".join(_lines(checkpoint, target_name, Path(folder), plan)[1])
 
 
 def loading_language(checkpoint: Checkpoint, target_name: str) -> Language:
@@ -122,21 +138,18 @@ def _read_compressed_tensors(checkpoint: Checkpoint, plan: Plan) -> tuple[str, .
     found = _transformers_class(checkpoint)
     if found is None:
         return ("No runtime is known to load compressed-tensors of this architecture; workbench.load does.",)
-    stored = [(layer, plan.choices[layer.name]) for layer in checkpoint.layers if layer.params]
-    groups = {
-        (one.bits, one.scheme, "row" if one.group_size == layer.cols else one.group_size)
-        for layer, one in stored
-        if not one.is_kept
+    groups = _groups_of(checkpoint, plan)
+    first: Mapping[How, str] = {
+        "as it is": f"Known to load it: transformers ({found}), with compressed-tensors installed.",
+        "decoded": DECODED.format(found),
+        "not": NOT_READ,
     }
-    is_symmetric = all(scheme == "symmetric" for _, scheme, _ in groups)
-    sentences = []
-    if is_symmetric or len(groups) == 1:
-        sentences.append(f"Known to load it: transformers ({found}), with compressed-tensors installed.")
-    else:
-        sentences.append(NOT_READ)
+    sentences = [first[_how([bool(group["symmetric"]) for group in groups])]]
     if _is_causal(checkpoint):
+        others = sorted({group["num_bits"] for group in groups} - set(_VLLM_BITS))
+        newer = f"; {_list(others)} bits need a version that has the Humming kernels" if others else ""
         sentences.append(
-            "vLLM loads it where query, key and value have one width and group size, and gate and up have."
+            f"vLLM loads it where query, key and value have one width and group size, and gate and up have{newer}."
         )
     return tuple(sentences)
 
@@ -157,14 +170,21 @@ _READERS: Mapping[str, Callable[[Checkpoint, Plan], tuple[str, ...]]] = {
 # ---- the lines that load it --------------------------------------------------------------------------------------
 
 
-def _lines(checkpoint: Checkpoint, target_name: str, folder: Path) -> tuple[Language, list[str]]:
+def _lines(
+    checkpoint: Checkpoint, target_name: str, folder: Path, plan: Plan | None = None
+) -> tuple[Language, list[str]]:
     if target_name == "gguf":
         return _gguf_lines(checkpoint, folder)
+    for reader in _own_readers(checkpoint, target_name):
+        if reader.lines:
+            return reader.language, _own_lines(reader, folder)
     if target_name == "mlx":
         return "python", _mlx_lines(checkpoint, folder)
     kind = _transformers_class(checkpoint)
     if target_name == "compressed-tensors" and kind is not None:
-        return "python", _transformers_lines(checkpoint, kind, folder, _how_compressed(folder))
+        return "python", _transformers_lines(
+            checkpoint, kind, folder, _how_compressed(checkpoint, folder, plan)
+        )
     if target_name == "safetensors":
         if kind is not None:
             return "python", _transformers_lines(checkpoint, kind, folder / (checkpoint.component or ""))
@@ -183,11 +203,11 @@ def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[st
     family = family_of(checkpoint)
     file = folder / file_name(checkpoint)
     loaders = _gguf_loaders(checkpoint)
+    for reader in family.readers:
+        if reader.lines and reader.program in loaders:
+            return reader.language, _own_lines(reader, file)
     if "llama.cpp" in loaders:
-        if family.language_model is None:
-            return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
-        sampling = f"{_DIFFUSION[family.language_model]} --diffusion-steps 128"
-        return "sh", [f"llama-diffusion-cli -m {_shell(file)} -p 'Hello' -ub 512 {sampling}"]
+        return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
     comfyui = []
     if "comfyui" in loaders:
         name = _shell(Path(f"{folder.name or 'model'}.gguf"))
@@ -211,6 +231,12 @@ def _gguf_lines(checkpoint: Checkpoint, folder: Path) -> tuple[Language, list[st
             ")",
         ]
     return ("sh", comfyui) if comfyui else ("python", _workbench_lines(folder))
+
+
+def _own_lines(reader: Reader, place: Path) -> list[str]:
+    """The lines that an architecture knows for a program, with the export in its place."""
+    shown = _shell(place) if reader.language == "sh" else _text(place)
+    return [line.replace("{export}", shown) for line in reader.lines]
 
 
 def _mlx_lines(checkpoint: Checkpoint, folder: Path) -> list[str]:
@@ -253,6 +279,13 @@ def _workbench_lines(folder: Path) -> list[str]:
 # ---- what a checkpoint is ----------------------------------------------------------------------------------------
 
 
+def _own_readers(checkpoint: Checkpoint, target_name: str) -> tuple[Reader, ...]:
+    """The programs that its architecture names for a format; those of GGUF depend on what is in the file."""
+    if checkpoint.family is None or target_name == "gguf":
+        return ()
+    return checkpoint.family.readers_of(target_name)
+
+
 def _gguf_loads(checkpoint: Checkpoint) -> bool:
     """Whether a program is known that loads a GGUF file of the checkpoint, and it can be written."""
     try:
@@ -268,9 +301,10 @@ def _gguf_loaders(checkpoint: Checkpoint) -> tuple[str, ...]:
     return target.writer(checkpoint, _draft(checkpoint, target)).runtimes.loaders
 
 
-def _draft(checkpoint: Checkpoint, target: Target) -> Plan:
+def _draft(checkpoint: Checkpoint, target: Target, scheme: str | None = None) -> Plan:
+    # In groups of 32: every row that divides by another group size divides by that too.
     choices = {
-        layer.name: target.quantized(layer, 4, "asymmetric", 128)
+        layer.name: target.quantized(layer, 4, scheme or default_scheme(target.name), 32)
         for layer in checkpoint.layers
         if layer.params
     }
@@ -286,8 +320,9 @@ def _transformers_class(checkpoint: Checkpoint) -> str | None:
     if isinstance(own_code, dict):
         autos = [auto for auto, name in own_code.items() if str(name).endswith(f".{kind}")]
         return autos[0] if autos else None
-    # Those of llama.cpp's diffusion models are no part of transformers: without their code it does not load them.
-    return None if checkpoint.config["model_type"].lower() in ("dream", "llada") else kind
+    # A family that comes with its own code is no part of transformers, which does not load it without that.
+    family = architecture_of_config(config)
+    return kind if family is None or family.library == "transformers" else None
 
 
 def _is_causal(checkpoint: Checkpoint) -> bool:
@@ -301,18 +336,34 @@ def _has_diffusers_class(checkpoint: Checkpoint) -> bool:
     return isinstance(checkpoint.config.get("_class_name"), str)
 
 
-def _how_compressed(folder: Path) -> How:
-    """How transformers loads a written export; of one that is not there yet, one with a zero point and one width."""
+def _groups_of(checkpoint: Checkpoint, plan: Plan) -> list[dict[str, Any]]:
+    """The settings of the groups of layers that config.json will have."""
+    layers = [layer for layer in checkpoint.layers if layer.params]
+    return [group["weights"] for group in quantization_config(layers, plan)["config_groups"].values()]
+
+
+def _how(are_symmetric: Sequence[bool]) -> How:
+    """How transformers loads groups of layers."""
+    return "as it is" if all(are_symmetric) else "decoded" if len(are_symmetric) == 1 else "not"
+
+
+def _how_compressed(checkpoint: Checkpoint, folder: Path, plan: Plan | None) -> How:
+    """How transformers loads an export: the one in the folder, or that of a plan where it is not there yet."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        groups = [group["weights"] for group in config["quantization_config"]["config_groups"].values()]
-        if all(group["symmetric"] for group in groups):
-            return "as it is"
-        return "decoded" if len(groups) == 1 else "not"
+        groups = config["quantization_config"]["config_groups"].values()
+        return _how([bool(group["weights"]["symmetric"]) for group in groups])
     except FileNotFoundError:
-        return "decoded"
+        target = target_named("compressed-tensors")
+        groups = _groups_of(checkpoint, plan or _draft(checkpoint, target))
+        return _how([bool(group["symmetric"]) for group in groups])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MetadataError(f"{folder / 'config.json'} is malformed: {error!r}.", path=folder) from error
+
+
+def _list(numbers: Sequence[int]) -> str:
+    *before, last = map(str, numbers)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _text(path: Path | str) -> str:

@@ -27,6 +27,9 @@ class TargetSettings:
     """Bytes of tensor data after which a safetensors file is closed and another begun."""
     all_widths: bool = False
     """Offer widths too that only newer versions of the format's runtimes read right."""
+    scheme: str | None = None
+    """The scheme asked for; asymmetric options that only some of the format's runtimes load are offered where it is
+    ``"asymmetric"``."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite, room
@@ -86,7 +86,7 @@ def encode_affine(
         sums = np.zeros((0, 3))
     is_searched = encoding.effort != "fast"
     if weights.size:
-        bad = backend.kernels().affine_encode(
+        bad = load_kernels().affine_encode(
             patterns, is_half, kernel_rows, kernel_cols, bits, group_size, symmetric,
             codes.reshape(-1), scales.reshape(-1), zero_points.reshape(-1), sums[: 0 if is_searched else None], *room(),
         )  # fmt: skip
@@ -98,7 +98,7 @@ def encode_affine(
         search_groups(
             weights, bits, group_size, form, single, encoding, scales, zero_points, tensor, row_start
         )
-        backend.kernels().affine_assign(
+        load_kernels().affine_assign(
             patterns, is_half, kernel_rows, kernel_cols, bits, group_size,
             scales.reshape(-1), zero_points.reshape(-1), codes.reshape(-1), sums, *room(),
         )  # fmt: skip
@@ -117,7 +117,7 @@ def decode_affine(
     rows = len(codes)
     decoded = np.empty((rows, cols), np.float32)
     if decoded.size:
-        backend.kernels().affine_decode(
+        load_kernels().affine_decode(
             codes.reshape(-1), rows, cols, bits, group_size,
             scales.reshape(-1), zero_points.reshape(-1), decoded.reshape(-1), *room(),
         )  # fmt: skip
@@ -146,7 +146,7 @@ def affine_error(
     patterns, is_half = patterns_of(weights)
     bad = -1
     if weights.size:
-        bad = backend.kernels().affine_error(
+        bad = load_kernels().affine_error(
             patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
             scales.reshape(-1), zero_points.reshape(-1), sums, *room(),
         )  # fmt: skip

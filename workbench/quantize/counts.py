@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
 _RUN = 4096
@@ -24,7 +24,7 @@ def find_range(weights: NDArray[Any], tensor: str = "weights", row_start: int = 
     """
     patterns, is_half = patterns_of(weights)
     lows, highs = np.empty((2, -(-weights.size // _RUN)), np.float32)
-    bad = backend.kernels().group_ranges(patterns, is_half, 1, weights.size, _RUN, lows, highs)
+    bad = load_kernels().group_ranges(patterns, is_half, 1, weights.size, _RUN, lows, highs)
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
     return float(lows.min()), float(highs.max())
@@ -33,7 +33,7 @@ def find_range(weights: NDArray[Any], tensor: str = "weights", row_start: int = 
 def count_weights(weights: NDArray[Any], low: float, high: float, counts: NDArray[np.int64]) -> None:
     """Add the weights that fall into each of equal bins between low and high to counts."""
     patterns, is_half = patterns_of(weights)
-    bad = backend.kernels().histogram(patterns, is_half, low, high, counts)
+    bad = load_kernels().histogram(patterns, is_half, low, high, counts)
     if bad >= 0:
         raise_not_finite(weights, bad, "weights", 0)
 
@@ -42,7 +42,7 @@ def count_codes(codes: NDArray[np.uint8], cols: int, bits: int) -> NDArray[np.in
     """Occurrences of each code, int64 [2**bits], in rows of packed codes [rows, ceil(cols·bits / 8)]."""
     counts = np.zeros(1 << bits, np.int64)
     if codes.size:
-        backend.kernels().code_counts(codes.reshape(-1), len(codes), cols, bits, counts)
+        load_kernels().code_counts(codes.reshape(-1), len(codes), cols, bits, counts)
     return counts
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
 
@@ -63,7 +63,7 @@ def measure_error(weights: NDArray[Any], decoded: NDArray[np.float32], tensor: s
     patterns, is_half = patterns_of(weights)
     sums = np.zeros((len(weights), 3))
     flat = np.ascontiguousarray(decoded).reshape(-1)
-    bad = backend.kernels().error_sums(patterns, is_half, flat, weights.shape[1], sums)
+    bad = load_kernels().error_sums(patterns, is_half, flat, weights.shape[1], sums)
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
     return error_of(sums)

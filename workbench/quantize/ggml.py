@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.ggml_layout import Form, form_of
@@ -142,7 +142,7 @@ def encode_ggml(
     sums = np.zeros((rows if measured else 0, 3))
     patterns, is_half = patterns_of(weights)
     room = Room()
-    bad = backend.kernels().ggml_encode(
+    bad = load_kernels().ggml_encode(
         patterns, is_half, rows, cols, chosen.form.numbers, chosen.form.moves,
         _normalised(encoding.channel_weights, cols),
         np.array(levels, np.float32), rounds, data.reshape(-1), stored, sums,
@@ -158,7 +158,7 @@ def decode_ggml(data: NDArray[np.uint8], name: str, cols: int) -> NDArray[np.flo
     chosen = FORMATS[name]
     decoded = np.empty((len(data), cols), np.float32)
     room = Room()
-    backend.kernels().ggml_decode(
+    load_kernels().ggml_decode(
         np.ascontiguousarray(data).reshape(-1), decoded.size // chosen.block, chosen.form.numbers, chosen.form.moves,
         decoded.reshape(-1), room.integers, room.planes, room.single, room.bits,
     )  # fmt: skip
@@ -181,7 +181,7 @@ def ggml_error(
     sums = np.zeros((rows, 3))
     patterns, is_half = patterns_of(weights)
     room = Room()
-    bad = backend.kernels().ggml_error(
+    bad = load_kernels().ggml_error(
         patterns, is_half, np.ascontiguousarray(data).reshape(-1), rows, cols, chosen.form.numbers, chosen.form.moves,
         stored, sums, room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits,
     )  # fmt: skip
@@ -220,5 +220,5 @@ def _normalised(column_weights: NDArray[Any] | None, cols: int) -> NDArray[np.fl
 def _counts(stored: NDArray[np.uint8], chosen: BlockFormat) -> NDArray[np.int64]:
     counts = np.zeros(256, np.int64)
     if stored.size:
-        backend.kernels().code_counts(stored, 1, stored.size, 8, counts)
+        load_kernels().code_counts(stored, 1, stored.size, 8, counts)
     return counts[: 1 << chosen.bits]

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite, room
@@ -74,7 +74,7 @@ def encode_offset(
     groups = -(-cols // group_size)
     patterns, is_half = patterns_of(weights)
     lows, highs = np.empty((rows, groups), np.float32), np.empty((rows, groups), np.float32)
-    kernels = backend.kernels()
+    kernels = load_kernels()
     bad = kernels.group_ranges(patterns, is_half, rows, cols, group_size, lows.reshape(-1), highs.reshape(-1))
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
@@ -106,7 +106,7 @@ def decode_offset(
 ) -> NDArray[np.float32]:
     """Weights of quantized rows, float32 [rows, cols]: the inverse of `encode_offset`."""
     decoded = np.empty((len(codes), cols), np.float32)
-    backend.kernels().offset_decode(
+    load_kernels().offset_decode(
         codes.reshape(-1), len(codes), cols, bits, group_size,
         _single(scales), _single(offsets), decoded.reshape(-1), *room(),
     )  # fmt: skip
@@ -133,7 +133,7 @@ def offset_error(
     rows, cols = weights.shape
     patterns, is_half = patterns_of(weights)
     sums = np.zeros((rows, 3))
-    bad = backend.kernels().offset_error(
+    bad = load_kernels().offset_error(
         patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
         _single(scales), _single(offsets), sums, *room(),
     )  # fmt: skip

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.encoding import Encoding
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
@@ -109,7 +109,7 @@ def search_groups(
     tries = TRIES[encoding.effort]
     none = np.empty(0, np.float32)
     patterns, is_half = patterns_of(weights)
-    bad = backend.kernels().improve_groups(
+    bad = load_kernels().improve_groups(
         patterns, is_half, rows, cols, bits, group_size, int(form), _STORAGE[np.dtype(storage)],
         none if encoding.channel_weights is None else encoding.channel_weights,
         clips_of(encoding.effort, bits), tries.refits, np.array(tries.nudges, np.float32),

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
+from workbench.kernels import load_kernels
 from workbench.quantize.affine import affine_error, decode_affine
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
@@ -84,7 +84,7 @@ def encode_zero_point(
     groups = -(-cols // group)
     patterns, is_half = patterns_of(weights)
     lows, highs = np.empty((2, rows, groups), np.float32)
-    kernels = backend.kernels()
+    kernels = load_kernels()
     bad = kernels.group_ranges(patterns, is_half, rows, cols, group, lows.reshape(-1), highs.reshape(-1))
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)

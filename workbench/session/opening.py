@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint, originally_named
-from workbench.config import default_effort
+from workbench.config import default_effort, default_scheme
 from workbench.errors import ValidationError
 from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
 from workbench.formats.loading import best_target
@@ -58,6 +58,7 @@ def prepare(
     grouping: str = "optimal",
     importance: str | None = None,
     all_widths: bool = False,
+    scheme: str | None = None,
     shard_size: int | str = DEFAULTS.shard_bytes,
     effort: str | None = None,
     names: str | None = None,
@@ -67,7 +68,8 @@ def prepare(
 
     Parameters
     ----------
-    path, component, calibration, num_time_groups, grouping, importance, all_widths, shard_size, effort, names, keep
+    path, component, calibration, num_time_groups, grouping, importance, all_widths, scheme, shard_size, effort, \
+    names, keep
         As for `open_session`.
     target : str, optional
         The export format; by default the one that loads the checkpoint's family best, see
@@ -78,7 +80,7 @@ def prepare(
     ArrowQuantError
         Whatever is wrong with the checkpoint, the target, the calibration, the effort or the names.
     """
-    settings = TargetSettings(parse_size(shard_size), all_widths)
+    settings = TargetSettings(parse_size(shard_size), all_widths, scheme)
     if target is not None:
         target_named(target)
     opened = open_checkpoint(os.fspath(path), component)
@@ -114,7 +116,7 @@ def open_session(
     component: str | None = None,
     exact: bool = False,
     group_size: int = 128,
-    scheme: str = "asymmetric",
+    scheme: str | None = None,
     calibration: CalibrationRecords | str | os.PathLike[str] | None = None,
     num_time_groups: int = 10,
     grouping: str = "optimal",
@@ -142,7 +144,9 @@ def open_session(
     exact : bool
         Measure every row instead of a sample.
     group_size, scheme
-        Of the options that `Session.set_bits` takes; a solver chooses among all.
+        Of the options that `Session.set_bits` takes; a solver chooses among all there are. By default symmetric for
+        compressed-tensors, whose asymmetric options are offered only where ``scheme="asymmetric"``, for transformers
+        does not load them; asymmetric for the others.
     calibration : CalibrationRecords or path-like, optional
         What was captured of the layers' inputs, or its file; ``"zoo:digits-dit"`` for what ships with that model. The
         options are then priced by it: their NSR is D, the relative error power of the denoiser's output.
@@ -191,8 +195,8 @@ def open_session(
     """
     ready = prepare(
         path, target, component=component, calibration=calibration, num_time_groups=num_time_groups,
-        grouping=grouping, importance=importance, all_widths=all_widths, shard_size=shard_size, effort=effort,
-        names=names, keep=keep,
+        grouping=grouping, importance=importance, all_widths=all_widths, scheme=scheme, shard_size=shard_size,
+        effort=effort, names=names, keep=keep,
     )  # fmt: skip
     opened = ready.opened
     try:
@@ -232,7 +236,10 @@ def open_session(
                 callback=callback, cancel=cancel, cache=cache,
             )  # fmt: skip
             naming = Naming(names, possible, notes)
-            return Study(held, found, layers, options, scheme, group_size, pricing, encodings, naming=naming)
+            return Study(
+                held, found, layers, options, scheme or default_scheme(target), group_size, pricing, encodings,
+                naming=naming,
+            )  # fmt: skip
 
         session = Session(study(ready.target.name, names, callback, cancel), study)
     except BaseException:

@@ -181,9 +181,10 @@ class Outlook:
         return readers(state.study.checkpoint, plan.target, plan)
 
     def loading_lines(self, folder: str | os.PathLike[str]) -> str:
-        """The lines, Python or for a shell, that load an export of the present target from a folder."""
-        study = self._study
-        return loading_lines(study.checkpoint, study.target.name, folder)
+        """The lines, Python or for a shell, that load an export of the present plan from a folder."""
+        state = self._history.present
+        plan = state.study.plan(state.tuning, self._totals(state))
+        return loading_lines(state.study.checkpoint, plan.target, folder, plan)
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:

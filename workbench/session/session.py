@@ -24,6 +24,7 @@ from workbench.session.switching import carried_over
 from workbench.session.tuning import Tuning
 from workbench.session.values import Change, Totals, parse_size
 from workbench.text_file import write_text
+from workbench.thermo.profile import known_entropies
 from workbench.work import ProgressCallback
 
 
@@ -257,12 +258,14 @@ class Session(Editing):
         study, plan, where = self._study, self.plan, Path(output).absolute()
         time_aware = None if study.pricing is None else study.pricing.time_aware
         settings = config or DiffusionQuantConfig.model_validate({"target": plan.target})
+        held = study.checkpoint.hold()
 
         def work(callback: ProgressCallback, cancel: threading.Event) -> Report:
-            report = DiffusionOrchestrator(settings).run(
-                study.checkpoint.path, where, plan=plan, time_aware=time_aware,
-                component=study.checkpoint.component, resume=resume, callback=callback, cancel=cancel,
-            )  # fmt: skip
+            with held:
+                report = DiffusionOrchestrator(settings).run(
+                    study.checkpoint, where, plan=plan, time_aware=time_aware,
+                    entropies=known_entropies(study.profile), resume=resume, callback=callback, cancel=cancel,
+                )  # fmt: skip
             made = None if config is None else config_of(config)
             self._tell(f"{call('export', str(where), config=made, resume=resume)}.result()")
             return report

@@ -275,6 +275,12 @@ class Study:
             )
         for name, option in plan.choices.items():
             row = self.index[name]
+            if option not in self.options[row] and self.target.stores(self.layers[row], option):
+                raise ConfigurationError(
+                    f"{where}: {name!r} is stored as {option}, which {self.target.name} offers only where "
+                    f"asked: open the checkpoint with scheme={option.scheme!r}, all_widths=True.",
+                    key=name,
+                )
             if option not in self.options[row]:
                 raise ConfigurationError(
                     f"{where}: {name!r} cannot be stored as {option}; its shape here is {self.layers[row].shape}.",

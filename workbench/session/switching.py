@@ -38,8 +38,9 @@ def carried_over(before: State, study: Study) -> tuple[State, tuple[str, ...]]:
         if wanted.is_kept:
             choice.append(study.place_kept(row))
             continue
-        # A format's own name for its scheme means nothing to another.
-        scheme = wanted.scheme if wanted.scheme in get_args(Scheme) else study.scheme
+        # A format's own name for its scheme means nothing to another, and what it has by default is not asked for.
+        is_asked = wanted.scheme in get_args(Scheme) and wanted.scheme != old.scheme
+        scheme = wanted.scheme if is_asked else study.scheme
         found = wanted
         if found not in study.options[row]:
             found = study.target.quantized(layer, wanted.bits, scheme, wanted.group_size or study.group_size)

@@ -11,7 +11,7 @@ from workbench.session import Session
 from workbench.ui.charts import spec
 
 if TYPE_CHECKING:
-    from workbench.live.comparison import Comparison
+    from workbench.live.validation.comparison import Comparison
 
 PIXELS = 48
 """Of a sample's longer side, at most: eight pairs of them are a few ten thousand bytes."""

@@ -112,7 +112,7 @@ def shapes_of(source: Path, choices: Any) -> list[tuple[tuple[int, ...], wb.Opti
 
 def test_every_option_of_every_layer_is_exact_in_bytes(make_checkpoint: Make) -> None:
     """Bytes of an option are those of the tensors that would store it, and the groups are the legal ones."""
-    target = target_named(TARGET, TargetSettings(all_widths=True))
+    target = target_named(TARGET, TargetSettings(all_widths=True, scheme="asymmetric"))
     with open_checkpoint(make_checkpoint(layers())) as checkpoint:
         for layer in checkpoint.layers:
             kept, *packed = sorted(target.options(layer), key=lambda option: not option.is_kept)
@@ -129,6 +129,20 @@ def test_every_option_of_every_layer_is_exact_in_bytes(make_checkpoint: Make) ->
                 for g in groups
                 if (b, s) != (4, "asymmetric") or layer.rows > 8  # the package cannot unpack those
             }
+
+
+@pytest.mark.parametrize("asked", [None, "symmetric"])
+def test_zero_points_are_offered_only_where_asked_for(make_checkpoint: Make, asked: str | None) -> None:
+    """transformers loads none; but a plan that has some was made by somebody who asked, and is executed."""
+    target = target_named(TARGET, TargetSettings(all_widths=True, scheme=asked))
+    everything = target_named(TARGET, TargetSettings(all_widths=True, scheme="asymmetric"))
+    with open_checkpoint(make_checkpoint(layers())) as checkpoint:
+        for layer in checkpoint.layers:
+            offered, there = target.options(layer), everything.options(layer)
+            assert {o.scheme for o in offered} <= {"symmetric", "none"}
+            assert set(offered) == {o for o in there if o.scheme != "asymmetric"}
+            assert all(target.stores(layer, option) for option in there)
+            assert target.quantized(layer, 4, "asymmetric", 64) in offered
 
 
 def test_other_widths_need_the_flag_and_are_said_in_the_config(make_checkpoint: Make, tmp_path: Path) -> None:
@@ -148,7 +162,7 @@ def test_other_widths_need_the_flag_and_are_said_in_the_config(make_checkpoint: 
 
 def test_config_has_a_group_for_each_kind(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint(layers())
-    target = target_named(TARGET)
+    target = target_named(TARGET, TargetSettings(scheme="asymmetric"))
     with open_checkpoint(source) as checkpoint:
         choices = {layer.name: target.quantized(layer, 4, "symmetric", 64) for layer in checkpoint.layers}
         kept = next(layer for layer in checkpoint.layers if layer.shape == (33, 128))
@@ -194,7 +208,7 @@ def test_any_plan_has_exactly_the_predicted_size(
         tensors[f"blocks.{i}.fc1.bias"] = rng.standard_normal(shape[0]).astype(dtype)
     save_file(tensors, folder / "model.safetensors")
     shards = data.draw(st.sampled_from([5_000.0, 0.002]))
-    target = target_named(TARGET, TargetSettings(int(shards * 1e6), all_widths=True))
+    target = target_named(TARGET, TargetSettings(int(shards * 1e6), all_widths=True, scheme="asymmetric"))
     with open_checkpoint(folder / "model.safetensors") as checkpoint:
         choices = {
             layer.name: data.draw(st.sampled_from(list(target.options(layer)))) for layer in checkpoint.layers
@@ -293,8 +307,9 @@ def test_the_codes_suit_the_rounded_scale(make_checkpoint: Make, tmp_path: Path)
     """No other code of the same group would decode nearer to its weight."""
     weights = np.random.default_rng(3).standard_normal((16, 64)).astype(ml_dtypes.bfloat16)
     out = export(
-        make_checkpoint({"blocks.0.fc1.weight": weights}), tmp_path / "out", bit_width=2, group_size=32
-    )
+        make_checkpoint({"blocks.0.fc1.weight": weights}), tmp_path / "out", bit_width=2, group_size=32,
+        scheme="asymmetric",
+    )  # fmt: skip
     stored = load_file(out / "model.safetensors")
     scales = np.repeat(stored["blocks.0.fc1.weight_scale"].astype(np.float32), 32, 1)
     words = stored["blocks.0.fc1.weight_zero_point"].view(np.uint32)
@@ -310,7 +325,7 @@ def test_blocks_of_rows_share_no_word(
     """A layer written in many blocks, by many threads, is the one written in one."""
     source = make_checkpoint({"blocks.0.fc1.weight": np.random.default_rng(0).standard_normal((515, 64))})
     whole = export(source, tmp_path / "whole", bit_width=3, group_size=32, all_widths=True)
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_500)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_500)
     monkeypatch.setattr("workbench.formats.units.UNIT_BYTES", 20_000)
     pieces = export(source, tmp_path / "pieces", bit_width=3, group_size=32, all_widths=True)
     assert (whole / "model.safetensors").read_bytes() == (pieces / "model.safetensors").read_bytes()
@@ -320,7 +335,7 @@ def test_blocks_of_rows_share_no_word(
 
 def test_a_damaged_file_is_refused(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint({"blocks.0.fc1.weight": np.random.default_rng(0).standard_normal((64, 64))})
-    out = export(source, tmp_path / "out", group_size=64)
+    out = export(source, tmp_path / "out", group_size=64, scheme="asymmetric")
     path = out / "model.safetensors"
     sound = path.read_bytes()
     data = bytearray(sound)

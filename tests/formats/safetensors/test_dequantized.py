@@ -30,7 +30,7 @@ def run(source: Any, output: Path, plan: wb.Plan | None = None, **settings: Any)
 
 
 def plan_of(source: Path, target: str, draw: Callable[[list[wb.Option]], wb.Option]) -> wb.Plan:
-    made = target_named(target, TargetSettings(all_widths=True))
+    made = target_named(target, TargetSettings(all_widths=True, scheme="asymmetric"))
     with open_checkpoint(source) as checkpoint:
         choices = {layer.name: draw(list(made.options(layer))) for layer in checkpoint.layers if layer.params}
         return wb.Plan(target, choices, checkpoint.fingerprint)

@@ -8,7 +8,8 @@ dtype of the scale. config.json names the modules of each width, group size and 
 (https://github.com/vllm-project/compressed-tensors, compressors/pack_quantized).
 
 Up to version 0.17 no code crossed a word of 32 bits. Widths of 2, 4 and 8 bits are the same in all versions; 3, 5, 6
-and 7 need 0.18 or later, and are offered where the settings say ``all_widths``.
+and 7 need 0.18 or later, and are offered where the settings say ``all_widths``. Zero points are offered where they
+say ``asymmetric``: transformers (5.24) makes no room for them when it loads a model.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
-from workbench.formats.blocks import Block
+from workbench.checkpoint.blocks import Block
 from workbench.formats.safetensors.layout import Piece
 from workbench.formats.safetensors.scheme import Scheme, merged_config, module_of, scale_dtype
 from workbench.formats.safetensors.target import PackedTarget
 from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
+from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, count_codes
 from workbench.quantize.zero_point import (
@@ -57,7 +58,7 @@ class CompressedTensorsTarget(PackedTarget):
     Parameters
     ----------
     settings : TargetSettings
-        It heeds ``shard_bytes`` and ``all_widths``.
+        It heeds all of them.
     """
 
     name = "compressed-tensors"
@@ -65,15 +66,17 @@ class CompressedTensorsTarget(PackedTarget):
     def __init__(self, settings: TargetSettings) -> None:
         super().__init__(_PackedScheme(), settings.shard_bytes)
         self._bits = ALL_BITS if settings.all_widths else BITS
+        self._schemes = SCHEMES if settings.scheme == "asymmetric" else ("symmetric",)
 
     def options(self, layer: Layer) -> Sequence[Option]:
-        """Both schemes in groups of 32, 64 or 128 where the rows divide, or of a row; only linear layers."""
+        """Groups of 32, 64 or 128 where the rows divide, or of a row; only linear layers."""
         keep = kept(layer, DTYPES[layer.dtype].itemsize)
-        return sorted([*_packed(layer, self._bits), keep], key=lambda option: option.nbytes)
+        return sorted([*_packed(layer, self._bits, self._schemes), keep], key=lambda option: option.nbytes)
 
     def stores(self, layer: Layer, option: Option) -> bool:
-        """Whether the format has the option, at any width."""
-        return option in _packed(layer, ALL_BITS) or option == kept(layer, DTYPES[layer.dtype].itemsize)
+        """Whether the format has the option, at any width and in either scheme."""
+        has = option in _packed(layer, ALL_BITS, SCHEMES)
+        return has or option == kept(layer, DTYPES[layer.dtype].itemsize)
 
     def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
         """The legal option nearest to a wish; the source dtype where there is none that takes fewer bytes."""
@@ -84,7 +87,7 @@ class CompressedTensorsTarget(PackedTarget):
         width = next(width for width in self._bits if width >= bits)
         # A row is the last resort, whatever its length.
         group = max((g for g in groups if g in GROUP_SIZES and g <= group_size), default=groups[0])
-        scheme = scheme if scheme in _schemes(layer, width) else "symmetric"
+        scheme = scheme if scheme in _schemes(layer, width, self._schemes) else "symmetric"
         return smaller(_option(layer, width, scheme, group), keep)
 
     @staticmethod
@@ -225,7 +228,7 @@ def _pack_columns(codes: NDArray[np.uint8], bits: int) -> NDArray[np.int32]:
     rows, columns = codes.shape
     packed = np.empty((columns, (rows * bits + 7) // 8), np.uint8)
     flat = np.ascontiguousarray(codes.T).reshape(-1)
-    backend.kernels().pack_bits(flat, columns, rows, bits, packed.reshape(-1))
+    load_kernels().pack_bits(flat, columns, rows, bits, packed.reshape(-1))
     return np.ascontiguousarray(_in_words(packed).T)
 
 
@@ -235,7 +238,7 @@ def _unpack_columns(packed: NDArray[np.int32], rows: int, bits: int) -> NDArray[
     stream = np.ascontiguousarray(packed.T).view(np.uint8)[:, : (rows * bits + 7) // 8]
     codes = np.empty((columns, rows), np.uint8)
     flat = np.ascontiguousarray(stream).reshape(-1)
-    backend.kernels().unpack_bits(flat, columns, rows, bits, codes.reshape(-1))
+    load_kernels().unpack_bits(flat, columns, rows, bits, codes.reshape(-1))
     return np.ascontiguousarray(codes.T)
 
 
@@ -254,17 +257,17 @@ def _is_channel(option: Option, layer: Layer) -> bool:
     return option.group_size == layer.cols
 
 
-def _packed(layer: Layer, widths: Sequence[int]) -> list[Option]:
+def _packed(layer: Layer, widths: Sequence[int], schemes: Sequence[str]) -> list[Option]:
     return [
         _option(layer, bits, scheme, group)
         for bits in widths
-        for scheme in _schemes(layer, bits)
+        for scheme in _schemes(layer, bits, schemes)
         for group in _groups(layer)
     ]
 
 
-def _schemes(layer: Layer, bits: int) -> tuple[str, ...]:
-    return ("symmetric",) if bits == 4 and layer.rows <= FEW_ROWS else SCHEMES
+def _schemes(layer: Layer, bits: int, schemes: Sequence[str]) -> Sequence[str]:
+    return ("symmetric",) if bits == 4 and layer.rows <= FEW_ROWS else schemes
 
 
 def _option(layer: Layer, bits: int, scheme: str, group_size: int) -> Option:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.architectures import is_high_precision
 from workbench.checkpoint import Checkpoint, denoiser_of
-from workbench.formats.gguf.families import is_high_precision
 from workbench.formats.gguf.payload import GgufPayload, GgufWriter
 from workbench.formats.gguf.tensors import SMALL, is_decoded, kept_option
 from workbench.formats.target import Check, Trial, smaller

@@ -18,15 +18,15 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import backend
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
+from workbench.checkpoint.blocks import Block
 from workbench.errors import MetadataError, QuantizationError
-from workbench.formats.blocks import Block
 from workbench.formats.safetensors.layout import FORMAT, FORMAT_KEY, Piece
 from workbench.formats.safetensors.payload import SafetensorsPayload
 from workbench.formats.safetensors.scheme import Scheme
 from workbench.formats.safetensors.writer import SafetensorsWriter
 from workbench.formats.target import BlockCheck, Check, Target, Trial, kept
+from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import FAST, Encoding, Encodings, Error, measure_error
 from workbench.quantize.patterns import patterns_of, raise_not_finite
@@ -95,7 +95,7 @@ class DequantizedTarget:
         decoded = self.decoded(weights, option, tensor, row_start, encoding)
         patterns, is_half = patterns_of(weights)
         sums = np.zeros((len(weights), 3))
-        bad = backend.kernels().error_sums(patterns, is_half, decoded.reshape(-1), weights.shape[1], sums)
+        bad = load_kernels().error_sums(patterns, is_half, decoded.reshape(-1), weights.shape[1], sums)
         if bad >= 0:
             raise_not_finite(weights, bad, tensor, row_start)
         return Trial(sums, owner.measure(weights, plain, tensor, row_start, encoding).code_counts)

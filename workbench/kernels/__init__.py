@@ -1,0 +1,8 @@
+"""The numeric kernels: compiled by Pythran where they could be, else the same in NumPy.
+
+`kernels_pythran` has the sources of the compiled ones, `workbench.kernels.portable` their twins in NumPy.
+"""
+
+from workbench.kernels.loading import Kernels, KernelWarning, load_kernels
+
+__all__ = ["KernelWarning", "Kernels", "load_kernels"]

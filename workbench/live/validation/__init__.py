@@ -1,0 +1,1 @@
+"""Validation: a plan run in the model, predicted beside measured."""
