@@ -305,7 +305,9 @@ class DiffusionQuantConfig(BaseModel):
             reasons["fail_fast"] = "with enable_mixed_precision no layer falls back"
         usual = _PROFILES[self.deployment_profile].get("calibration_samples", 128)
         if self.calibration_samples != usual:
-            reasons["calibration_samples"] = "calibration records hold the samples that they were captured with"
+            reasons["calibration_samples"] = (
+                "calibration records hold the samples that they were captured with"
+            )
         return reasons
 
     def bits_for(self, name: str) -> int:
