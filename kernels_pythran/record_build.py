@@ -26,6 +26,7 @@ CPU_FLAGS = {
 
 
 def main() -> None:
+    """Write the record of a build."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--instruction-set", required=True)

@@ -553,14 +553,15 @@ def test_what_is_on_but_changes_nothing_is_reported() -> None:
     }
     assert DiffusionQuantConfig(calibration="records.parquet").inactive == {}
     for key in ("enable_time_aware", "enable_spatial"):  # one of them is enough to use a calibration
-        assert DiffusionQuantConfig(calibration="records.parquet", **{key: False}).inactive == {}
+        off: dict[str, Any] = {key: False}
+        assert DiffusionQuantConfig(calibration="records.parquet", **off).inactive == {}
     neither = DiffusionQuantConfig(calibration="a", enable_time_aware=False, enable_spatial=False).inactive
     assert neither == {"calibration": "enable_time_aware and enable_spatial are false"}
     assert set(DiffusionQuantConfig.from_profile("edge").inactive) == {"enable_time_aware"}
     assert DiffusionQuantConfig(enable_time_aware=False, enable_spatial=False).inactive == {}
     named = DiffusionQuantConfig.from_profile("edge", sensitive_layer_names=["a"], enable_time_aware=False)
     assert named.inactive == {"sensitive_layer_names": "skip_sensitive_layers is false"}
-    quiet = {"enable_time_aware": False, "enable_spatial": False}
+    quiet: dict[str, Any] = {"enable_time_aware": False, "enable_spatial": False}
     assert DiffusionQuantConfig(target_model_size_mb=100, **quiet).inactive == {
         "target_model_size_mb": "enable_mixed_precision is false"
     }

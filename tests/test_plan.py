@@ -119,6 +119,7 @@ def test_predicted_totals_are_checked(predicted: object) -> None:
 def test_the_digest_covers_what_a_payload_states_and_not_what_was_predicted() -> None:
     digest = plan().digest
     assert plan(predicted={}).digest == digest
+    changes: dict[str, Any]
     for changes in (
         {"choices": {**plan().choices, NAMES[0]: OPTIONS[2]}},
         {"made_by": {"method": "by hand"}},

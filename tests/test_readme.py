@@ -81,7 +81,7 @@ def test_the_picture_is_drawn_from_these_numbers(reports: dict[str, Any]) -> Non
 def test_the_query_gives_the_table_below_it(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     (query,) = blocks("sql")
-    found = duckdb.sql(query).fetchall()
+    found = duckdb.execute(query).fetchall()
     shown = re.findall(r"^\| ((?:int\d|none) \|.*) \|$", README, re.MULTILINE)
     assert [tuple(map(str, row)) for row in found] == [tuple(row.split(" | ")) for row in shown]
 

@@ -29,8 +29,10 @@ def kernel_shell() -> Any:
 
 
 def register() -> None:
-    """In a kernel, let sessions show themselves as the panel, comparisons with a figure, and jobs that are waited for
-    as a bar; elsewhere do nothing."""
+    """In a kernel, let sessions, comparisons and jobs show themselves; elsewhere do nothing.
+
+    A session is the panel, a comparison has a figure, a job that is waited for is a bar.
+    """
     shell = kernel_shell()
     if shell is None:
         return

@@ -38,6 +38,8 @@ from workbench.folds.records import fold_records
 from workbench.formats import target_named
 from workbench.live import Applied
 from workbench.live.model.clock import clock_for
+from workbench.live.model.modules import match_layers
+from workbench.live.validation.rounding import Rounding
 
 MODELS: dict[str, tuple[Callable[[], Subject], str]] = {
     "digits": (digits, "zoo:digits-dit"),
@@ -141,7 +143,9 @@ def study(
             with_, without = (np.mean(measure(moved(folds, sites, draw), DRAWN)[0]) for folds in (made, ()))
             ratios.append(with_ / without)
         rows[1] |= {"ratio": float(np.mean(ratios)), "±": float(np.std(ratios, ddof=1) / np.sqrt(draws))}
-    predicted = sum(outcome.after if outcome.fold else outcome.before or 0.0 for outcome in spatial.outcomes)
+    predicted = sum(
+        (outcome.after if outcome.fold else outcome.before) or 0.0 for outcome in spatial.outcomes
+    )
     before = sum(outcome.before or 0.0 for outcome in spatial.outcomes)
     print_table(rows)
     print(f"predicted: Σ D of the consumers of the sites {before:.4g} → {predicted:.4g}\n", flush=True)
@@ -156,7 +160,8 @@ def moved(folds: Sequence[Fold], sites: Sequence[Site], draw: int) -> list[Fold]
         Fold(
             site,
             0.0,
-            made.get(site.name, 1.0) * np.exp(0.1 * chance.standard_normal(site.channels), dtype=np.float32),
+            made.get(site.name, np.float32(1))
+            * np.exp(0.1 * chance.standard_normal(site.channels), dtype=np.float32),
         )
         for site in sites
     ]
@@ -210,8 +215,10 @@ def rounded(
         return
     tables = ActivationTables.from_dict(TimeAwareQuantizer.of(records).to_dict())
     tables = tables.static() if activations == "int8-static" else tables
-    clock = clock_for(subject.module, checkpoint, None) if len(tables.borders) else None
-    with Applied(subject.module, checkpoint, iter(()), tables, clock):
+    match = match_layers(subject.module, checkpoint)
+    clock = clock_for(match.root, checkpoint, None) if len(tables.borders) else None
+    layers = {name: found for name, found in match.modules.items() if name in tables.scales}
+    with Applied(match, iter(()), {}, Rounding(match.root, layers, tables, clock)):
         yield
 
 

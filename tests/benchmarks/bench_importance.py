@@ -121,6 +121,8 @@ def estimate(
         return subject.run(CALIBRATION + number)
 
     coarse = {name: delta for (name, bits), delta in deltas.items() if bits == WIDTHS[0]}
+    method: Any
+    span: Any
     for method, span, is_toward in ESTIMATORS:
         started = time.perf_counter()
         records = importance_by_gradients(

@@ -98,11 +98,11 @@ def main() -> None:
         kind = gguf.GGMLQuantizationType[name]
         try:
             gguf.quantize(weights[:1], kind)
-            tasks["gguf-py"] = lambda kind=kind: gguf.quantize(weights, kind)
+            tasks["gguf-py"] = partial(gguf.quantize, weights, kind)
         except NotImplementedError:
             pass
         if theirs:
-            tasks["ggml"] = lambda name=name: theirs(name, weights)
+            tasks["ggml"] = partial(theirs, name, weights)
         times: dict[str, list[float]] = {label: [] for label in tasks}
         for _ in range(args.rounds):
             for label, task in tasks.items():

@@ -56,7 +56,7 @@ def measure(source: Path, targets: tuple[str, ...]) -> dict[str, float]:
         for target in map(target_named, targets):
             table, found[f"options_{target.name}_s"] = timed(
                 f"options, {target.name}",
-                lambda hear, target=target: price(checkpoint, target, callback=hear, cache=cache),
+                lambda hear: price(checkpoint, target, callback=hear, cache=cache),  # noqa: B023 - called here
             )
             nsr, stderr = (table[column].to_numpy() for column in ("nsr", "nsr_stderr"))
             sampled = stderr > 0

@@ -166,7 +166,7 @@ def quality(judge: Judge, learning: Subject, effort: Effort) -> tuple[list[Row],
         for draw in range(effort.draws):
             first = LEARNING + draw * effort.runs
             comparison = wb.live.compare(
-                learning.module, lambda number, first=first: learning.run(first + number), session,
+                learning.module, lambda number: learning.run(first + number), session,  # noqa: B023 - called here
                 runs=effort.runs, alone=True, distance=learning.distance,
             )  # fmt: skip
             compared.append(correlations(f"{name}, draw {draw + 1}", comparison))
@@ -198,7 +198,7 @@ def activations(judge: Judge) -> list[Row]:
     session.keep("*")
     assert session.time_aware is not None
     records = session.time_aware.records
-    rows = []
+    rows: list[Any] = []
     for count in TIME_GROUPS:
         for grouping in ("uniform", "optimal"):
             tables = TimeAwareQuantizer.of(records, count, grouping)

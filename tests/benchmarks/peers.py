@@ -12,7 +12,7 @@ import ctypes
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +38,7 @@ def installed(library: Path | None = None) -> tuple[list[Contender], list[Missin
     """
     found: list[Contender] = list(numpy_peers())
     missing: list[Missing] = []
-    makers = {
+    makers: dict[str, Callable[[], Iterable[Contender]]] = {
         "llama.cpp": partial(ggml_peers, library), "gguf-py": gguf_peers, "mlx": mlx_peers,
         "torchao": torchao_peers, "HQQ": hqq_peers, "SDNQ": sdnq_peers,
     }  # fmt: skip
@@ -149,9 +149,9 @@ def mlx_peers() -> Iterator[Contender]:
         return made
 
     def decode(made: Any, bits: int) -> Array:
-        codes, *scales = made
-        wide = (values.astype(mx.float32) for values in scales)
-        return np.array(mx.dequantize(codes, *wide, group_size=GROUP, bits=bits))
+        codes, scales, biases = made
+        wide = [values.astype(mx.float32) for values in (scales, biases)]
+        return np.array(mx.dequantize(codes, wide[0], wide[1], group_size=GROUP, bits=bits))
 
     for bits in (2, 3, 4, 5, 6, 8):
         yield Contender(

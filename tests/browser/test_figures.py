@@ -14,11 +14,18 @@ from plotly.offline import get_plotlyjs
 
 import workbench as wb
 from workbench import figures
+from workbench.calibration import TimeAwareQuantizer
 from workbench.session import Session
 
 BUTTONS = """(buttons) => [...document.querySelectorAll(buttons)].map(
     (one) => `${one.dataset.title ?? ""} ${one.dataset.attr ?? ""} ${one.href ?? ""}`.toLowerCase())"""
 UPLOADS = ("share", "cloud", "chart studio", "upload", "plotly.com", "plot.ly")
+
+
+def recorded(session: Session) -> TimeAwareQuantizer:
+    assert session.time_aware is not None
+    return session.time_aware
+
 
 Draw = Callable[[Session], figures.Figure]
 DRAWS: dict[str, Draw] = {
@@ -27,10 +34,10 @@ DRAWS: dict[str, Draw] = {
     "option_costs": figures.option_costs,
     "temperature_sweep": figures.temperature_sweep,
     "damage_over_time": figures.damage_over_time,
-    "activation_levels": lambda session: figures.activation_levels(session.time_aware),
+    "activation_levels": lambda session: figures.activation_levels(recorded(session)),
     "importance": lambda session: figures.importance(session.importance),
     "range_over_time": lambda session: figures.range_over_time(
-        session.time_aware, session.layers["name"][9].as_py()
+        recorded(session), session.layers["name"][9].as_py()
     ),
     "weight_levels": lambda session: figures.weight_levels(session.detail(session.layers["name"][9].as_py())),
     "error_by_channel": lambda session: figures.error_by_channel(

@@ -78,7 +78,7 @@ def some_calls(seed: int = 0, times: Sequence[float] = (900, 700, 500, 300, 100)
     calls = []
     for moment in times:
         for _ in range(each):
-            layers = {
+            layers: dict[str, np.ndarray] = {
                 "steady.weight": rng.normal(0.3, 1, (5, 4)).astype(np.float32),
                 "falling.weight": (rng.normal(0.1, 1, (4, 6)) * moment / 100).astype(np.float32),
                 "tokens.weight": rng.integers(0, ROWS, 7),

@@ -39,7 +39,9 @@ def given(build: Build, checkpoint: Checkpoint, **layers: int) -> CalibrationRec
         "tokens": "embed_tokens.weight",
         "nobody": "nobody.weight",
     }
-    values = {names[key]: np.ones((2, channels), np.float32) for key, channels in layers.items()}
+    values: dict[str, Any] = {
+        names[key]: np.ones((2, channels), np.float32) for key, channels in layers.items()
+    }
     if "tokens" in layers:
         values[names["tokens"]] = np.arange(8)
     records: CalibrationRecords = build([(1.0, values)], fingerprint=checkpoint.fingerprint)

@@ -60,7 +60,8 @@ def test_interleaved_runs_of_coarse_buckets_add_up(calls_of: Build, build: Build
         together = [pool(one, np.zeros(len(one.count), np.int64), 1) for one in (both.layers[name], record)]
         assert together[0].count == together[1].count
         for field in ("mean", "second_moment", "absmax", "output_energy"):
-            np.testing.assert_allclose(*(getattr(one, field) for one in together), rtol=1e-5, atol=1e-6)
+            first, second = (getattr(one, field) for one in together)
+            np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
 def test_runs_at_more_times_than_there_is_room_for_add_up(calls_of: Build, build: Build) -> None:

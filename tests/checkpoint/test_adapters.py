@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import workbench as wb
@@ -9,7 +11,7 @@ from workbench.checkpoint import load_sharded_safetensors, open_checkpoint
 from workbench.errors import ValidationError
 
 KOHYA = "lora_unet_double_blocks_0_img_attn_qkv"
-ADAPTERS = {
+ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "kohya": (
         "a LoRA",
         {f"{KOHYA}.lora_down.weight": (4, 16), f"{KOHYA}.lora_up.weight": (32, 4), f"{KOHYA}.alpha": ()},

@@ -102,7 +102,10 @@ def test_what_is_a_denoiser_among_others(
         assert len(checkpoint.layers) == layers
 
 
-CODES = {"weight": np.ones((64, 64), np.int8), "weight_scale": np.ones((64, 1), np.float32)}
+CODES: dict[str, np.ndarray] = {
+    "weight": np.ones((64, 64), np.int8),
+    "weight_scale": np.ones((64, 1), np.float32),
+}
 
 
 def test_a_quantized_text_encoder_beside_a_plain_denoiser_is_kept(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_the_denoiser_of_a_diffusers_folder_is_the_default(diffusers):
         assert checkpoint.component == "transformer"
         assert checkpoint.architecture == "DiTTransformer2DModel"
         assert list(checkpoint.tensors) == list(WEIGHT)
-    with load_sharded_safetensors(diffusers) as tensors:
+    opened: Any = load_sharded_safetensors(diffusers)
+    with opened as tensors:
         assert list(tensors) == list(WEIGHT)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -228,7 +229,8 @@ def test_load_sharded_safetensors_takes_what_there_is(sharded, what):
         "folder": sharded.parent,
         "file": sharded.parent / "model-00002-of-00002.safetensors",
     }
-    with load_sharded_safetensors(path[what]) as tensors:
+    opened: Any = load_sharded_safetensors(path[what])
+    with opened as tensors:
         assert "c.weight" in tensors
         assert len(tensors) == (1 if what == "file" else 3)
         assert tensors["c.weight"].shape == (5, 4)
@@ -270,7 +272,7 @@ def test_opening_seven_billion_weights_reads_each_header_once(write_raw, write_j
 
     monkeypatch.setattr(os, "preadv", counted)
     monkeypatch.delattr("workbench.checkpoint.source_file.SourceFile._map")
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj": (3584, 3584),
         "self_attn.k_proj": (512, 3584),
         "self_attn.v_proj": (512, 3584),

@@ -12,7 +12,6 @@ import pytest
 
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
-from workbench.checkpoint.modality import Medium
 from workbench.cli import arguments, planning
 from workbench.config import GROUP_SIZES, TARGETS, Scheme
 from workbench.formats import target_named, target_names
@@ -69,8 +68,6 @@ def test_the_choices_are_what_there_is(make_checkpoint: Callable[..., Path]) -> 
     assert target_names() == TARGETS
     assert re.split(", | or ", arguments.TARGETS) == list(TARGETS)
     assert re.split(", | or ", planning.RULES) == list(FORMATS)
-    for medium in set(get_args(Medium)) - {"unknown"}:
-        assert wb.DiffusionQuantConfig(modality=medium).modality == medium
     with open_checkpoint(make_checkpoint()) as checkpoint:
         options = target_named("parquet").options(checkpoint.layers[0])
     assert {option.scheme for option in options} == {*get_args(Scheme), KEEP}

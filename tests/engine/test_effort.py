@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -83,7 +84,7 @@ def test_gguf_searches_unless_told_otherwise(tmp_path: Path) -> None:
 
 def test_decoded_weights_that_were_weighed_are_verified_with_the_calibration(tmp_path: Path) -> None:
     for name, folds in (("plain", False), ("folded", True)):
-        settings = {
+        settings: dict[str, Any] = {
             "target": "safetensors",
             "effort": "normal",
             "calibration": MODEL,

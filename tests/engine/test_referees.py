@@ -147,10 +147,9 @@ def test_what_mlx_decodes_in_half_precision_is_what_verify_states(
     source = make_checkpoint({"blocks.0.fc1.weight": weights})
     config = wb.DiffusionQuantConfig(target="mlx", bit_width=8, group_size=64)
     wb.DiffusionOrchestrator(config).run(source, tmp_path / "out")
-    found = mx.load(str(tmp_path / "out" / "model.safetensors"))
-    decoded = mx.dequantize(
-        *(found[f"blocks.0.fc1.{part}"] for part in ("weight", "scales", "biases")), group_size=64, bits=8
-    )
+    found: Any = mx.load(str(tmp_path / "out" / "model.safetensors"))
+    codes, scales, biases = (found[f"blocks.0.fc1.{part}"] for part in ("weight", "scales", "biases"))
+    decoded = mx.dequantize(codes, scales, biases, group_size=64, bits=8)
     exact = weights.astype(np.float64)
     lost = np.array(decoded.astype(mx.float32)).astype(np.float64) - exact
     expected = (lost**2).sum() / (exact**2).sum()

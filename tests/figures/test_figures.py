@@ -151,7 +151,7 @@ def test_widths_differ_by_lightness_and_symbol() -> None:
 # White; the dark grounds of JupyterLab and Voila, of VS Code, and of a page without a host.
 @pytest.mark.parametrize("ground", ["#ffffff", "#111111", "#1e1e1e", "#1b1b1d", "#212121"])
 def test_marks_stand_out_from_light_and_dark(ground: str) -> None:
-    marks = {
+    marks: dict[object, str] = {
         **{bits: colour_of(bits) for bits in range(2, 10)},
         **{name: colour for name, (colour, _) in POLICIES.items()},
     }

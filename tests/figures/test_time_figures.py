@@ -11,7 +11,7 @@ import pytest
 
 import workbench as wb
 from workbench import figures
-from workbench.calibration import second_moments
+from workbench.calibration import TimeAwareQuantizer, second_moments
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.session import Session
 
@@ -25,9 +25,14 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         yield digits
 
 
+def recorded(session: Session) -> TimeAwareQuantizer:
+    assert session.time_aware is not None
+    return session.time_aware
+
+
 def test_levels_are_relative_to_each_layers_own_mean(session: Session) -> None:
-    (heat,) = figures.activation_levels(session.time_aware).data
-    names, levels = second_moments(session.time_aware.records, session.time_aware.groups)
+    (heat,) = figures.activation_levels(recorded(session)).data
+    names, levels = second_moments(recorded(session).records, recorded(session).groups)
     assert list(heat.y) == names
     shown = np.array(heat.z, float)
     assert shown.mean(axis=1) == pytest.approx(0, abs=1e-9)
@@ -43,13 +48,13 @@ def test_damage_over_time_is_the_sessions(session: Session) -> None:
 
 
 def test_a_range_is_drawn_with_its_groups(session: Session) -> None:
-    figure = figures.range_over_time(session.time_aware, LAYER)
+    figure = figures.range_over_time(recorded(session), LAYER)
     drawn = {one.name: one for one in figure.data}
-    ranges = session.time_aware.ranges(LAYER)
+    ranges = recorded(session).ranges(LAYER)
     assert list(drawn["8-bit table: greatest"].y[:-1]) == pytest.approx(ranges[:, 1].tolist())
     assert len(figure.layout.shapes) == 4, "a line at each border"
     with pytest.raises(ValidationError, match="no record"):
-        figures.range_over_time(session.time_aware, "nobody")
+        figures.range_over_time(recorded(session), "nobody")
 
 
 def test_importance_is_sorted_and_explained(session: Session) -> None:
@@ -61,9 +66,9 @@ def test_importance_is_sorted_and_explained(session: Session) -> None:
 
 def test_time_runs_from_noise_to_image(session: Session) -> None:
     for figure in (
-        figures.activation_levels(session.time_aware),
+        figures.activation_levels(recorded(session)),
         figures.damage_over_time(session),
-        figures.range_over_time(session.time_aware, LAYER),
+        figures.range_over_time(recorded(session), LAYER),
     ):
         layout = json.loads(figure.to_json())["layout"]
         assert layout["xaxis"]["autorange"] == "reversed"

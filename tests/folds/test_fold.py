@@ -30,7 +30,7 @@ def test_factors_are_the_formula_up_to_one_scale(
 
 
 def test_the_ends_of_alpha_make_weights_or_channels_equal() -> None:
-    activations, weights = np.float32([1, 4, 16]), np.float32([3, 0.5, 7])
+    activations, weights = np.array([1, 4, 16], np.float32), np.array([3, 0.5, 7], np.float32)
     even = weights * balance(activations, weights, 0.0)
     np.testing.assert_allclose(even, even[0], rtol=1e-6)
     even = activations / balance(activations, weights, 1.0)
@@ -38,7 +38,7 @@ def test_the_ends_of_alpha_make_weights_or_channels_equal() -> None:
 
 
 def test_a_channel_that_nobody_sees_or_reads_is_left_alone() -> None:
-    factors = balance(np.float32([0, 2, 8, 5]), np.float32([3, 1, 1, 0]), 0.5)
+    factors = balance(np.array([0, 2, 8, 5], np.float32), np.array([3, 1, 1, 0], np.float32), 0.5)
     assert factors.tolist()[::3] == [1.0, 1.0]
     assert factors[1] * factors[2] == pytest.approx(1.0)
     assert balance(np.zeros(2, np.float32), np.ones(2, np.float32), 0.5).tolist() == [1.0, 1.0]
@@ -50,7 +50,7 @@ def test_repeated_heads_share_their_factors() -> None:
     assert site.gather(np.arange(12.0)).tolist() == [4, 5, 10, 11]
 
 
-@given(arrays(np.float32, 4, elements=st.floats(np.float32(1e-30), np.float32(1e30), width=32)))
+@given(arrays(np.float32, 4, elements=st.floats(float(np.float32(1e-30)), float(np.float32(1e30)), width=32)))
 def test_a_record_gives_the_same_factors_bit_for_bit(factors: np.ndarray[Any, Any]) -> None:
     document = json.loads(json.dumps([Fold(SITE, 0.3, factors).to_dict()]))
     [fold] = read_folds(document, [SITE], "file")

@@ -42,12 +42,12 @@ def decode(out: Path, target: str) -> np.ndarray[Any, Any]:
     """What the runtime's own package makes of the files."""
     module, config = LAYER.removesuffix(".weight"), json.loads((out / "config.json").read_text())
     if target == "mlx":
-        found = mx.load(str(out / "model.safetensors"))
+        found: Any = mx.load(str(out / "model.safetensors"))
         own = config["quantization"].get(module, config["quantization"])
         if own is False:
             return np.array(found[LAYER])
-        parts = (found[f"{module}.{part}"] for part in ("weight", "scales", "biases"))
-        return np.array(mx.dequantize(*parts, group_size=own["group_size"], bits=own["bits"]))
+        codes, scales, biases = (found[f"{module}.{part}"] for part in ("weight", "scales", "biases"))
+        return np.array(mx.dequantize(codes, scales, biases, group_size=own["group_size"], bits=own["bits"]))
     stored = load_file(out / "model.safetensors")
     settings = QuantizationConfig(**config["quantization_config"])
     state = {

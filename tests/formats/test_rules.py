@@ -79,7 +79,7 @@ def test_a_plan_comes_back_the_same(layers: Sequence[Layer], name: str, data: st
 
 
 def test_what_is_written_is_what_the_tools_take(layers: Sequence[Layer]) -> None:
-    target = Typed()
+    target: Any = Typed()
     choices = kept(layers, target)
     for layer in layers:
         found = {option.scheme: option for option in target.options(layer)}
@@ -95,7 +95,7 @@ def test_what_is_written_is_what_the_tools_take(layers: Sequence[Layer]) -> None
 
 
 def test_names_may_be_those_of_the_runtime(layers: Sequence[Layer]) -> None:
-    target = Typed()
+    target: Any = Typed()
 
     def naming(name: str) -> str:
         return (
@@ -117,7 +117,7 @@ def test_names_may_be_those_of_the_runtime(layers: Sequence[Layer]) -> None:
 
 
 def test_the_first_rule_that_matches_counts(layers: Sequence[Layer]) -> None:
-    target = Typed()
+    target: Any = Typed()
     rest = {layer.name: target.options(layer)[0] for layer in layers}
     found = read_rules(r"blocks\.1\.ff\.net\.2=f32,net\.2=q8_0", "stable-diffusion.cpp", layers, target, rest)
     assert found["blocks.1.ff.net.2.weight"].is_kept

@@ -55,7 +55,7 @@ def checkpoint(folder: Path, dtype: str) -> tuple[Path, Array]:
 
 
 def by_mlx(out: Path) -> Array:
-    found = mx.load(str(out / "model.safetensors"))
+    found: Any = mx.load(str(out / "model.safetensors"))
     assert LAYER not in found or found[LAYER].dtype == mx.uint32
     return np.array(found[KEPT].astype(mx.float32))
 
@@ -122,7 +122,8 @@ def test_every_8_bit_float_is_exact_in_mlx(tmp_path: Path, dtype: str) -> None:
     codes = np.arange(256, dtype=np.uint8).view(DTYPES[dtype])
     source = write(tmp_path / "model.safetensors", {"table": (dtype, codes)})
     report = export(source, tmp_path / "out", "mlx")
-    found = mx.load(str(tmp_path / "out" / "model.safetensors"))["table"]
+    arrays: Any = mx.load(str(tmp_path / "out" / "model.safetensors"))
+    found = arrays["table"]
     assert np.array_equal(np.array(found.astype(mx.float32)), codes.astype(np.float32), equal_nan=True)
     assert any(dtype in note and "BF16" in note for note in report.notes)
 
@@ -135,7 +136,8 @@ def test_what_is_rounded_is_named(tmp_path: Path, target: str) -> None:
     report = export(source, tmp_path / "out", target)
     assert any("rounded to F32" in note and "sigmas" in note for note in report.notes)
     if target == "mlx":
-        found = np.array(mx.load(str(tmp_path / "out" / "model.safetensors"))["sigmas"])
+        arrays: Any = mx.load(str(tmp_path / "out" / "model.safetensors"))
+        found = np.array(arrays["sigmas"])
     else:
         tensors = gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors
         found = next(tensor.data for tensor in tensors if tensor.name == "sigmas")
@@ -158,7 +160,8 @@ def test_a_kept_layer_of_8_bit_floats_has_the_bytes_of_its_bfloat16(tmp_path: Pa
     )
     (layer,) = report.layers
     assert (layer.scheme, layer.bits, layer.nbytes) == ("none", 16, 32 * 64 * 2)
-    found = mx.load(str(tmp_path / "out" / "model.safetensors"))[LAYER]
+    arrays: Any = mx.load(str(tmp_path / "out" / "model.safetensors"))
+    found = arrays[LAYER]
     expected = np.random.default_rng(0).standard_normal((32, 64)).astype(ml_dtypes.float8_e4m3fn)
     assert found.dtype == mx.bfloat16
     assert np.array_equal(np.array(found.astype(mx.float32)), expected.astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 from workbench.kernels import Kernels, load_kernels, portable
 
-LARGEST = np.finfo(np.float32).max
-SMALLEST = np.finfo(np.float32).smallest_subnormal
+LARGEST: Any = np.finfo(np.float32).max
+SMALLEST: Any = np.finfo(np.float32).smallest_subnormal
 DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 
 HOSTILE: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from workbench.kernels import Kernels, load_kernels, portable
 from workbench.quantize.patterns import room
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 SHAPES = [(1, 1), (3, 17), (2, 127), (4, 128), (2, 300), (1, 4096), (2, 4097), (1, 8492)]
 """One column; less than a group; groups with a tail; blocks of 4096 with and without one."""
 
@@ -89,7 +91,7 @@ def choices(seed: int) -> Iterator[tuple[tuple[int, int], int, int, bool]]:
 
 
 def test_parity_on_hostile_values(
-    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns
 ) -> None:
     for seed, (shape, bits, group, symmetric) in enumerate(choices(seed=1)):
         source, is_half = patterns(make(kind, shape, dtype, seed))
@@ -99,7 +101,7 @@ def test_parity_on_hostile_values(
         assert_same(ours, encode(portable, source, is_half, shape, bits, group, symmetric))
 
 
-def test_codes_are_the_same_without_sums(kernels: Any, kind: str, make: Callable, patterns: Callable) -> None:
+def test_codes_are_the_same_without_sums(kernels: Any, kind: str, make: Callable, patterns: Patterns) -> None:
     shape, bits, group = (3, 4500), 5, 64
     source, is_half = patterns(make(kind, shape, np.dtype(np.float32)))
     measured = encode(kernels, source, is_half, shape, bits, group, False)
@@ -125,7 +127,7 @@ def test_codes_are_the_same_without_sums(kernels: Any, kind: str, make: Callable
 def test_parity_on_any_bytes(
     data: bytes, dtype: str, rows: int, bits: int, group: int, symmetric: bool, finite: bool
 ) -> None:
-    source = np.frombuffer(data[: len(data) // 4 * 4], np.uint32 if dtype == "f32" else np.uint16).copy()
+    source: Any = np.frombuffer(data[: len(data) // 4 * 4], np.uint32 if dtype == "f32" else np.uint16).copy()
     if finite:
         # One exponent bit less: neither Inf nor NaN.
         source &= {"f32": 0xBFFFFFFF, "f16": 0xBFFF, "bf16": 0xBFFF}[dtype]
@@ -141,7 +143,7 @@ def test_parity_on_any_bytes(
     ("bits", "nsr", "cosine"),
     [(2, 0.250, 0.896), (3, 0.0456, 0.978), (4, 0.0099, 0.995), (8, 3.4e-5, 0.99998)],
 )
-def test_published_figures(kernels: Any, bits: int, nsr: float, cosine: float, patterns: Callable) -> None:
+def test_published_figures(kernels: Any, bits: int, nsr: float, cosine: float, patterns: Patterns) -> None:
     weights = np.random.default_rng(0).standard_normal((256, 4096), dtype=np.float32)
     source, is_half = patterns(weights)
     encoded = encode(kernels, source, is_half, weights.shape, bits, 128, symmetric=False)
@@ -159,7 +161,7 @@ def test_published_figures(kernels: Any, bits: int, nsr: float, cosine: float, p
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_an_independent_decoder_agrees(kernels: Any, bits: int, symmetric: bool, patterns: Callable) -> None:
+def test_an_independent_decoder_agrees(kernels: Any, bits: int, symmetric: bool, patterns: Patterns) -> None:
     weights = np.random.default_rng(bits).standard_normal((5, 300)).astype(ml_dtypes.bfloat16)
     encoded = encode(kernels, *patterns(weights), weights.shape, bits, 64, symmetric)
     rows = encoded.codes.reshape(5, -1)
@@ -173,7 +175,7 @@ def test_an_independent_decoder_agrees(kernels: Any, bits: int, symmetric: bool,
     assert (error <= scale * 0.5001).all()
 
 
-def test_rounding_is_half_to_even(kernels: Any, patterns: Callable) -> None:
+def test_rounding_is_half_to_even(kernels: Any, patterns: Patterns) -> None:
     weights = np.array([[0, 15, 0.5, 1.5, 2.5, 3.5, 13.5, 14.5]], np.float32)
     encoded = encode(kernels, *patterns(weights), weights.shape, 4, 16, symmetric=False)
     assert encoded.decoded.tolist() == [0, 15, 0, 2, 2, 4, 14, 14]
@@ -181,7 +183,7 @@ def test_rounding_is_half_to_even(kernels: Any, patterns: Callable) -> None:
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_constant_groups_are_exact(kernels: Any, bits: int, symmetric: bool, patterns: Callable) -> None:
+def test_constant_groups_are_exact(kernels: Any, bits: int, symmetric: bool, patterns: Patterns) -> None:
     largest, smallest = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
     values = np.array(
         [0.0, 1.0, -1.0, 1 / 3, 1e37, -3e38, largest, -largest, smallest, -smallest, 1e-30], np.float32
@@ -192,7 +194,7 @@ def test_constant_groups_are_exact(kernels: Any, bits: int, symmetric: bool, pat
     assert not encoded.sums[:, 0].any()
 
 
-def test_the_zero_point_of_a_group_from_zero_is_plus_zero(kernels: Any, patterns: Callable) -> None:
+def test_the_zero_point_of_a_group_from_zero_is_plus_zero(kernels: Any, patterns: Patterns) -> None:
     weights = np.array(
         [[0.0, -0.0, 3.0], [-0.0, 0.0, 1e38], [-0.0, -0.0, -0.0], [0.0, -0.0, 1e-44]], np.float32
     )
@@ -204,7 +206,7 @@ def test_the_zero_point_of_a_group_from_zero_is_plus_zero(kernels: Any, patterns
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [0, 63, 299, 300, 2 * 5000 - 1])
 def test_the_first_value_that_is_not_finite_is_found(
-    kernels: Any, at: int, value: float, dtype: np.dtype, patterns: Callable
+    kernels: Any, at: int, value: float, dtype: np.dtype, patterns: Patterns
 ) -> None:
     weights = np.ones((2, 5000), dtype)
     weights.reshape(-1)[at:] = value
@@ -216,7 +218,7 @@ def test_the_first_value_that_is_not_finite_is_found(
     assert found == at
 
 
-def test_a_short_last_group_is_a_group(kernels: Any, patterns: Callable) -> None:
+def test_a_short_last_group_is_a_group(kernels: Any, patterns: Patterns) -> None:
     weights = np.random.default_rng(3).standard_normal((1, 4096 + 44), dtype=np.float32)
     whole = encode(kernels, *patterns(weights), weights.shape, 4, 128, symmetric=False)
     alone = encode(kernels, *patterns(weights[:, 4096:]), (1, 44), 4, 128, symmetric=False)
@@ -233,7 +235,7 @@ def test_nothing_to_encode(kernels: Any, shape: tuple[int, int]) -> None:
 
 
 def test_stored_codes_have_the_error_of_their_decoded_values(
-    kernels: Any, dtype: np.dtype, patterns: Callable
+    kernels: Any, dtype: np.dtype, patterns: Patterns
 ) -> None:
     weights = np.random.default_rng(4).standard_normal((3, 700)).astype(dtype)
     encoded = encode(kernels, *patterns(weights), weights.shape, 3, 32, symmetric=True)
@@ -244,7 +246,7 @@ def test_stored_codes_have_the_error_of_their_decoded_values(
     assert_sums(encoded.stored_sums, truth)
 
 
-def test_sources_may_be_read_only_and_sums_are_added(kernels: Any, patterns: Callable) -> None:
+def test_sources_may_be_read_only_and_sums_are_added(kernels: Any, patterns: Patterns) -> None:
     source, is_half = patterns(np.random.default_rng(5).standard_normal((2, 64), dtype=np.float32))
     source.setflags(write=False)
     first = encode(kernels, source, is_half, (2, 64), 4, 32, symmetric=False)
@@ -254,7 +256,7 @@ def test_sources_may_be_read_only_and_sums_are_added(kernels: Any, patterns: Cal
     np.testing.assert_allclose(sums, 2 * first.sums)
 
 
-def test_threads_give_what_one_gives(kernels: Any, patterns: Callable) -> None:
+def test_threads_give_what_one_gives(kernels: Any, patterns: Patterns) -> None:
     weights = np.random.default_rng(6).standard_normal((64, 2048)).astype(ml_dtypes.bfloat16)
     whole = encode(kernels, *patterns(weights), weights.shape, 5, 128, symmetric=False)
     with ThreadPoolExecutor(4) as pool:

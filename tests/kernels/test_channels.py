@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 SHAPES = [
     (1, 1, 1),
     (1, 700, 1),
@@ -56,7 +58,7 @@ def shape(request: pytest.FixtureRequest) -> tuple[int, int, int]:
     return request.param
 
 
-def test_channel_sums(kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Callable) -> None:
+def test_channel_sums(kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Patterns) -> None:
     values = (3 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     found, overall = np.full((3, shape[1]), np.nan), np.full(4, np.nan)
     channel_sums(kernels, *patterns(values), shape[2], found, overall)
@@ -68,16 +70,16 @@ def test_channel_sums(kernels: Any, shape: tuple[int, int, int], dtype: np.dtype
     assert overall[2:].tolist() == [x.min(), x.max()]
 
 
-def test_a_sample_of_the_magnitudes(kernels: Any, dtype: np.dtype, patterns: Callable) -> None:
+def test_a_sample_of_the_magnitudes(kernels: Any, dtype: np.dtype, patterns: Patterns) -> None:
     values = np.random.default_rng(4).standard_normal((90, 50)).astype(dtype)
-    spots = np.random.default_rng(5).integers(0, values.size, 2500)
+    spots = np.random.default_rng(5).integers(0, values.size, 2500).tolist()
     found = channel_sums(kernels, *patterns(values), 1, np.empty((3, 50)), np.empty(4), spots)
     np.testing.assert_array_equal(found, np.abs(values.ravel()[spots].astype(np.float32)))
 
 
 @pytest.mark.parametrize("shift", [-9, 9], ids=["all negative", "all positive"])
 def test_the_extremes_of_values_of_one_sign(
-    kernels: Any, shift: float, dtype: np.dtype, patterns: Callable
+    kernels: Any, shift: float, dtype: np.dtype, patterns: Patterns
 ) -> None:
     values = np.clip(
         shift + np.random.default_rng(3).standard_normal((11, 300)), shift - 5, shift + 5
@@ -88,7 +90,7 @@ def test_the_extremes_of_values_of_one_sign(
 
 
 def test_output_energy(
-    kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Callable
+    kernels: Any, shape: tuple[int, int, int], dtype: np.dtype, patterns: Patterns
 ) -> None:
     generator = np.random.default_rng(1)
     bias = generator.standard_normal(shape[1]).astype(np.float32) * 10
@@ -98,7 +100,7 @@ def test_output_energy(
     assert found == pytest.approx(np.square(deviations).sum(), rel=1e-6)
 
 
-def test_a_large_mean_costs_no_digits_of_many_vectors(kernels: Any, patterns: Callable) -> None:
+def test_a_large_mean_costs_no_digits_of_many_vectors(kernels: Any, patterns: Patterns) -> None:
     values = (100 + np.random.default_rng(2).standard_normal((20_000, 3))).astype(np.float32)
     found = np.empty((3, 3))
     channel_sums(kernels, *patterns(values), 1, found, np.empty(4))
@@ -108,7 +110,7 @@ def test_a_large_mean_costs_no_digits_of_many_vectors(kernels: Any, patterns: Ca
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_shows(
-    kernels: Any, bad: float, dtype: np.dtype, patterns: Callable
+    kernels: Any, bad: float, dtype: np.dtype, patterns: Patterns
 ) -> None:
     values = np.ones((11, 600), dtype)
     values[9, 555] = bad

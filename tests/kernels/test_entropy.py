@@ -10,6 +10,8 @@ import pytest
 
 from workbench.kernels import Kernels, portable
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -22,7 +24,7 @@ def histogram(
 
 
 def test_parity_on_hostile_values(
-    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns
 ) -> None:
     for cols in (1, 100, 5000):
         weights = make(kind, (2, cols), dtype)
@@ -40,7 +42,7 @@ def test_parity_on_hostile_values(
 
 
 @pytest.mark.parametrize("bins", [1, 10, 256])
-def test_numpy_counts_the_same(kernels: Any, dtype: np.dtype, bins: int, patterns: Callable) -> None:
+def test_numpy_counts_the_same(kernels: Any, dtype: np.dtype, bins: int, patterns: Patterns) -> None:
     weights = np.random.default_rng(0).uniform(-2.0, 2.0, 20_000).astype(dtype)
     weights[:4] = -2.0, 2.0, 0.0, 1.0
     values = weights.astype(np.float64)
@@ -49,7 +51,7 @@ def test_numpy_counts_the_same(kernels: Any, dtype: np.dtype, bins: int, pattern
     )
 
 
-def test_values_outside_fall_into_the_nearest_bin(kernels: Any, patterns: Callable) -> None:
+def test_values_outside_fall_into_the_nearest_bin(kernels: Any, patterns: Patterns) -> None:
     source, is_half = patterns(np.array([-LARGEST, -3.0, 0.1, 0.9, 1.0, 7.0, LARGEST], np.float32))
     assert histogram(kernels, source, is_half, 0.0, 1.0, 2).tolist() == [3, 4]
     tiny = float(np.finfo(np.float32).smallest_subnormal)
@@ -60,7 +62,7 @@ def test_values_outside_fall_into_the_nearest_bin(kernels: Any, patterns: Callab
     ("low", "high"), [(0.5, 0.5), (1.0, -1.0), (np.nan, 1.0), (-np.inf, np.inf), (-1.0, np.inf)]
 )
 def test_bounds_without_a_width_or_an_end_put_all_into_one_bin(
-    kernels: Any, low: float, high: float, patterns: Callable
+    kernels: Any, low: float, high: float, patterns: Patterns
 ) -> None:
     source, is_half = patterns(np.linspace(-0.5, 0.5, 100, dtype=np.float32))
     counts = histogram(kernels, source, is_half, low, high, 8)
@@ -68,7 +70,7 @@ def test_bounds_without_a_width_or_an_end_put_all_into_one_bin(
 
 
 def test_the_first_value_that_is_not_finite_is_found(
-    kernels: Any, dtype: np.dtype, patterns: Callable
+    kernels: Any, dtype: np.dtype, patterns: Patterns
 ) -> None:
     weights = np.ones(6000, dtype)
     weights[5000] = np.nan

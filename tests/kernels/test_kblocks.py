@@ -15,6 +15,8 @@ from workbench.kernels import Kernels, load_kernels, portable
 from workbench.quantize import Encoding
 from workbench.quantize.ggml import FORMATS, Room, encode_ggml
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 EFFORTS = ("fast", "normal", "best")
 
 
@@ -30,7 +32,7 @@ def encode(
 ) -> tuple[Any, ...]:  # fmt: skip
     """The first bad index, blocks, codes and sums, in arrays that held rubbish before."""
     chosen, (rows, cols), room = FORMATS[name], shape, Room()
-    levels, rounds = chosen.search[effort]  # type: ignore[index]
+    levels, rounds = chosen.search[effort]
     data = np.full(rows * chosen.row_bytes(cols), 0xA5, np.uint8)
     stored, sums = np.full(rows * cols, 0xA5, np.uint8), np.zeros((rows, 3))
     for scratch in (room.tiles, room.single, room.double):
@@ -82,7 +84,7 @@ def referee(data: np.ndarray, name: str) -> np.ndarray:
 
 
 def test_parity_on_hostile_values(
-    compiled: Kernels, kind: str, dtype: np.dtype, name: str, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, name: str, make: Callable, patterns: Patterns
 ) -> None:
     block = FORMATS[name].block
     shapes = [(1, block), (3, 3 * block), (2, 4096), (1, 4096 + block)]
@@ -194,7 +196,7 @@ def test_steps_of_float16_do_not_take_all_of_tiny_weights(name: str) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_first_value_that_is_not_finite_is_found(
-    kernels: Any, dtype: np.dtype, patterns: Callable, name: str, value: float
+    kernels: Any, dtype: np.dtype, patterns: Patterns, name: str, value: float
 ) -> None:
     weights = np.ones((3, 5120), dtype)
     weights[1, 4321] = weights[2, 0] = value

@@ -10,6 +10,8 @@ import pytest
 
 from workbench.kernels import Kernels, portable
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 
 def moments(kernels: Any, source: np.ndarray, is_half: bool, center: float, scale: float) -> np.ndarray:
     results = np.array([np.inf, -np.inf, 0, 0, 0, 0])
@@ -17,7 +19,7 @@ def moments(kernels: Any, source: np.ndarray, is_half: bool, center: float, scal
     return results
 
 
-def test_hostile_values(kernels: Any, kind: str, dtype: np.dtype, make: Callable, patterns: Callable) -> None:
+def test_hostile_values(kernels: Any, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns) -> None:
     weights = make(kind, (3, 3001), dtype)
     values = weights.astype(np.float64)
     center, scale = values[0, 0], 1.0 / max(abs(values).max(), 1e-300)
@@ -28,7 +30,7 @@ def test_hostile_values(kernels: Any, kind: str, dtype: np.dtype, make: Callable
         assert total == pytest.approx((x**power).sum(), rel=1e-9, abs=1e-9 * (abs(x) ** power).sum())
 
 
-def test_sums_go_on_and_extremes_widen(kernels: Any, patterns: Callable) -> None:
+def test_sums_go_on_and_extremes_widen(kernels: Any, patterns: Patterns) -> None:
     values = np.random.default_rng(0).standard_normal(10_000, dtype=np.float32)
     whole = moments(kernels, *patterns(values), 0.0, 1.0)
     parts = np.array([np.inf, -np.inf, 0, 0, 0, 0])
@@ -39,7 +41,7 @@ def test_sums_go_on_and_extremes_widen(kernels: Any, patterns: Callable) -> None
 
 
 def test_error_sums_parity(
-    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns
 ) -> None:
     for cols in (1, 3, 1000, 4099):
         weights = make(kind, (3, cols), dtype)
@@ -50,7 +52,7 @@ def test_error_sums_parity(
         np.testing.assert_allclose(ours, theirs, rtol=3e-6, atol=1e-300)
 
 
-def test_error_sums_are_those_of_numpy(kernels: Any, dtype: np.dtype, patterns: Callable) -> None:
+def test_error_sums_are_those_of_numpy(kernels: Any, dtype: np.dtype, patterns: Patterns) -> None:
     generator = np.random.default_rng(1)
     weights = generator.standard_normal((4, 5001)).astype(dtype)
     decoded = weights.astype(np.float32) + generator.standard_normal(
@@ -68,7 +70,7 @@ def test_error_sums_are_those_of_numpy(kernels: Any, dtype: np.dtype, patterns: 
 
 
 def test_the_first_value_that_is_not_finite_is_found(
-    kernels: Any, dtype: np.dtype, patterns: Callable
+    kernels: Any, dtype: np.dtype, patterns: Patterns
 ) -> None:
     weights = np.ones((2, 5000), dtype)
     weights[1, 7] = -np.inf

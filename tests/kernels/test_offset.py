@@ -15,6 +15,8 @@ from workbench.kernels import Kernels, load_kernels, portable
 from workbench.quantize.offset import fit_range
 from workbench.quantize.patterns import room
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 SHAPES = [(1, 1), (3, 17), (2, 127), (4, 128), (2, 300), (1, 4096), (2, 4097), (1, 8492)]
 """One column; less than a group; groups with a tail; blocks of 4096 with and without one."""
 
@@ -52,7 +54,7 @@ def encode(
     "is_narrow", [False, True], ids=["scales in float32", "scales in the source's dtype"]
 )
 def test_parity_on_hostile_values(
-    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable, is_narrow: bool
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns, is_narrow: bool
 ) -> None:
     storage = dtype if is_narrow else np.float32
     generator = np.random.default_rng(1)
@@ -100,7 +102,7 @@ def test_every_code_is_the_nearest(data: st.DataObject, bits: int, group: int) -
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_first_value_that_is_not_finite_is_found(
-    kernels: Any, dtype: np.dtype, patterns: Callable, value: float
+    kernels: Any, dtype: np.dtype, patterns: Patterns, value: float
 ) -> None:
     weights = np.ones((3, 5000), dtype)
     weights[1, 4321] = weights[2, 0] = value

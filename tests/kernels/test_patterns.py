@@ -10,6 +10,8 @@ import pytest
 
 from workbench.kernels import Kernels, portable
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 
 def count(kernels: Any, source: np.ndarray) -> np.ndarray:
     counts = np.zeros(1 << 16, np.int64)
@@ -18,7 +20,7 @@ def count(kernels: Any, source: np.ndarray) -> np.ndarray:
 
 
 def test_parity_on_hostile_values(
-    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns
 ) -> None:
     for cols in (0, 1, 5000):
         source, _ = patterns(make(kind, (2, cols), dtype))

@@ -13,6 +13,8 @@ from workbench.kernels import Kernels, portable
 from workbench.kernels.portable.search import STORAGE
 from workbench.quantize.search import TRIES, Form, clips_of
 
+Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
+
 SHAPES = [(1, 1), (3, 17), (2, 127), (5, 128), (2, 300), (40, 320), (1, 4097)]
 """One column; less than a group; tails; more groups than are taken at a time, and a row longer than a block."""
 
@@ -40,7 +42,7 @@ def begin(
 @pytest.mark.parametrize("form", Form)
 @pytest.mark.parametrize("storage", range(3), ids=["float32", "bfloat16", "float16"])
 def test_parity_on_hostile_values(
-    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable,
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns,
     form: Form, storage: int,
 ) -> None:  # fmt: skip
     generator = np.random.default_rng([storage, form])
@@ -65,7 +67,7 @@ def test_parity_on_hostile_values(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_first_value_that_is_not_finite_is_found(
-    kernels: Any, dtype: np.dtype, patterns: Callable, value: float
+    kernels: Any, dtype: np.dtype, patterns: Patterns, value: float
 ) -> None:
     weights = np.ones((3, 5000), dtype)
     weights[1, 4321] = weights[2, 0] = value

@@ -138,6 +138,7 @@ def test_channels_that_count_more_get_less_noise() -> None:
 def test_a_weight_that_is_not_finite_is_refused(effort: str) -> None:
     weights = np.ones((2, 64), np.float32)
     weights[1, 3] = np.inf
-    for make, how in ((offset, np.dtype(np.float32)), (affine, False)):
+    ways: tuple[tuple[Any, Any], ...] = ((offset, np.dtype(np.float32)), (affine, False))
+    for make, how in ways:
         with pytest.raises(wb.ValidationError, match="row 1, column 3"):
             make(weights, 4, 32, how, Encoding(effort))

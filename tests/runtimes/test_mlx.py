@@ -21,9 +21,9 @@ def test_a_quantized_matmul_is_ours(tmp_path: Path, bits: int) -> None:
     stored = load_file(tmp_path / "out" / "model.safetensors")
     weights = wb.load(tmp_path / "out")[f"{LAYER}.weight"]
     x = np.random.default_rng(0).standard_normal((5, weights.shape[1])).astype(np.float32)
+    scales, biases = (mx.array(stored[f"{LAYER}.{part}"].astype(np.float32)) for part in ("scales", "biases"))
     theirs = mx.quantized_matmul(
-        mx.array(x), mx.array(stored[f"{LAYER}.weight"]),
-        *(mx.array(stored[f"{LAYER}.{part}"].astype(np.float32)) for part in ("scales", "biases")),
+        mx.array(x), mx.array(stored[f"{LAYER}.weight"]), scales, biases,
         transpose=True, group_size=64, bits=bits,
     )  # fmt: skip
     ours = x.astype(np.float64) @ weights.T.astype(np.float64)

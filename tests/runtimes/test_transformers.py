@@ -44,7 +44,7 @@ def mixed_plan(source: Path) -> wb.Plan:
     with open_checkpoint(source) as checkpoint:
         for layer in checkpoint.layers:
             options = target.options(layer)
-            choices[layer.name] = options[rng.integers(len(options))]
+            choices[layer.name] = options[int(rng.integers(len(options)))]
         return wb.Plan("compressed-tensors", choices, checkpoint.fingerprint)
 
 

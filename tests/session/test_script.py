@@ -40,6 +40,8 @@ def repeat(lines: tuple[str, ...], session: Session) -> None:
         exec(line, {"s": session, "wb": wb})
 
 
+SIZES: tuple[int | str, ...] = (2_500_000, "2.7MB", "2600 KiB")
+
 EDITS: list[Callable[[Session, random.Random], Any]] = [
     lambda s, chance: s.set_bits(chance.choice(["*attn1*", "role:mlp.*", s.select("*")[3]]), chance.randint(2, 8)),
     lambda s, chance: s.set_bits(chance.sample(s.select("*"), 3), chance.randint(2, 8)),
@@ -54,7 +56,7 @@ EDITS: list[Callable[[Session, random.Random], Any]] = [
     lambda s, chance: s.keep(chance.choice(["*proj_out*", ["role:embedding"]])),
     lambda s, chance: s.lock(chance.choice(["role:modulation", "*to_v*"]), bits=chance.choice([None, 6])),
     lambda s, chance: s.unlock(*chance.choice([(), ("*to_v*",)])),
-    lambda s, chance: s.solve(chance.choice([2_500_000, "2.7MB", "2600 KiB"])),
+    lambda s, chance: s.solve(chance.choice(SIZES)),
     lambda s, chance: s.solve(bpw=4 + 2 * chance.random()),
     lambda s, chance: s.solve(bpw=np.float64(5.25), floors={"*attn1*": 4}, ties=[("*to_q*", "*to_k*")]),
     lambda s, chance: s.solve(temperature=10 ** chance.uniform(-8, -5)),

@@ -46,7 +46,7 @@ def train_unet(folder: Path) -> None:
             model(scheduler.add_noise(clean, noise, steps), steps).sample, noise
         )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     assert loss.item() < 0.4
     model.half().save_pretrained(folder)
@@ -150,7 +150,8 @@ def test_so_it_is_in_what_was_written(source: str, target: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["digits-dit", "unet"])
 def test_samples_of_real_weights_are_within_their_standard_errors(name: str, sources: dict[str, str]) -> None:
     """64 rows of each layer, 20 seeds, all widths: 3 standard errors hold 99 % of the layers' errors."""
-    target, settings = target_named("parquet"), {"group_sizes": [64], "schemes": ["asymmetric"]}
+    target = target_named("parquet")
+    settings: dict[str, Any] = {"group_sizes": [64], "schemes": ["asymmetric"]}
     apart, relative = [], []
     with open_checkpoint(sources[name]) as checkpoint:
         truth = price(checkpoint, target, exact=True, **settings)["nsr"].to_numpy()

@@ -256,7 +256,7 @@ def test_limits_that_exclude_each_other_name_the_layer() -> None:
         ({"temperature": -1e-9}, "temperature must not be"),
     ],
 )
-def test_goals_that_make_no_sense_are_refused(goal: dict[str, float], message: str) -> None:
+def test_goals_that_make_no_sense_are_refused(goal: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         solve(table_of([(4, 10, 0.1)]), **goal)
 

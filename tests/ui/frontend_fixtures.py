@@ -9,6 +9,7 @@ import base64
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def transcript(session: Session) -> dict[str, Any]:
     ]
     for number, edit in enumerate(edits):
         request = {"type": "edit", "id": f"e{number}", **edit}
-        note(request, lambda request=request: table._handle_custom_msg(request, []))
+        note(request, partial(table._handle_custom_msg, request, []))
     note(None, lambda: session.solve(bpw=5))
     table.close()
     state["header"]["model_id"] = "table"

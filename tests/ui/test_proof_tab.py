@@ -35,7 +35,7 @@ def model() -> Iterator[Any]:
 
 
 @pytest.fixture
-def run(model: Any) -> Run:
+def run(model: tuple[Any, Any]) -> Run:
     return lambda number: denoise(*model, [3, 7], number, 2)
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def shipped():
+def shipped() -> tuple[Any, Any]:
     return load(FOLDER)
 
 
@@ -53,7 +54,7 @@ def test_finding_a_model_needs_no_torch():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_model_loads_in_bfloat16_and_is_small(shipped):
+def test_the_model_loads_in_bfloat16_and_is_small(shipped: tuple[Any, Any]):
     model, scheduler = shipped
     assert model.dtype == torch.bfloat16
     assert not model.training
@@ -62,13 +63,13 @@ def test_the_model_loads_in_bfloat16_and_is_small(shipped):
     assert scheduler.config.prediction_type == "v_prediction"
 
 
-def test_rows_of_the_blocks_are_whole_blocks_of_256(shipped):
+def test_rows_of_the_blocks_are_whole_blocks_of_256(shipped: tuple[Any, Any]):
     model, _ = shipped
     blocks = model.transformer_blocks.named_parameters()
     assert {p.shape[-1] % 256 for _, p in blocks if p.ndim == 2} == {0}
 
 
-def test_the_index_names_the_classes_that_load(shipped):
+def test_the_index_names_the_classes_that_load(shipped: tuple[Any, Any]):
     index = json.loads((FOLDER / "model_index.json").read_text())
     assert index["transformer"] == ["diffusers", type(shipped[0]).__name__]
     assert index["scheduler"] == ["diffusers", type(shipped[1]).__name__]
@@ -92,7 +93,7 @@ def test_the_training_and_held_out_digits_do_not_overlap():
     assert len(np.unique(both, axis=0)) == len(both) == 1797
 
 
-def test_generated_digits_are_read_as_what_was_asked_for(shipped):
+def test_generated_digits_are_read_as_what_was_asked_for(shipped: tuple[Any, Any]):
     # In many steps, for a scheduler that clips went wrong with guidance and 50 steps, and not with 10.
     labels = np.repeat(np.arange(10), 4)
     images = sample(*shipped, labels, seed=0, steps=50)
@@ -103,7 +104,7 @@ def test_generated_digits_are_read_as_what_was_asked_for(shipped):
     assert judge.nearest(images).min() > 0.5  # none is a copy
 
 
-def test_digits_of_one_class_differ_and_lie_nearer_to_real_ones_than_noise_does(shipped):
+def test_digits_of_one_class_differ_and_lie_nearer_to_real_ones_than_noise_does(shipped: tuple[Any, Any]):
     labels = np.arange(100) % 10
     images = sample(*shipped, labels, seed=1, steps=15)
     assert np.std(images[labels == 3], axis=0).max() > 0.3
@@ -118,19 +119,19 @@ def test_the_frechet_distance_of_a_set_to_itself_is_nothing():
     assert judge.frechet_distance(real.images, real.images) == pytest.approx(0, abs=1e-3)
 
 
-def test_a_seed_settles_the_images(shipped):
+def test_a_seed_settles_the_images(shipped: tuple[Any, Any]):
     first = sample(*shipped, [1, 2, 3], seed=5, steps=4)
     np.testing.assert_array_equal(first, sample(*shipped, [1, 2, 3], seed=5, steps=4))
     assert not np.array_equal(first, sample(*shipped, [1, 2, 3], seed=6, steps=4))
 
 
-def test_without_guidance_the_null_class_draws_any_digit(shipped):
+def test_without_guidance_the_null_class_draws_any_digit(shipped: tuple[Any, Any]):
     images = sample(*shipped, [NULL_CLASS] * 2, steps=4, guidance=1.0)
     guided = sample(*shipped, [NULL_CLASS] * 2, steps=4, guidance=3.0)
     np.testing.assert_allclose(images, guided, atol=0.05)
 
 
-def test_a_few_training_steps_write_a_folder_that_loads(tmp_path, shipped):
+def test_a_few_training_steps_write_a_folder_that_loads(tmp_path, shipped: tuple[Any, Any]):
     model, scheduler = train(steps=3, batch=8)
     save(model, scheduler, tmp_path)
     again, its_scheduler = load(tmp_path)

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,16 +37,16 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def shipped():
+def shipped() -> tuple[Any, Any]:
     return load(FOLDER)
 
 
 @pytest.fixture(scope="module")
-def barely_trained():
+def barely_trained() -> tuple[Any, Any]:
     return train(steps=2, batch=2)
 
 
-def test_the_model_loads_in_bfloat16_and_is_small(shipped):
+def test_the_model_loads_in_bfloat16_and_is_small(shipped: tuple[Any, Any]):
     model, _ = shipped
     assert model.dtype == torch.bfloat16
     assert not model.training
@@ -54,7 +55,7 @@ def test_the_model_loads_in_bfloat16_and_is_small(shipped):
     assert sum(file.stat().st_size for file in model_files) <= 10_000_000
 
 
-def test_the_workbench_sees_the_layers_and_roles_of_a_dream_checkpoint(shipped):
+def test_the_workbench_sees_the_layers_and_roles_of_a_dream_checkpoint(shipped: tuple[Any, Any]):
     with open_checkpoint("zoo:stdlib-mdlm") as checkpoint:
         assert checkpoint.architecture == "DreamModel"
         assert checkpoint.modality.value == "text"
@@ -78,7 +79,7 @@ def test_the_workbench_sees_the_layers_and_roles_of_a_dream_checkpoint(shipped):
     assert {layer.cols % 256 for layer in layers} == {0}  # rows are whole blocks of K-quants
 
 
-def test_a_tensors_name_is_the_path_of_its_module(shipped):
+def test_a_tensors_name_is_the_path_of_its_module(shipped: tuple[Any, Any]):
     modules = dict(shipped[0].named_modules())
     with open_checkpoint(FOLDER) as checkpoint:
         assert set(checkpoint.tensors) == set(shipped[0].state_dict())
@@ -86,12 +87,12 @@ def test_a_tensors_name_is_the_path_of_its_module(shipped):
             assert tuple(modules[layer.name.removesuffix(".weight")].weight.shape) == layer.shape
 
 
-def test_the_head_is_not_the_embedding(shipped):
+def test_the_head_is_not_the_embedding(shipped: tuple[Any, Any]):
     model, _ = shipped
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
 
 
-def test_the_configuration_speaks_dreams_language_and_holds_no_local_path(shipped):
+def test_the_configuration_speaks_dreams_language_and_holds_no_local_path(shipped: tuple[Any, Any]):
     facts = json.loads((FOLDER / "config.json").read_text())
     assert facts["model_type"] == "Dream"
     assert facts["vocab_size"] == len(shipped[1])
@@ -101,7 +102,7 @@ def test_the_configuration_speaks_dreams_language_and_holds_no_local_path(shippe
         assert not [value for value in facts.values() if isinstance(value, str) and "/" in value]
 
 
-def test_the_blocks_see_both_ways(shipped):
+def test_the_blocks_see_both_ways(shipped: tuple[Any, Any]):
     model, tokenizer = shipped
     tokens = torch.tensor([tokenizer("for name in names:\n    print(name)\n")["input_ids"]])
     later, earlier = tokens.clone(), tokens.clone()
@@ -113,7 +114,7 @@ def test_the_blocks_see_both_ways(shipped):
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_what_stands_on_either_side_helps_to_tell_what_is_hidden(shipped, side):
+def test_what_stands_on_either_side_helps_to_tell_what_is_hidden(shipped: tuple[Any, Any], side):
     model, tokenizer = shipped
     clean = judge.held_out_masked(tokenizer, 0.5, count=64).clean
     given = clean.clone()
@@ -128,7 +129,7 @@ def test_what_stands_on_either_side_helps_to_tell_what_is_hidden(shipped, side):
     assert half > whole + 0.5
 
 
-def test_the_tokenizer_keeps_every_byte(shipped):
+def test_the_tokenizer_keeps_every_byte(shipped: tuple[Any, Any]):
     _, tokenizer = shipped
     text = "def f(x):\n\treturn  'ü\x00 ☃'  # 1234\r\n"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
@@ -137,7 +138,7 @@ def test_the_tokenizer_keeps_every_byte(shipped):
     assert tokenizer.decode(encode(tokenizer, held_out)) == "".join(texts)
 
 
-def test_transformers_finds_the_tokenizer_by_itself(shipped):
+def test_transformers_finds_the_tokenizer_by_itself(shipped: tuple[Any, Any]):
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     assert tokenizer.get_vocab() == shipped[1].get_vocab()
     assert (tokenizer.mask_token, tokenizer.eos_token, tokenizer.pad_token) == (MASK, END, END)
@@ -154,7 +155,9 @@ def test_training_and_held_out_files_do_not_overlap_and_are_library_code():
     assert not [name for name in seen | held_out if name.startswith("_sysconfigdata")]
 
 
-def test_hidden_tokens_of_unseen_files_are_predicted_better_than_without_context(shipped, barely_trained):
+def test_hidden_tokens_of_unseen_files_are_predicted_better_than_without_context(
+    shipped: tuple[Any, Any], barely_trained: tuple[Any, Any]
+):
     losses = judge.masked_loss(*shipped, ratios=(0.15, 0.5, 0.85))
     bound = judge.unigram_entropy(shipped[1])
     assert losses[0.15] < 3.5
@@ -164,7 +167,7 @@ def test_hidden_tokens_of_unseen_files_are_predicted_better_than_without_context
     assert min(judge.masked_loss(*barely_trained, ratios=(0.15,), count=4).values()) > bound
 
 
-def test_masks_hide_the_share_asked_for_and_grow_with_it(shipped):
+def test_masks_hide_the_share_asked_for_and_grow_with_it(shipped: tuple[Any, Any]):
     _, tokenizer = shipped
     few, many = (judge.held_out_masked(tokenizer, ratio, count=3) for ratio in (0.25, 0.75))
     assert few.hidden.sum(1).tolist() == [32] * 3
@@ -176,7 +179,7 @@ def test_masks_hide_the_share_asked_for_and_grow_with_it(shipped):
     assert not torch.equal(few.given, other.given)
 
 
-def test_divergence_is_nothing_for_the_same_model_and_grows_with_the_harm(shipped):
+def test_divergence_is_nothing_for_the_same_model_and_grows_with_the_harm(shipped: tuple[Any, Any]):
     model, tokenizer = shipped
     masked = judge.held_out_masked(tokenizer, 0.5, count=4)
     original = judge.masked_logits(model, masked)
@@ -191,7 +194,9 @@ def test_divergence_is_nothing_for_the_same_model_and_grows_with_the_harm(shippe
     assert found[0] < 1e-3 < found[1] < found[2]
 
 
-def test_generated_code_is_made_of_words_that_exist(shipped, barely_trained):
+def test_generated_code_is_made_of_words_that_exist(
+    shipped: tuple[Any, Any], barely_trained: tuple[Any, Any]
+):
     _, tokenizer = shipped
     real = tokenizer.batch_decode(judge.held_out_masked(tokenizer, 0.5).clean)
     ours, theirs = (
@@ -203,7 +208,7 @@ def test_generated_code_is_made_of_words_that_exist(shipped, barely_trained):
     assert judge.known_words(theirs) < 0.5
 
 
-def test_a_seed_settles_the_text(shipped):
+def test_a_seed_settles_the_text(shipped: tuple[Any, Any]):
     first = sample(*shipped, count=2, length=32, steps=8, seed=3)
     np.testing.assert_array_equal(first, sample(*shipped, count=2, length=32, steps=8, seed=3))
     assert not np.array_equal(first, sample(*shipped, count=2, length=32, steps=8, seed=4))
@@ -211,7 +216,7 @@ def test_a_seed_settles_the_text(shipped):
 
 
 @pytest.mark.parametrize("steps", [1, 7, 32, 50])
-def test_every_step_is_one_call_that_sees_fewer_masks(shipped, steps):
+def test_every_step_is_one_call_that_sees_fewer_masks(shipped: tuple[Any, Any], steps):
     model, tokenizer = shipped
     seen = []
     watch = model.register_forward_pre_hook(
@@ -227,14 +232,14 @@ def test_every_step_is_one_call_that_sees_fewer_masks(shipped, steps):
     assert seen == [[32 * (steps - step) // steps] * 2 for step in range(steps)]
 
 
-def test_a_text_begins_with_its_prompt(shipped):
+def test_a_text_begins_with_its_prompt(shipped: tuple[Any, Any]):
     _, tokenizer = shipped
     prompt = "def __init__(self, "
     for text in tokenizer.batch_decode(sample(*shipped, count=2, length=32, steps=8, prompt=prompt)):
         assert text.startswith(prompt)
 
 
-def test_without_temperature_and_wandering_no_seed_matters(shipped):
+def test_without_temperature_and_wandering_no_seed_matters(shipped: tuple[Any, Any]):
     one, other = (
         sample(*shipped, length=24, steps=6, seed=seed, temperature=0, wander=0, prompt="import ")
         for seed in (0, 1)
@@ -242,7 +247,9 @@ def test_without_temperature_and_wandering_no_seed_matters(shipped):
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_few_training_steps_write_a_folder_that_loads(tmp_path, shipped, barely_trained):
+def test_a_few_training_steps_write_a_folder_that_loads(
+    tmp_path, shipped: tuple[Any, Any], barely_trained: tuple[Any, Any]
+):
     save(*barely_trained, tmp_path)
     again, tokenizer = load(tmp_path)
     assert {k: v.shape for k, v in again.state_dict().items()} == {
@@ -253,6 +260,6 @@ def test_a_few_training_steps_write_a_folder_that_loads(tmp_path, shipped, barel
     assert sample(again, tokenizer, length=16, steps=2).shape == (1, 16)
 
 
-def test_training_again_gives_the_same_weights(barely_trained):
+def test_training_again_gives_the_same_weights(barely_trained: tuple[Any, Any]):
     first, second = (dict(model.named_parameters()) for model, _ in (barely_trained, train(steps=2, batch=2)))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -132,7 +132,7 @@ def scatter(records: CalibrationRecords, groups: TimeGroups) -> float:
 
 
 def log_second_moments(records: CalibrationRecords) -> FloatArray:
-    """log v̄ of every layer in every bucket, [layers, buckets]: NaN where it did not run, or had nothing but zeros.
+    """Logarithm of v̄ of every layer in every bucket, [layers, buckets]; NaN where it did not run, or had only zeros.
 
     Embeddings, whose input is no activation, are NaN throughout.
     """

@@ -153,8 +153,10 @@ def tightest(costs: CostTable, constraints: Constraints, of: Literal["nbytes", "
 
 
 def largest(costs: CostTable) -> str:
-    """Sentences on what the least bytes of all layers come from: those that have no narrow option, and those that take
-    most."""
+    """Sentences on what the least bytes of all layers come from.
+
+    Layers that have no narrow option, and those that take most.
+    """
     nbytes = np.where(costs.legal, costs.nbytes, np.iinfo(np.int64).max)
     cheapest = nbytes.argmin(axis=1)
     rows = np.arange(len(costs))

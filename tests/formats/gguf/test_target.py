@@ -431,7 +431,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_trusted(
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "model.gguf").write_bytes(damaged)
     try:
-        payload = target_named("gguf").open(folder)
+        payload: Any = target_named("gguf").open(folder)
     except ArrowQuantError as error:
         refusal = str(error)
     else:

@@ -98,7 +98,7 @@ def test_duckdb_reads_and_sums_it(make_checkpoint: Callable[..., Path], tmp_path
     source = make_checkpoint()
     out = export(source, tmp_path / "out", bit_width=3)
     original = load_file(source / "model.safetensors")
-    rows = duckdb.sql(
+    rows = duckdb.execute(
         f"SELECT layer_name, any_value(quant_type), sum(num_params), sum(octet_length(data)), "
         f"sum(len(scales)) FROM '{out}/part-*.parquet' GROUP BY layer_name"
     ).fetchall()

@@ -116,7 +116,7 @@ def test_shards_are_those_of_the_source(tmp_path: Path) -> None:
     source = tmp_path / "model"
     source.mkdir()
     names = [f"model-0000{k}-of-00003.safetensors" for k in (1, 2, 3)]
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for k, name in enumerate(names):
         weights = {f"blocks.{k}.fc1.weight": rng.standard_normal((20, 64)).astype(np.float32)}
         save_file(weights, source / name, {"format": "pt"})

@@ -116,10 +116,12 @@ class Case:
         return float(self.run(0).detach().square().sum())
 
     def measure(self, estimator: str, **options: Any) -> dict[str, np.ndarray[Any, Any]]:
+        method: Any
+        span: Any
         method, span = estimator.split(":")
-        options = {"runs": 6, "probe": Basis(1 if span == "trajectory" else 3)} | options
+        asked: dict[str, Any] = {"runs": 6, "probe": Basis(1 if span == "trajectory" else 3)} | options
         found = importance_by_gradients(
-            self.model, self.run, self.checkpoint, self.records, method=method, span=span, **options
+            self.model, self.run, self.checkpoint, self.records, method=method, span=span, **asked
         )
         return {name: found.layers[name].sensitivity[estimator] for name in self.names}
 
@@ -395,7 +397,7 @@ def test_what_trial_finds_is_shared_by_the_calls_in_which_a_layer_ran(store: Any
 
 
 @pytest.mark.parametrize("way", ["fisher", "white", "trial"])
-def test_a_layer_that_did_not_run_is_warned_of_and_not_of_no_importance(way: str, store: Any) -> None:
+def test_a_layer_that_did_not_run_is_warned_of_and_not_of_no_importance(way: Any, store: Any) -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -568,7 +570,7 @@ def test_trials_leave_the_model_as_it_was(case: Case, ending: str) -> None:
 
 
 @pytest.mark.parametrize("span", ["trajectory", "step"])
-def test_progress_is_told(case: Case, span: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told(case: Case, span: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.work.REFRESH_SECONDS", 0.0)
     heard: list[float] = []
     importance_by_gradients(
@@ -604,7 +606,11 @@ def test_a_loop_that_cannot_be_differentiated_is_an_error_that_says_what_to_do(c
 def test_settings_that_are_not_allowed(case: Case, options: dict[str, Any], key: str) -> None:
     calls: tuple[Callable[..., Any], ...] = (importance_by_gradients,)
     if key != "method":
-        calls += (lambda *args, **given: directional(*args, {}, **given),)
+
+        def towards(module: Any, run: Any, checkpoint: Any, records: Any, **given: Any) -> Any:
+            return directional(module, run, checkpoint, records, {}, **given)
+
+        calls += (towards,)
     if key == "runs":
         calls += (importance_by_trial,)
     for call in calls:

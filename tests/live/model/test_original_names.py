@@ -128,7 +128,7 @@ def test_a_capture_is_by_the_models_names_and_fits_under_both(case: Case, sessio
 
 def test_a_session_proves_its_plan_in_the_attached_model(case: Case, session: Session) -> None:
     wb.live.attach(session, case.model, case.run)
-    found = session.prove(runs=1).result()
+    found: Any = session.prove(runs=1).result()
     plan, time_aware = session.plan, session.time_aware
     own = {}
     modules = wb.live.match_modules(case.model, case.folder)
@@ -158,7 +158,7 @@ def test_a_session_proves_its_plan_in_the_attached_model(case: Case, session: Se
     for name, parts in session.checkpoint.parts.items():
         sources = {part.tensor for part in parts}
         if name in plan.choices and sources <= set(energies):
-            noise, signal = sum(energies[source] for source in sources)
+            noise, signal = np.sum([energies[source] for source in sources], axis=0)
             own[name] = noise / signal
     rows = {row["layer"]: row for row in found.layers.to_pylist()}
     assert set(rows) == {name for name, option in plan.choices.items() if not option.is_kept}

@@ -211,6 +211,7 @@ def test_weights_that_cannot_be_replaced_are_refused_by_name_and_nothing_is_chan
     wrap: Any, toy: Any, checkpoint: Checkpoint, session: Session, tmp_path: Path
 ) -> None:
     assert session.time_aware is not None
+    records = session.time_aware.records
     model = wrap(toy, tmp_path)
     refused = "meta device" if wrap is offloaded_by_unknown_hooks else r"to_k\.weight \(computed from other"
     with torch.no_grad():
@@ -218,10 +219,8 @@ def test_weights_that_cannot_be_replaced_are_refused_by_name_and_nothing_is_chan
     calls = [
         lambda: apply(model, session.plan, checkpoint),
         lambda: compare(model, lambda n: run(model, n), session, runs=1),
-        lambda: importance_by_trial(model, lambda n: run(model, n), checkpoint, session.time_aware.records),
-        lambda: importance_by_gradients(
-            model, lambda n: run(model, n), checkpoint, session.time_aware.records, runs=1
-        ),
+        lambda: importance_by_trial(model, lambda n: run(model, n), checkpoint, records),
+        lambda: importance_by_gradients(model, lambda n: run(model, n), checkpoint, records, runs=1),
     ]
     for call in calls:
         with pytest.raises(ValidationError, match=refused):

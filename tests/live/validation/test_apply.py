@@ -83,11 +83,16 @@ def rounded(x: Tensor, scale: float, zero: float) -> Tensor:
     return (((x / scale).round() + zero).clamp(0, 255) - zero) * scale
 
 
+def recorded(session: Session) -> TimeAwareQuantizer:
+    assert session.time_aware is not None
+    return session.time_aware
+
+
 @pytest.mark.parametrize(("mode", "groups"), [("int8-time", 2), ("int8-static", 1)])
 def test_inputs_are_rounded_with_the_scale_of_their_time(
     toy: Any, checkpoint: Checkpoint, session: Session, mode: Any, groups: int
 ) -> None:
-    tables = ActivationTables.from_dict(session.time_aware.to_dict())
+    tables = ActivationTables.from_dict(recorded(session).to_dict())
     tables = tables.static() if groups == 1 else tables
     seen: list[Tensor] = []
     toy.conv_in.register_forward_hook(lambda module, args, output: seen.append(args[0].clone()))
@@ -146,19 +151,19 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
 
 
 def test_tables_of_few_groups_serve_all_times(session: Session) -> None:
-    data = session.time_aware.to_dict()
+    data = recorded(session).to_dict()
     for entry in data["layers"].values():  # the layer ran in the second group only
         for key in entry:
             entry[key] = entry[key][1:]
     tables = ActivationTables.from_dict(data)
-    full = ActivationTables.from_dict(session.time_aware.to_dict())
+    full = ActivationTables.from_dict(recorded(session).to_dict())
     for name, scale in tables.scales.items():
         assert scale.tolist() == [full.scales[name][1]] * 2
     assert [full.group_at(time) for time in (-1.0, 10.0, 49.9, 50.1, 1000.0)] == [0, 0, 0, 1, 1]
 
 
 def test_one_range_covers_those_of_all_groups(session: Session) -> None:
-    time_aware: TimeAwareQuantizer = session.time_aware
+    time_aware = recorded(session)
     tables = ActivationTables.from_dict(time_aware.to_dict())
     static = tables.static()
     for name in tables.scales:
@@ -184,7 +189,7 @@ def test_one_range_covers_those_of_all_groups(session: Session) -> None:
     ],
 )
 def test_spoilt_tables_are_refused(session: Session, spoil: Callable[[dict[str, Any]], Any]) -> None:
-    data = session.time_aware.to_dict()
+    data = recorded(session).to_dict()
     spoil(data)
     with pytest.raises(wb.MetadataError, match="Export again"):
         ActivationTables.from_dict(data)

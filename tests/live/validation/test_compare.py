@@ -95,6 +95,7 @@ def test_the_errors_of_the_layers_own_outputs(toy: Any, run: Loop, session: Sess
     with kept.keeping(toy, lambda args, kwargs: args[1]):
         run(0)
     deltas = weight_errors(session.checkpoint, session.plan)
+    assert session.time_aware is not None
     for row in found.layers.to_pylist():
         module, delta = modules[row["layer"]], deltas[row["layer"]]
         for group, measured in enumerate(row["measured_by_group"]):
@@ -342,6 +343,6 @@ def test_a_session_without_calibration(toy: Any, run: Loop, store: Store, tmp_pa
 def test_ranks_are_spearmans() -> None:
     generator = np.random.default_rng(0)
     a = generator.integers(0, 6, 40).astype(float)
-    b = a + generator.integers(0, 6, 40)
+    b = a + generator.integers(0, 6, 40).astype(float)
     assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b)[0])
     assert np.isnan(rank_correlation(a[:2], b[:2]))

@@ -204,8 +204,11 @@ def _try(
 def _step_energy(
     time_aware: TimeAwareQuantizer, layer: Layer, factors: SingleArray | None, activations: ActivationMode
 ) -> NDArray[np.float64]:
-    """Variance of the rounding of a layer's input when its channels are divided by factors, [groups]: Δ²/12, where Δ is
-    the scale that the export's tables would have; 0 where inputs are not rounded, or the layer did not run."""
+    """Variance of the rounding of a layer's input when its channels are divided by factors, [groups].
+
+    Δ²/12, where Δ is the scale that the export's tables would have; 0 where inputs are not rounded, or the layer did
+    not run.
+    """
     records = time_aware.records
     record = records.layer(layer.name)
     if activations == "none" or record.kind == "embedding":

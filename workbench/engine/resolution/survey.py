@@ -1,4 +1,4 @@
-"""Looking at a layer before it is written: is it finite, how is it distributed, what width does it take?"""
+"""Looking at a layer before it is written: whether it is finite, its distribution, and the width it takes."""
 
 from __future__ import annotations
 

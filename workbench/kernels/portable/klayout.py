@@ -67,7 +67,7 @@ def natural(lanes: Array) -> Array:
 
 
 def decode(codes: Array, slope: Array, offset: Array, zero: int) -> Array:
-    """w = slope·q − offset in float32, [weights a group, groups, blocks]."""
+    """Decoded w = slope·q − offset in float32, [weights a group, groups, blocks]."""
     with np.errstate(over="ignore", invalid="ignore"):
         return slope * (codes.astype(np.int32) - zero).astype(np.float32) - offset
 

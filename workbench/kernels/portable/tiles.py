@@ -60,6 +60,7 @@ def widen(source: Array, is_half: bool) -> Array:
 
 
 def first_not_finite(values: Array) -> int:
+    """The place of the first NaN or Inf; −1 where there is none."""
     finite = np.isfinite(values)
     return -1 if finite.all() else int(np.argmin(finite))
 

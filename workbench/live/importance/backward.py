@@ -181,8 +181,10 @@ def _copied(value: Any) -> Any:
 
 
 def _tensor_of(output: Any) -> Tensor:
-    """The tensor in what a model gives: itself, the first of a tuple, or the field that diffusers and transformers
-    give it."""
+    """The tensor in what a model gives.
+
+    It is that itself, the first of a tuple, or the field that diffusers and transformers give it.
+    """
     if isinstance(output, Tensor):
         return output
     for name in ("sample", "logits"):

@@ -47,6 +47,7 @@ def with_sensitivity(
 
 
 def require(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of those allowed."""
     if value not in allowed:
         raise ConfigurationError(
             f"{key} is {value!r}; allowed: {' or '.join(allowed)}.", key=key, value=value, allowed=allowed
@@ -54,6 +55,7 @@ def require(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def require_runs(runs: int) -> None:
+    """Refuse a number of runs below 1."""
     if runs < 1:
         raise ConfigurationError(f"runs is {runs}; allowed: at least 1.", key="runs", value=runs)
 

@@ -107,8 +107,10 @@ class WeightGradients:
 
 
 class OutputGradients:
-    """‖∂s/∂y_l‖²·E‖x_l‖² of every layer's output y_l for each call: what white weight noise would do if the errors it
-    makes at different positions had nothing to do with one another."""
+    """‖∂s/∂y_l‖²·E‖x_l‖² of every layer's output y_l for each call.
+
+    What white weight noise would do if the errors it makes at different positions had nothing to do with one another.
+    """
 
     def __init__(self, modules: Mapping[str, nn.Module], buckets: int) -> None:
         self._modules = modules

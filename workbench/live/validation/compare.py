@@ -186,8 +186,10 @@ def compare(
 
 
 def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...], Mapping[str, float]]:
-    """The plan, its predicted error, each layer's option and the one beside it, and what was learnt: all of one
-    version, for a session may be edited while its plan runs."""
+    """The plan, its predicted error, each layer's option and the one beside it, and what was learnt.
+
+    All of one version, for a session may be edited while its plan runs.
+    """
     now = session.snapshot
     table, rows, starts = now.options.to_pylist(), now.rows, now.measurements.starts
     present = {table[row]["layer"]: table[row] for row in rows}

@@ -79,28 +79,34 @@ class Comparison:
 
     @property
     def rank_correlation(self) -> float:
-        """Spearman's, over the layers, of predicted with measured error of the layers' own outputs; NaN for fewer
-        than three layers."""
+        """Spearman's, over the layers, of predicted with measured error of the layers' own outputs.
+
+        NaN for fewer than three layers.
+        """
         return rank_correlation(*self._pairs("predicted", "measured"))
 
     @property
     def rank_correlation_alone(self) -> float:
-        """The same for the final output with one layer quantized at a time, at the plan's options; NaN where that was
-        not measured."""
+        """The same for the final output with one layer quantized at a time, at the plan's options.
+
+        NaN where that was not measured.
+        """
         return rank_correlation(*np.array(list(self.alone.values()), np.float64).reshape(-1, 2).T)
 
     @property
     def alone(self) -> dict[str, tuple[float, float]]:
-        """Predicted and measured error of the final output with one layer quantized as in the plan, mean over the
-        runs; empty where it was not measured."""
+        """Predicted and measured error of the final output with one layer quantized as in the plan, mean over the runs.
+
+        Empty where it was not measured.
+        """
         rows = [row for row in self.trials.to_pylist() if row["is_present"]]
         return {row["layer"]: (row["predicted"], float(np.mean(row["measured"]))) for row in rows}
 
     @property
     def factors(self) -> dict[str, float]:
-        """By what each layer's predicted damage, as it was before anything was learnt, is to be multiplied, so that the
-        sum is the error of the whole plan.
+        """What each layer's predicted damage is to be multiplied by, so that the sum is the error of the whole plan.
 
+        That is the damage as it was before anything was learnt.
         The layers' shares in it are those of the final output's error with one layer quantized at a time, where that
         was measured, as far as `layer_effects` believes it; else those that follow from the errors of the layers' own
         outputs.
