@@ -16,7 +16,7 @@ import pytest
 
 import workbench as wb
 from workbench.checkpoint import DTYPES, open_checkpoint
-from workbench.engine.judge import compare
+from workbench.engine.verification.runtime_check import compare
 
 NAMES = {
     "gguf": "gguf.dequantize (gguf ",

@@ -39,7 +39,7 @@ Json = Annotated[
 
 def export_folder(text: str) -> Path:
     """The folder of an export, of what was typed; a Path would forget the ``./`` of ``./~``."""
-    from workbench.engine.partial import export_folder as folder_of
+    from workbench.engine.output.partial_folder import export_folder as folder_of
 
     return folder_of(text)
 

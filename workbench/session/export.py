@@ -10,6 +10,7 @@ from workbench.config import DiffusionQuantConfig
 from workbench.engine import DiffusionOrchestrator, Report
 from workbench.session.job import Job
 from workbench.session.snapshot import Snapshot
+from workbench.thermo.profile import known_entropies
 from workbench.work import ProgressCallback
 
 
@@ -22,12 +23,15 @@ def export_job(
     """
     plan, checkpoint = now.plan, now.measurements.checkpoint
     settings = config or DiffusionQuantConfig.model_validate({"target": plan.target})
+    entropies = known_entropies(now.measurements.profile.to_arrow())
+    held = checkpoint.hold()
 
     def work(callback: ProgressCallback, cancel: threading.Event) -> Report:
-        report = DiffusionOrchestrator(settings).run(
-            checkpoint.path, output, plan=plan, time_aware=now.time_aware, component=checkpoint.component,
-            resume=resume, callback=callback, cancel=cancel,
-        )  # fmt: skip
+        with held:
+            report = DiffusionOrchestrator(settings).run(
+                checkpoint, output, plan=plan, time_aware=now.time_aware, entropies=entropies,
+                resume=resume, callback=callback, cancel=cancel,
+            )  # fmt: skip
         done()
         return report
 

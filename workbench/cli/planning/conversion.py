@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def plan_of_file(source: Source, path: Path, rules: Rules | None, *, dry_run: bool) -> Planned:
     """A plan from its file; written as rules if asked."""
     from workbench.checkpoint import named_as, open_checkpoint
-    from workbench.engine.orchestrator import check_fit
+    from workbench.engine.preparation import check_fit
     from workbench.formats import dequantized
     from workbench.plan import Plan
 
@@ -56,7 +56,7 @@ def plan_of_rules(
     from workbench.checkpoint import named, open_checkpoint
     from workbench.config import DiffusionQuantConfig, default_effort
     from workbench.config_sources import read_text
-    from workbench.engine.survey import at_width
+    from workbench.engine.resolution.widths import at_width
     from workbench.formats import kept_as, target_named
     from workbench.formats.rules import naming_of, read_rules
     from workbench.plan import Plan

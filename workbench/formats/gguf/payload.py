@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint, denoiser_of
-from workbench.checkpoint.gguf_file import GgufFile
+from workbench.checkpoint.blocks import Block, require_same
+from workbench.checkpoint.readers.gguf_file import GgufFile
 from workbench.errors import ConfigurationError, MetadataError
-from workbench.formats.blocks import Block, require_same
 from workbench.formats.gguf.families import family_of
 from workbench.formats.gguf.keys import file_keys
 from workbench.formats.gguf.layout import lay_out

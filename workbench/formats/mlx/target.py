@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
-from workbench.formats.blocks import Block
+from workbench.checkpoint.blocks import Block
 from workbench.formats.safetensors.layout import Piece
 from workbench.formats.safetensors.scheme import Scheme, merged_config, module_of, scale_dtype
 from workbench.formats.safetensors.target import PackedTarget

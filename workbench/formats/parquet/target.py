@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.checkpoint.blocks import require_same
 from workbench.config import GROUP_SIZES
-from workbench.formats.blocks import require_same
 from workbench.formats.parquet.reader import ParquetPayload
 from workbench.formats.parquet.schema import stored_bytes
 from workbench.formats.parquet.writer import ParquetWriter

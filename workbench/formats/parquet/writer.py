@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from workbench import system
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.formats.blocks import Block, divide
+from workbench.checkpoint.blocks import Block, divide
 from workbench.formats.parquet.schema import SCHEMA, export_metadata, part_metadata, part_name, stored_bytes
 from workbench.formats.target import Unit
-from workbench.formats.units import let_go
 from workbench.plan import Plan
 from workbench.quantize import Encodings, encode_affine
 
@@ -151,10 +150,10 @@ class ParquetWriter:
                     writer.write_table(_table(rows), row_group_size=len(rows))
                     yield 0
             with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-                temporary.replace(path)
+                system.sync(file.fileno())
+                system.replace_file(path, temporary)
                 yield unit.nbytes
-                let_go(file.fileno())
+                system.release(file.fileno())
         finally:
             temporary.unlink(missing_ok=True)
 

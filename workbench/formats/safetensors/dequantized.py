@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
+from workbench.checkpoint.blocks import Block
 from workbench.errors import MetadataError, QuantizationError
-from workbench.formats.blocks import Block
 from workbench.formats.safetensors.layout import FORMAT, FORMAT_KEY, Piece
 from workbench.formats.safetensors.payload import SafetensorsPayload
 from workbench.formats.safetensors.scheme import Scheme

@@ -19,8 +19,8 @@ from workbench.checkpoint import (
     ShardedSafeTensorsAdapter,
     TensorInfo,
 )
+from workbench.checkpoint.blocks import Block, require_same
 from workbench.errors import ConfigurationError, MetadataError
-from workbench.formats.blocks import Block, require_same
 from workbench.formats.safetensors.layout import Piece
 from workbench.formats.safetensors.scheme import PLAN_KEY, SOURCE_KEY, Scheme, stored_pieces
 from workbench.formats.target import BlockCheck, Check, StoredTensor

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
-from workbench.formats.blocks import Block
+from workbench.checkpoint.blocks import Block
 from workbench.formats.kept import narrowed
 from workbench.formats.safetensors.layout import Piece, by_size
 from workbench.formats.target import BlockCheck

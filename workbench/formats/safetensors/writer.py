@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
-from workbench.formats.blocks import Block
+from workbench.checkpoint.blocks import Block
 from workbench.formats.kept import kept_tensors, notes_on_conversions
 from workbench.formats.safetensors.layout import lay_out
 from workbench.formats.safetensors.scheme import PLAN_KEY, SOURCE_KEY, Scheme, stored_pieces
