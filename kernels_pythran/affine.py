@@ -1,9 +1,12 @@
-"""Group-wise affine quantization: w ≈ (q − z)·s, with one scale s and one real zero point z a group.
+"""Grouped affine codes: a group of weights shares a scale s and an origin, which its form says the meaning of.
+
+With a zero point z weights decode to (q − z)·s, with an offset m to q·s + m; `forms` lists the forms. Scales and origins
+are fitted to the extremes of each group, or given: then the caller has rounded them as they will be stored.
 
 Weights arrive flat, as bit patterns: float32 as uint32, bfloat16 or float16 as uint16. Groups run along a row
 of `cols` weights, the last of a row may be short; each row's codes are one LSB-first bitstream padded to a
 whole byte. All arithmetic is float32 without fused multiply-add, in the order that `workbench.kernels.portable`
-repeats; a group whose range is uncomfortable in float32 is computed in float64.
+repeats; a group that is uncomfortable in float32 is computed in float64.
 
 All functions take the same room to work in, as their last arguments: patterns uint32 [4096], ends int32 [2 * 4096], integers
 uint8 [4096], inverses, delta and folded float32 [4096], words uint64 [4096 / 8 + 1]. Groups are rows of such an array seen as
@@ -14,40 +17,39 @@ import numpy as np
 
 from .blocks import BLOCK, add_error, first_not_finite, pack, take_from, unpack, widen
 from .extremes import range_groups
+from .forms import FIXED, OFFSET
 
 MAGIC = np.float32(8388608.0)  # 2^23: adding it rounds half to even and leaves the integer
 HUGE = np.float32(1e37)
 LARGEST = 3.4028234663852886e38
 SMALLEST = np.float32(1.401298464324817e-45)
+MINUS_ZERO = np.float32(-0.0)  # the only number that leaves all others as they are when it is added
 
 
-def fit_constant(low, levels, symmetric):
-    """Scale and zero point of a group of one value, and the code that decodes exactly to it."""
-    sign = np.float32(low > np.float32(0.0)) - np.float32(low < np.float32(0.0))
-    scale = abs(low) if low != np.float32(0.0) else np.float32(1.0)
-    if symmetric:
-        half = np.float32((levels + 1) // 2)
-        return scale, half, half + sign
-    return scale, np.float32(0.0) - sign, np.float32(0.0)
-
-
-def is_odd(low, high):
-    """Whether a group is constant, or uncomfortable in float32."""
+def is_narrow(low, high):
+    """Whether a group is constant, or its range uncomfortable in float32."""
     return np.int32(low < -HUGE) | np.int32(high > HUGE) | np.int32(high - low < np.float32(1e-30))
 
 
-def fit_groups(least, greatest, count, levels, symmetric, scales, zeros, g, inverses):
-    """Scales, zero points and inverse scales of groups by their extremes, which mean nothing for odd groups.
+def is_hard(scale, origin, most):
+    """Whether codes for this scale and origin must be found in float64; an origin beyond `most` has too few digits."""
+    return (
+        np.int32(scale <= np.float32(1e-30)) | np.int32(scale >= np.float32(1e30)) | np.int32(abs(origin) >= most)
+    )
+
+
+def fit_groups(least, greatest, count, levels, form, scales, origins, g, inverses):
+    """Scales, zero points and inverse scales of groups by their extremes, which mean nothing for narrow groups.
 
     Returns whether there are such.
     """
     low = least[:count]
     high = greatest[:count]
     s = scales[g : g + count]
-    z = zeros[g : g + count]
+    z = origins[g : g + count]
     r = inverses[:count]
     # Pythran divides scalars in float64; rounding the quotient once more gives what float32 division does.
-    if symmetric:
+    if form == FIXED:
         half = np.float32((levels + 1) // 2)
         for j in range(count):
             s[j] = np.float32(np.float32(2.0) * np.maximum(-low[j], high[j]) / np.float32(levels))
@@ -58,123 +60,149 @@ def fit_groups(least, greatest, count, levels, symmetric, scales, zeros, g, inve
         for j in range(count):
             # Not −low: the zero point of a group that begins at ±0 is +0.
             z[j] = np.float32((np.float32(0.0) - low[j]) / s[j])
-    odd = np.int32(0)
+    some = np.int32(0)
     for j in range(count):
         r[j] = np.float32(np.float32(1.0) / s[j])
-        odd |= is_odd(low[j], high[j])
-    return odd != np.int32(0)
+        some |= is_narrow(low[j], high[j])
+    return some != np.int32(0)
 
 
-def encode_exactly(v, low, high, levels, symmetric, codes, delta):
-    """`encode_groups` in float64, for ranges that overflow float32 or whose scale is subnormal."""
+def invert_scales(count, scales, origins, g, most, inverses):
+    """Inverses of scales that are given; returns whether some group is hard."""
+    s = scales[g : g + count]
+    o = origins[g : g + count]
+    r = inverses[:count]
+    some = np.int32(0)
+    for j in range(count):
+        r[j] = np.float32(np.float32(1.0) / s[j])
+        some |= is_hard(s[j], o[j], most)
+    return some != np.int32(0)
+
+
+def fit_exactly(low, high, levels, form):
+    """Scale and zero point of a narrow group, and by what its weights are multiplied so that all decode to finite ones."""
     bottom = np.float64(low)
     peak = max(-bottom, np.float64(high))
     half = (levels + 1) // 2
     wide = np.float64(high) - bottom
-    if symmetric:
+    if form == FIXED:
         wide = min(2.0 * peak, LARGEST / half * levels)
     shrink = 1.0
     if peak > np.float64(HUGE):
-        # So that no decoded weight rounds to infinity.
         shrink = 1.0 - 2.0**-20
     wide = wide * shrink
     scale = max(np.float32(wide / levels), SMALLEST)
     if wide < np.float64(np.float32(1e-30)) and np.float64(scale) * levels < wide:
         # A subnormal scale is coarse: rounded down, its levels would not reach the other end.
         scale = np.float32(scale + SMALLEST)
-    s = np.float64(scale)
-    zero = np.float32((0.0 - bottom * shrink) / s)
-    offset = bottom
-    origin = 0.0
-    if symmetric:
+    zero = np.float32((0.0 - bottom * shrink) / np.float64(scale))
+    if low == high:
+        # A group of one value decodes to it exactly, from a code beside the zero point.
+        shrink = 1.0
+        scale = abs(low) if low != np.float32(0.0) else np.float32(1.0)
+        zero = np.float32(low < np.float32(0.0)) - np.float32(low > np.float32(0.0))
+    if form == FIXED:
         zero = np.float32(half)
-        offset = 0.0
-        origin = np.float64(half)
+    return scale, zero, shrink
+
+
+def assign_exactly(v, start, factor, divisor, added, levels, scale, zero, base, c, d):
+    """Codes of a group from (w − start)·factor / divisor + added in float64, and the errors w − ŵ."""
     for k in range(v.size):
-        q = min(max(np.rint((np.float64(v[k]) - offset) * shrink / s + origin), 0.0), np.float64(levels))
-        codes[k] = np.uint8(q)
-        delta[k] = v[k] - (np.float32(q) - zero) * scale
-    return scale, zero
+        x = np.rint((np.float64(v[k]) - start) * factor / divisor + added)
+        q = np.int32(min(max(x, 0.0), np.float64(levels)))
+        c[k] = np.uint8(q)
+        d[k] = v[k] - ((np.float32(q) - zero) * scale + base)
 
 
-def encode_odd(v, low, high, levels, symmetric, c, d):
-    """Encode a group that is constant, or uncomfortable in float32."""
-    if low != high:
-        return encode_exactly(v, low, high, levels, symmetric, c, d)
-    scale, zero, code = fit_constant(low, levels, symmetric)
-    for k in range(v.size):
-        c[k] = np.uint8(code)
-        d[k] = np.float32(0.0)
-    return scale, zero
+def encode_hard_group(v, low, high, form, is_fitted, levels, scales, origins, i, c, d):
+    """Encode group i, fitted or given, in float64."""
+    start = 0.0
+    factor = 1.0
+    added = 0.0
+    if is_fitted:
+        scale, zero, factor = fit_exactly(low, high, levels, form)
+        scales[i] = scale
+        origins[i] = zero
+        if form == FIXED:
+            added = np.float64(zero)
+        else:
+            start = np.float64(low)
+    elif form != OFFSET:
+        added = np.float64(origins[i])
+    divisor = np.float64(scales[i])
+    if form == OFFSET:
+        start = np.float64(origins[i])
+        # Without a scale a group is constant.
+        factor = 1.0 / divisor if divisor > 0.0 else 0.0
+        divisor = 1.0
+        assign_exactly(v, start, factor, divisor, added, levels, scales[i], np.float32(0.0), origins[i], c, d)
+    else:
+        assign_exactly(v, start, factor, divisor, added, levels, scales[i], origins[i], MINUS_ZERO, c, d)
 
 
-def encode_groups(values, count, levels, symmetric, measured, ends, inverses, codes, delta, scales, zeros, g):
-    """Encode groups, the first being group g, by their extremes; leave codes and, if measured, errors w − ŵ."""
+def encode_groups(values, count, levels, form, is_fitted, some_hard, measured, ends, inverses, codes, delta, scales, origins, g):
+    """Codes of groups, the first being group g, halves to even; and if measured the errors w − ŵ."""
     limits = ends.view(np.float32)
     least = limits[:BLOCK]
     greatest = limits[BLOCK:]
-    some_odd = fit_groups(least, greatest, count, levels, symmetric, scales, zeros, g, inverses)
     top = np.int32(levels)
-    shift = MAGIC + np.float32((levels + 1) // 2) if symmetric else MAGIC
+    most = np.float32(1e30) if form == OFFSET else np.float32(4194304.0)
+    half = np.float32((levels + 1) // 2)
+    shift = MAGIC + half if is_fitted and form == FIXED else MAGIC
     group = values.shape[1]
     for j in range(count):
         v = values[j]
         c = codes[j]
         d = delta[j]
+        scale = scales[g + j]
+        origin = origins[g + j]
         low = least[j]
-        if some_odd and is_odd(low, greatest[j]) != np.int32(0):
-            scale, zero = encode_odd(v, low, greatest[j], levels, symmetric, c, d)
-            scales[g + j] = scale
-            zeros[g + j] = zero
+        is_exact = False
+        if some_hard:
+            is_exact = (is_narrow(low, greatest[j]) if is_fitted else is_hard(scale, origin, most)) != np.int32(0)
+        if is_exact:
+            encode_hard_group(v, low, greatest[j], form, is_fitted, levels, scales, origins, g + j, c, d)
         else:
-            offset = np.float32(0.0) if symmetric else low
+            # Code (w − start)·inverse + added, which decodes to (q − zero)·scale + base.
+            start = np.float32(0.0)
+            added = np.float32(0.0)
+            zero = origin
+            base = MINUS_ZERO
+            if form == OFFSET:
+                start = origin
+                zero = np.float32(0.0)
+                base = origin
+            elif not is_fitted:
+                added = origin
+            elif form != FIXED:
+                start = low
             inverse = inverses[j]
+            # Clamped as an integer, because minima of floats do not vectorise.
             if measured:
-                scale = scales[g + j]
-                zero = zeros[g + j]
                 for k in range(group):
-                    q = min(np.int32((v[k] - offset) * inverse + shift - MAGIC), top)
+                    x = (v[k] - start) * inverse + added
+                    q = min(max(np.int32(x + shift - MAGIC), np.int32(0)), top)
                     c[k] = np.uint8(q)
-                    d[k] = v[k] - (np.float32(q) - zero) * scale
+                    d[k] = v[k] - ((np.float32(q) - zero) * scale + base)
             else:
                 for k in range(group):
-                    c[k] = np.uint8(min(np.int32((v[k] - offset) * inverse + shift - MAGIC), top))
+                    x = (v[k] - start) * inverse + added
+                    c[k] = np.uint8(min(max(np.int32(x + shift - MAGIC), np.int32(0)), top))
 
 
-#pythran export affine_encode(uint16[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
-#pythran export affine_encode(uint32[], bool, int, int, int, int, bool, uint8[], float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
-def affine_encode(
-    source, is_half, rows, cols, bits, group, symmetric, codes, scales, zeros, sums,
+def encode_rows(
+    source, is_half, rows, cols, bits, group, form, is_fitted, scales, origins, codes, sums,
     patterns, ends, integers, inverses, delta, folded, words,
 ):  # fmt: skip
-    """Quantize by round-to-nearest between the extremes of each group, and pack.
-
-    Parameters
-    ----------
-    source : uint16 or uint32 [rows * cols]
-        Bit patterns of the weights.
-    is_half : bool
-        For 16-bit patterns: float16 rather than bfloat16.
-    bits : int, 2 to 8
-    group : int
-        Weights a group; divides 4096.
-    symmetric : bool
-        Zero point fixed at 2^(bits−1).
-    codes : uint8 [rows * ceil(cols * bits / 8)], out
-    scales, zeros : float32 [rows * groups], out
-    sums : float64 [rows, 3], added to
-        ‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ. With no rows nothing is measured, which is quicker.
-
-    Returns
-    -------
-    int
-        Index of the first Inf or NaN, at which the work stopped, or -1.
-    """
+    """Find scales and origins if they are to be fitted, then codes, and pack them; returns the index of the first Inf or NaN."""
     levels = (1 << bits) - 1
     measured = sums.shape[0] > 0
+    most = np.float32(1e30) if form == OFFSET else np.float32(4194304.0)
     row_bytes = (cols * bits + 7) // 8
     values = patterns.view(np.float32)
     stream = words.view(np.uint8)
+    limits = ends.view(np.float32)
     tiles = patterns.view(np.int32).reshape(BLOCK // group, group)
     weights = patterns.view(np.float32).reshape(BLOCK // group, group)
     code_tiles = integers.reshape(BLOCK // group, group)
@@ -189,10 +217,18 @@ def affine_encode(
             for i in range(n, count * group):
                 patterns[i] = patterns[n - 1]  # which changes no extremes
             # Groups pass each step together: the processor works on several at once, and vectors fit their scales.
-            if not range_groups(tiles, count, ends):
-                return first + first_not_finite(patterns, n)
+            some_hard = False
+            if is_fitted:
+                if not range_groups(tiles, count, ends):
+                    return first + first_not_finite(patterns, n)
+                some_hard = fit_groups(
+                    limits[:BLOCK], limits[BLOCK:], count, levels, form, scales, origins, g, inverses
+                )
+            else:
+                some_hard = invert_scales(count, scales, origins, g, most, inverses)
             encode_groups(
-                weights, count, levels, symmetric, measured, ends, inverses, code_tiles, error_tiles, scales, zeros, g
+                weights, count, levels, form, is_fitted, some_hard, measured, ends, inverses, code_tiles, error_tiles,
+                scales, origins, g,
             )
             g += count
             if measured:
@@ -204,72 +240,58 @@ def affine_encode(
     return -1
 
 
-def assign_exactly(v, scale, zero, levels, c, d):
-    """Codes of a group, and its errors, where float32 would overflow, or the zero point is beyond its whole numbers."""
-    for k in range(v.size):
-        x = np.rint(np.float64(v[k]) / np.float64(scale) + np.float64(zero))
-        q = np.int32(min(max(x, 0.0), np.float64(levels)))
-        c[k] = np.uint8(q)
-        d[k] = v[k] - (np.float32(q) - zero) * scale
-
-
-def assign_groups(weights, count, levels, scales, zeros, g, codes, errors):
-    """Codes of groups, the nearest of 0 to levels with halves to even, and the errors w − ŵ."""
-    group = weights.shape[1]
-    for j in range(count):
-        v = weights[j]
-        c = codes[j]
-        d = errors[j]
-        scale = scales[g + j]
-        zero = zeros[g + j]
-        if scale > np.float32(1e-30) and scale < np.float32(1e30) and abs(zero) < np.float32(4194304.0):
-            inverse = np.float32(np.float32(1.0) / scale)
-            for k in range(group):
-                q = min(max(np.int32(v[k] * inverse + zero + MAGIC - MAGIC), np.int32(0)), np.int32(levels))
-                c[k] = np.uint8(q)
-                d[k] = v[k] - (np.float32(q) - zero) * scale
-        else:
-            assign_exactly(v, scale, zero, levels, c, d)
-
-
-#pythran export affine_assign(uint16[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
-#pythran export affine_assign(uint32[], bool, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
-def affine_assign(
-    source, is_half, rows, cols, bits, group, scales, zeros, codes, sums,
+#pythran export affine_encode(uint16[], bool, int, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_encode(uint32[], bool, int, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def affine_encode(
+    source, is_half, rows, cols, bits, group, form, scales, origins, codes, sums,
     patterns, ends, integers, inverses, delta, folded, words,
 ):  # fmt: skip
-    """Quantize with given scales, above 0, and zero points, and pack; parameters are those of `affine_encode`.
+    """Quantize by round-to-nearest between the extremes of each group, and pack.
 
-    The weights are finite. With no rows of sums nothing is measured.
+    Parameters
+    ----------
+    source : uint16 or uint32 [rows * cols]
+        Bit patterns of the weights.
+    is_half : bool
+        For 16-bit patterns: float16 rather than bfloat16.
+    bits : int, 2 to 8
+    group : int
+        Weights a group; divides 4096.
+    form : int
+        What an origin is, see `forms`: a real zero point, or one fixed at 2^(bits−1).
+    scales, origins : float32 [rows * groups], out
+    codes : uint8 [rows * ceil(cols * bits / 8)], out
+    sums : float64 [rows, 3], added to
+        ‖δ‖², ‖w‖² and w·δ of each row, where δ = w − ŵ. With no rows nothing is measured, which is quicker.
+
+    Returns
+    -------
+    int
+        Index of the first Inf or NaN, at which the work stopped, or -1.
     """
-    levels = (1 << bits) - 1
-    measured = sums.shape[0] > 0
-    row_bytes = (cols * bits + 7) // 8
-    values = patterns.view(np.float32)
-    weights = values.reshape(BLOCK // group, group)
-    code_tiles = integers.reshape(BLOCK // group, group)
-    error_tiles = delta.reshape(BLOCK // group, group)
-    stream = words.view(np.uint8)
-    g = 0
-    for row in range(rows):
-        for start in range(0, cols, BLOCK):
-            n = min(BLOCK, cols - start)
-            first = row * cols + start
-            widen(source[first : first + n], is_half, patterns)
-            count = (n + group - 1) // group
-            for i in range(n, count * group):
-                patterns[i] = np.uint32(0)
-            assign_groups(weights, count, levels, scales, zeros, g, code_tiles, error_tiles)
-            g += count
-            if measured:
-                add_error(values, delta, n, folded, sums, row)
-            pack(integers, n, bits, words)
-            at = row * row_bytes + start * bits // 8
-            size = (n * bits + 7) // 8
-            codes[at : at + size] = stream[:size]
+    return encode_rows(
+        source, is_half, rows, cols, bits, group, form, True, scales, origins, codes, sums,
+        patterns, ends, integers, inverses, delta, folded, words,
+    )
 
 
-def decode_groups(codes, first_byte, n, bits, scales, zeros, g, words, integers, code_tiles, decoded):
+#pythran export affine_assign(uint16[], bool, int, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_assign(uint32[], bool, int, int, int, int, int, float32[], float32[], uint8[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+def affine_assign(
+    source, is_half, rows, cols, bits, group, form, scales, origins, codes, sums,
+    patterns, ends, integers, inverses, delta, folded, words,
+):  # fmt: skip
+    """Quantize with given scales and origins of any form, and pack; parameters are those of `affine_encode`.
+
+    The weights are finite: whoever has found the scales has looked.
+    """
+    encode_rows(
+        source, is_half, rows, cols, bits, group, form, False, scales, origins, codes, sums,
+        patterns, ends, integers, inverses, delta, folded, words,
+    )
+
+
+def decode_groups(codes, first_byte, n, bits, form, scales, origins, g, words, integers, code_tiles, decoded):
     """Decode n codes that begin at a byte and with group g; returns how many groups that were."""
     size = (n * bits + 7) // 8
     stream = words.view(np.uint8)
@@ -280,19 +302,23 @@ def decode_groups(codes, first_byte, n, bits, scales, zeros, g, words, integers,
     for j in range(count):
         c = code_tiles[j]
         d = decoded[j]
-        zero = zeros[g + j]
         scale = scales[g + j]
+        zero = origins[g + j]
+        base = MINUS_ZERO
+        if form == OFFSET:
+            base = zero
+            zero = np.float32(0.0)
         for k in range(group):
-            d[k] = (np.float32(np.int32(c[k])) - zero) * scale
+            d[k] = (np.float32(np.int32(c[k])) - zero) * scale + base
     return count
 
 
-#pythran export affine_decode(uint8[], int, int, int, int, float32[], float32[], float32[], uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_decode(uint8[], int, int, int, int, int, float32[], float32[], float32[], uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
 def affine_decode(
-    codes, rows, cols, bits, group, scales, zeros, decoded,
+    codes, rows, cols, bits, group, form, scales, origins, decoded,
     patterns, ends, integers, inverses, delta, folded, words,
 ):  # fmt: skip
-    """Decode what `affine_encode` wrote: decoded = (q − z)·s, float32 [rows * cols]."""
+    """Decode what `affine_encode` or `affine_assign` wrote, to float32 [rows * cols]."""
     row_bytes = (cols * bits + 7) // 8
     code_tiles = integers.reshape(BLOCK // group, group)
     tiles = delta.reshape(BLOCK // group, group)
@@ -301,15 +327,15 @@ def affine_decode(
         for start in range(0, cols, BLOCK):
             n = min(BLOCK, cols - start)
             at = row * row_bytes + start * bits // 8
-            g += decode_groups(codes, at, n, bits, scales, zeros, g, words, integers, code_tiles, tiles)
+            g += decode_groups(codes, at, n, bits, form, scales, origins, g, words, integers, code_tiles, tiles)
             first = row * cols + start
             decoded[first : first + n] = delta[:n]
 
 
-#pythran export affine_error(uint16[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
-#pythran export affine_error(uint32[], bool, uint8[], int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_error(uint16[], bool, uint8[], int, int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
+#pythran export affine_error(uint32[], bool, uint8[], int, int, int, int, int, float32[], float32[], float64[:,:] order(C), uint32[], int32[], uint8[], float32[], float32[], float32[], uint64[])
 def affine_error(
-    source, is_half, codes, rows, cols, bits, group, scales, zeros, sums,
+    source, is_half, codes, rows, cols, bits, group, form, scales, origins, sums,
     patterns, ends, integers, inverses, delta, folded, words,
 ):  # fmt: skip
     """Add ‖δ‖², ‖w‖² and w·δ of stored codes against their source to sums, row by row.
@@ -330,7 +356,7 @@ def affine_error(
             if bad >= 0:
                 return first + bad
             at = row * row_bytes + start * bits // 8
-            g += decode_groups(codes, at, n, bits, scales, zeros, g, words, integers, code_tiles, tiles)
+            g += decode_groups(codes, at, n, bits, form, scales, origins, g, words, integers, code_tiles, tiles)
             take_from(values, n, delta)
             add_error(values, delta, n, folded, sums, row)
     return -1

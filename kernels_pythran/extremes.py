@@ -1,8 +1,8 @@
-"""The least and the greatest of some weights. Not compiled by itself: kernels import it and Pythran inlines it."""
+"""The least and the greatest of some weights, and of groups of them."""
 
 import numpy as np
 
-from .blocks import BLOCK, INFINITY
+from .blocks import BLOCK, INFINITY, first_not_finite, widen
 
 
 def find_extremes(signed, size, extremes):
@@ -53,3 +53,36 @@ def range_groups(keys, count, ends):
         bottom = min(bottom, least)
         peak = max(peak, most)
     return peak < np.int32(INFINITY) and bottom >= np.int32(-INFINITY)
+
+
+#pythran export group_ranges(uint16[], bool, int, int, int, float32[], float32[])
+#pythran export group_ranges(uint32[], bool, int, int, int, float32[], float32[])
+def group_ranges(source, is_half, rows, cols, group, lows, highs):
+    """Least and greatest weight of each group, float32 [rows * groups].
+
+    Returns
+    -------
+    int
+        Index of the first Inf or NaN, at which the work stopped, or -1.
+    """
+    patterns = np.empty(BLOCK, np.uint32)
+    tiles = patterns.view(np.int32).reshape(BLOCK // group, group)
+    ends = np.empty(2 * BLOCK, np.int32)
+    limits = ends.view(np.float32)
+    g = 0
+    for row in range(rows):
+        for start in range(0, cols, BLOCK):
+            n = min(BLOCK, cols - start)
+            first = row * cols + start
+            widen(source[first : first + n], is_half, patterns)
+            count = (n + group - 1) // group
+            for i in range(n, count * group):
+                patterns[i] = patterns[n - 1]  # which changes no extremes
+            if not range_groups(tiles, count, ends):
+                return first + first_not_finite(patterns, n)
+            for j in range(count):
+                # Adding zero makes −0 the same as 0.
+                lows[g + j] = limits[j] + np.float32(0.0)
+                highs[g + j] = limits[BLOCK + j] + np.float32(0.0)
+            g += count
+    return -1

@@ -13,6 +13,7 @@ float64. `klayout` says what form, moves and scratch are.
 import numpy as np
 
 from .blocks import BLOCK, first_not_finite, widen
+from .kform import GROUPS, GROUP_SIZE, MINIMUM_BELOW_ZERO, MINIMUM_KIND, NO_MINIMUM
 from .kintegers import find_factors, fit_integers, forget_losses
 from .klayout import (
     NATURAL, REACH, WEIGHTS, X, add_tile_error, keep_codes, pack_tile, spread,
@@ -44,7 +45,7 @@ def cut_off(form, blocks, tiles, single):
     x = tiles[X]
     for i in range(BLOCK):
         x[i] = min(max(x[i], -VAST), VAST)
-    find_extremes(tiles[X], form[0], form[1] * blocks, single)
+    find_extremes(tiles[X], form[GROUP_SIZE], form[GROUPS] * blocks, single)
 
 
 #pythran export ggml_encode(uint16[], bool, int, int, int64[], int64[:,:] order(C), float32[], float32[], int, uint8[], uint8[], float64[:,:] order(C), float32[:,:] order(C), uint64[:,:] order(C), uint32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C), float64[:,:] order(C))
@@ -63,7 +64,7 @@ def ggml_encode(
         For 16-bit patterns: float16 rather than bfloat16.
     cols : int
         A multiple of the block's weights: 32, or 256 for a K-block.
-    form : int64 [12]
+    form : int64 [12], see `kform`
     moves : int64 [n, 7]
     weights : float32 [cols] or [0]
         How much the squared error of a column counts, above 0 and about 1; with none, all alike.
@@ -86,9 +87,9 @@ def ggml_encode(
     int
         Index of the first Inf or NaN, at which the work stopped, or -1.
     """
-    width = form[0] * form[1]
+    width = form[GROUP_SIZE] * form[GROUPS]
     blocks = BLOCK // width
-    lanes = form[1] * blocks
+    lanes = form[GROUPS] * blocks
     per_row = cols // width
     total = rows * per_row
     load_weights(weights, 0, form, blocks, tiles)
@@ -104,25 +105,25 @@ def ggml_encode(
             return begin + first_not_finite(patterns, n)
         if weights.size > 0 and BLOCK % cols != 0:
             load_weights(weights, begin % cols, form, blocks, tiles)
-        find_extremes(tiles[X], form[0], lanes, single)
+        find_extremes(tiles[X], form[GROUP_SIZE], lanes, single)
         is_vast = np.max(single[REACH, :lanes]) > VAST
         if is_vast:
             cut_off(form, blocks, tiles, single)
-        if form[5] > 0:
-            sum_lanes(tiles[X], tiles[WEIGHTS], form[0], lanes, weights.size > 0, single)
+        if form[MINIMUM_KIND] > NO_MINIMUM:
+            sum_lanes(tiles[X], tiles[WEIGHTS], form[GROUP_SIZE], lanes, weights.size > 0, single)
         elif first == 0:
             # Without a minimum the sums of w and w·x come in by factors of zero.
             clear_sums(lanes, single)
         search(tiles[X], tiles[WEIGHTS], form, lanes, weights.size > 0, levels, rounds, single, double)
         find_factors(single, bits, double, form, blocks)
-        if form[1] > 1:
+        if form[GROUPS] > 1:
             fit_integers(
                 tiles[X], tiles[WEIGHTS], form, blocks, weights.size > 0, rounds, integers, single, bits, double,
             )
         spread(form, integers, single, blocks)
         invert(single, lanes)
         settle(tiles[X], form, lanes, single, integers)
-        if form[5] == 1:
+        if form[MINIMUM_KIND] == MINIMUM_BELOW_ZERO:
             forget_losses(tiles[X], tiles[WEIGHTS], form, blocks, weights.size > 0, integers, single)
         pack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first)
         if stored.size > 0:

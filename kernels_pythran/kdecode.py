@@ -3,6 +3,7 @@
 import numpy as np
 
 from .blocks import BLOCK, first_not_finite, widen
+from .kform import GROUPS, GROUP_SIZE, ZERO_CODE
 from .klayout import (
     ROW, X, add_tile_error, decode_row, keep_codes, spread, unpack_tile,
 )
@@ -12,8 +13,8 @@ from .kload import load_source
 #pythran export ggml_decode(uint8[], int, int64[], int64[:,:] order(C), float32[], uint8[], uint8[], float32[:,:] order(C), uint32[:,:] order(C))
 def ggml_decode(data, total, form, moves, decoded, integers, planes, single, bits):
     """Decode `total` blocks to float32 [total * weights a block]."""
-    size = form[0]
-    groups = form[1]
+    size = form[GROUP_SIZE]
+    groups = form[GROUPS]
     width = size * groups
     blocks = BLOCK // width
     lanes = groups * blocks
@@ -23,7 +24,7 @@ def ggml_decode(data, total, form, moves, decoded, integers, planes, single, bit
         spread(form, integers, single, blocks)
         row = single[ROW]
         for k in range(size):
-            decode_row(integers, k, lanes, single, form[2])
+            decode_row(integers, k, lanes, single, form[ZERO_CODE])
             target = decoded[first * width + k :]
             for g in range(groups):
                 r = row[g * blocks : (g + 1) * blocks]
@@ -38,7 +39,7 @@ def ggml_error(source, is_half, data, rows, cols, form, moves, stored, sums, til
 
     Parameters and the result are those of `kblocks.ggml_encode`; the decoded weights are never kept.
     """
-    width = form[0] * form[1]
+    width = form[GROUP_SIZE] * form[GROUPS]
     blocks = BLOCK // width
     per_row = cols // width
     total = rows * per_row

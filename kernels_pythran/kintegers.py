@@ -3,6 +3,7 @@
 import numpy as np
 
 from .blocks import BLOCK
+from .kform import ADDED, GREATEST_SCALE, GROUPS, GROUP_SIZE, LEAST_SCALE, MINIMUM_KIND, NO_MINIMUM
 from .klayout import (
     BEST_MIN, BEST_SCALE, COST, FACTOR, HELD_SQ, HELD_SQQ, HELD_SQX, LANE_FACTOR, LANE_MINIMUM, LANES, MIN, MINIMUM,
     NEW_FACTOR, NEW_MIN, NEW_MINIMUM, NEW_SCALE, OFFSET, SCALE, SLOPE, SQ, SQQ, SQX, SW, SX, TERMS, round_half,
@@ -16,38 +17,38 @@ def find_factors(single, bits, double, form, blocks):
     minima = double[BEST_MIN]
     factor = single[FACTOR]
     minimum = single[MINIMUM]
-    if form[1] == 1:
+    if form[GROUPS] == 1:
         for b in range(blocks):
             factor[b] = np.float32(scales[b])
             minimum[b] = np.float32(minima[b])
-        if form[5] == 0:
+        if form[MINIMUM_KIND] == NO_MINIMUM:
             keep_steps(factor, blocks)
     else:
         # Without a minimum scales have signs, and negative integers reach one further.
-        bound = np.float64(form[7])
-        if form[5] == 0:
-            bound = np.float64(form[6])
+        bound = np.float64(form[GREATEST_SCALE])
+        if form[MINIMUM_KIND] == NO_MINIMUM:
+            bound = np.float64(form[LEAST_SCALE])
         for b in range(blocks):
             peak = scales[b]
             depth = minima[b]
-            for g in range(1, form[1]):
+            for g in range(1, form[GROUPS]):
                 s = scales[g * blocks + b]
                 if abs(s) > abs(peak):
                     peak = s
                 depth = min(depth, minima[g * blocks + b])
             factor[b] = np.float32(peak / bound)
-            minimum[b] = np.float32(-depth / np.float64(form[7]))
+            minimum[b] = np.float32(-depth / np.float64(form[GREATEST_SCALE]))
         widen_steps(factor, blocks)
         widen_steps(minimum, blocks)
     round_half(single, bits, FACTOR, blocks)
-    if form[1] == 1 and form[5] > 0:
+    if form[GROUPS] == 1 and form[MINIMUM_KIND] > NO_MINIMUM:
         sw = single[SW]
         sx = single[SX]
         for b in range(blocks):
             if factor[b] == np.float32(0.0):
                 # The scale vanished: all that is left is the mean.
                 minimum[b] = np.float32(sx[b] / sw[b])
-    if form[5] > 0:
+    if form[MINIMUM_KIND] > NO_MINIMUM:
         round_half(single, bits, MINIMUM, blocks)
 
 
@@ -109,8 +110,8 @@ def try_scales(x, w, form, lanes, has_weights, step, has_codes, single, double):
     h1 = single[HELD_SQ]
     h2 = single[HELD_SQQ]
     hx = single[HELD_SQX]
-    least = np.float32(form[6])
-    most = np.float32(form[7])
+    least = np.float32(form[LEAST_SCALE])
+    most = np.float32(form[GREATEST_SCALE])
     delta = np.float32(step)
     for i in range(lanes):
         t = scale[i] + delta
@@ -119,8 +120,8 @@ def try_scales(x, w, form, lanes, has_weights, step, has_codes, single, double):
     for i in range(lanes):
         slope[i] = lane_d[i] * new_scale[i]
         new_min[i] = minimum[i]
-    if form[5] > 0 and has_codes:
-        ceiling = np.float64(form[7]) + 0.5
+    if form[MINIMUM_KIND] > NO_MINIMUM and has_codes:
+        ceiling = np.float64(form[GREATEST_SCALE]) + 0.5
         for i in range(lanes):
             d = np.float64(sw[i]) * np.float64(lane_m[i])
             some = np.float64(np.int64(d > 0.0))
@@ -181,7 +182,7 @@ def refit_factors(single, bits, double, form, blocks):
         bb[b] = 0.0
         ax[b] = 0.0
         bx[b] = 0.0
-    for g in range(form[1]):
+    for g in range(form[GROUPS]):
         for b in range(blocks):
             i = g * blocks + b
             k = np.float64(scale[i])
@@ -220,14 +221,14 @@ def forget_losses(x, w, form, blocks, has_weights, integers, single):
 
     A minimum of tiny weights can be rounded up and the scale down, so that zero is no code's weight.
     """
-    groups = form[1]
+    groups = form[GROUPS]
     lanes = groups * blocks
     slope = single[SLOPE]
     offset = single[OFFSET]
     loss = single[SQ]
     for i in range(lanes):
         loss[i] = np.float32(0.0)
-    for k in range(form[0]):
+    for k in range(form[GROUP_SIZE]):
         c = integers[k * lanes : (k + 1) * lanes]
         row = x[k * lanes : (k + 1) * lanes]
         if has_weights:
@@ -254,24 +255,24 @@ def forget_losses(x, w, form, blocks, has_weights, integers, single):
                 offset[i] = np.float32(0.0)
                 integers[BLOCK + i] = np.uint8(0)
                 integers[BLOCK + LANES + i] = np.uint8(0)
-                for k in range(form[0]):
+                for k in range(form[GROUP_SIZE]):
                     integers[k * lanes + i] = np.uint8(0)
 
 
 def fit_integers(x, w, form, blocks, has_weights, rounds, integers, single, bits, double):
     """The integer scales and minima of K-blocks."""
-    groups = form[1]
+    groups = form[GROUPS]
     lanes = groups * blocks
     spread_factors(single, groups, blocks)
-    round_integers(double[BEST_SCALE], single[LANE_FACTOR], 1.0, lanes, form[6], form[7], single[SCALE])
-    round_integers(double[BEST_MIN], single[LANE_MINIMUM], -1.0, lanes, 0, form[7], single[MIN])
+    round_integers(double[BEST_SCALE], single[LANE_FACTOR], 1.0, lanes, form[LEAST_SCALE], form[GREATEST_SCALE], single[SCALE])
+    round_integers(double[BEST_MIN], single[LANE_MINIMUM], -1.0, lanes, 0, form[GREATEST_SCALE], single[MIN])
     costs = double[COST]
     for turn in range(rounds):
         for i in range(lanes):
             costs[i] = 1e300
         # As they are; with the minimum that fits; one lower; one higher.
         for trial in range(4):
-            if trial != 1 or form[5] > 0:
+            if trial != 1 or form[MINIMUM_KIND] > NO_MINIMUM:
                 try_scales(x, w, form, lanes, has_weights, trial // 2 * (2 * trial - 5), trial > 0, single, double)
         refit_factors(single, bits, double, form, blocks)
         spread_factors(single, groups, blocks)
@@ -279,7 +280,7 @@ def fit_integers(x, w, form, blocks, has_weights, rounds, integers, single, bits
     minimum = single[MIN]
     scale_bytes = integers[BLOCK : BLOCK + lanes]
     min_bytes = integers[BLOCK + LANES : BLOCK + LANES + lanes]
-    added = np.int32(form[8])
+    added = np.int32(form[ADDED])
     for i in range(lanes):
         scale_bytes[i] = np.uint8(np.int32(scale[i]) + added)
         min_bytes[i] = np.uint8(np.int32(minimum[i]))

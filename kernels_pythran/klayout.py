@@ -5,11 +5,7 @@ Not compiled by itself: `kblocks` and `kdecode` import it and Pythran inlines it
 In a tile, weight k of group g of block b is at (k·groups + g)·blocks + b, so that every group is a lane of a vector and
 the same step for all blocks is one loop over neighbours. Byte j of block b is at j·blocks + b.
 
-A form is the numbers by which the formats differ, int64:
-
-0 weights a group, 1 groups a block, 2 the code that means zero, 3 lowest code, 4 highest code, 5 whether there is a
-minimum: 0 no, 1 one never above zero, 2 any, 6 and 7 least and greatest integer scale, 8 what is added to it in the
-file, 9 bytes a block, 10 and 11 the first byte of the float16 factor and of the minimum's, −1 where there is none.
+A form is the numbers by which the formats differ, `kform` names them.
 
 Scratch arrays come from the caller, since Pythran's types of local arrays grow without bound when many functions
 write to them: `single` float32 [25, 256] and `bits`, the same memory as uint32, hold the lanes' numbers, a row each;
@@ -21,6 +17,7 @@ write to them: `single` float32 [25, 256] and `bits`, the same memory as uint32,
 import numpy as np
 
 from .blocks import BLOCK
+from .kform import ADDED, FACTOR_BYTE, GROUPS, GROUP_SIZE, MINIMUM_BYTE, NBYTES, ZERO_CODE
 
 LANES = 256
 ROOM = BLOCK + 2 * LANES
@@ -141,14 +138,14 @@ def move_halves(single, bits, at, planes, place, blocks, is_packing):
 
 def pack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first):
     """Write the first `count` blocks of a tile as bytes of data, from block `first` on."""
-    nbytes = form[9]
+    nbytes = form[NBYTES]
     clear = planes[: nbytes * blocks]
     for i in range(nbytes * blocks):
         clear[i] = np.uint8(0)
     move_bits(moves, integers, planes, blocks, True)
-    move_halves(single, bits, FACTOR, planes, form[10], blocks, True)
-    if form[11] >= 0:
-        move_halves(single, bits, MINIMUM, planes, form[11], blocks, True)
+    move_halves(single, bits, FACTOR, planes, form[FACTOR_BYTE], blocks, True)
+    if form[MINIMUM_BYTE] >= 0:
+        move_halves(single, bits, MINIMUM, planes, form[MINIMUM_BYTE], blocks, True)
     # Two bytes at a time; all blocks have an even number.
     pairs = data.view(np.uint16)
     half = nbytes // 2
@@ -174,7 +171,7 @@ def pack_tile(form, moves, integers, single, bits, planes, blocks, count, data, 
 
 def unpack_tile(form, moves, integers, single, bits, planes, blocks, count, data, first):
     """Read `count` blocks of data, from block `first` on, into a tile; what is of other blocks is rubbish."""
-    nbytes = form[9]
+    nbytes = form[NBYTES]
     for b in range(count):
         source = data[(first + b) * nbytes : (first + b + 1) * nbytes]
         column = planes[b:]
@@ -184,22 +181,22 @@ def unpack_tile(form, moves, integers, single, bits, planes, blocks, count, data
     for i in range(ROOM):
         clear[i] = np.uint8(0)
     move_bits(moves, integers, planes, blocks, False)
-    move_halves(single, bits, FACTOR, planes, form[10], blocks, False)
+    move_halves(single, bits, FACTOR, planes, form[FACTOR_BYTE], blocks, False)
     v = single[MINIMUM]
     for b in range(blocks):
         v[b] = np.float32(0.0)
-    if form[11] >= 0:
-        move_halves(single, bits, MINIMUM, planes, form[11], blocks, False)
+    if form[MINIMUM_BYTE] >= 0:
+        move_halves(single, bits, MINIMUM, planes, form[MINIMUM_BYTE], blocks, False)
 
 
 def spread(form, integers, single, blocks):
     """What decodes each lane, w = slope·q − offset, of its block's integers and float16 numbers."""
-    groups = form[1]
+    groups = form[GROUPS]
     d = single[FACTOR]
     m = single[MINIMUM]
     slope = single[SLOPE]
     offset = single[OFFSET]
-    added = np.int32(form[8])
+    added = np.int32(form[ADDED])
     scales = integers[BLOCK : BLOCK + LANES]
     minima = integers[BLOCK + LANES : BLOCK + 2 * LANES]
     if groups > 1:
@@ -230,8 +227,8 @@ def add_tile_error(tile, integers, single, form, blocks, count, sums, first, per
 
     The first block is number `first` of all, and a row has `per_row` blocks.
     """
-    size = form[0]
-    groups = form[1]
+    size = form[GROUP_SIZE]
+    groups = form[GROUPS]
     lanes = groups * blocks
     slope = single[SLOPE]
     offset = single[OFFSET]
@@ -244,7 +241,7 @@ def add_tile_error(tile, integers, single, form, blocks, count, sums, first, per
         signal[i] = np.float32(0.0)
         cross[i] = np.float32(0.0)
     for k in range(size):
-        decode_row(integers, k, lanes, single, form[2])
+        decode_row(integers, k, lanes, single, form[ZERO_CODE])
         x = tile[k * lanes : (k + 1) * lanes]
         for i in range(lanes):
             e = x[i] - r[i]
@@ -268,7 +265,7 @@ def add_tile_error(tile, integers, single, form, blocks, count, sums, first, per
                 for g in range(groups):
                     i = g * blocks + b
                     w = np.float64(tile[k * lanes + i])
-                    q = np.float32(np.int32(integers[k * lanes + i]) - np.int32(form[2]))
+                    q = np.float32(np.int32(integers[k * lanes + i]) - np.int32(form[ZERO_CODE]))
                     e = w - np.float64(slope[i] * q - offset[i])
                     n += e * e
                     s += w * w

@@ -6,12 +6,13 @@ Not compiled by itself: `kblocks` and `kdecode` import it and Pythran inlines it
 import numpy as np
 
 from .blocks import BLOCK, INFINITY
+from .kform import GROUPS, GROUP_SIZE
 
 
 def load_tile(values, form, blocks, tile):
     """Transpose the natural order of 4096 values into lanes."""
-    size = form[0]
-    groups = form[1]
+    size = form[GROUP_SIZE]
+    groups = form[GROUPS]
     lanes = groups * blocks
     for b in range(blocks):
         for g in range(groups):
@@ -74,9 +75,9 @@ def load_source(stream, per, is_half, form, blocks, begin, count, words, pattern
 
     Words of 64 bits are moved, and then split: two or four weights at the price of one.
     """
-    size = form[0] // per
-    lanes = form[1] * blocks
-    moved = words[move_words(stream, begin // per, size, form[1], blocks, count, words)]
+    size = form[GROUP_SIZE] // per
+    lanes = form[GROUPS] * blocks
+    moved = words[move_words(stream, begin // per, size, form[GROUPS], blocks, count, words)]
     width = np.uint64(64 // per)
     for k in range(size):
         row = moved[k * lanes : (k + 1) * lanes]

@@ -6,6 +6,10 @@ float64. `klayout` says what form and scratch are.
 
 import numpy as np
 
+from .kform import (
+    ANY_MINIMUM, GROUPS, GROUP_SIZE, HIGHEST_CODE, LOWEST_CODE, MINIMUM_KIND,
+    NO_MINIMUM, ZERO_CODE,
+)
 from .klayout import (
     BEST_MIN, BEST_SCALE, GAIN, HIGH, INVERSE, LOW, OFFSET, REACH, SLOPE, SQ, SQQ, SQX, SW, SX, UNIT,
 )
@@ -96,15 +100,15 @@ def assign(x, w, form, lanes, has_weights, single):
     sqx = single[SQX]
     low = single[LOW]
     inverse = single[INVERSE]
-    zero = np.float32(form[2])
+    zero = np.float32(form[ZERO_CODE])
     shift = zero + np.float32(0.5)
-    least = np.int32(form[3])
-    most = np.int32(form[4])
+    least = np.int32(form[LOWEST_CODE])
+    most = np.int32(form[HIGHEST_CODE])
     for i in range(lanes):
         sq[i] = np.float32(0.0)
         sqq[i] = np.float32(0.0)
         sqx[i] = np.float32(0.0)
-    for k in range(0, form[0], 4):
+    for k in range(0, form[GROUP_SIZE], 4):
         at = k * lanes
         x0 = x[at : at + lanes]
         x1 = x[at + lanes : at + 2 * lanes]
@@ -128,7 +132,7 @@ def assign(x, w, form, lanes, has_weights, single):
                 sq[i] = sq[i] + ((p0 + p1) + (p2 + p3))
                 sqq[i] = sqq[i] + ((p0 * q0 + p1 * q1) + (p2 * q2 + p3 * q3))
                 sqx[i] = sqx[i] + ((p0 * x0[i] + p1 * x1[i]) + (p2 * x2[i] + p3 * x3[i]))
-        elif form[5] == 0:
+        elif form[MINIMUM_KIND] == NO_MINIMUM:
             # Without a minimum, low is zero and nobody asks for the sum of codes.
             for i in range(lanes):
                 q0 = np.float32(min(max(np.int32(x0[i] * inverse[i] + shift), least), most)) - zero
@@ -152,10 +156,10 @@ def settle(x, form, lanes, single, integers):
     """The codes of `assign` as they are stored."""
     low = single[LOW]
     inverse = single[INVERSE]
-    shift = np.float32(form[2]) + np.float32(0.5)
-    least = np.int32(form[3])
-    most = np.int32(form[4])
-    for k in range(form[0]):
+    shift = np.float32(form[ZERO_CODE]) + np.float32(0.5)
+    least = np.int32(form[LOWEST_CODE])
+    most = np.int32(form[HIGHEST_CODE])
+    for k in range(form[GROUP_SIZE]):
         row = x[k * lanes : (k + 1) * lanes]
         c = integers[k * lanes : (k + 1) * lanes]
         for i in range(lanes):
@@ -268,14 +272,14 @@ def search(x, w, form, lanes, has_weights, levels, rounds, single, double):
 
     Without rounds, a block of one group takes the scale of its level as it is.
     """
-    has_minimum = form[5] > 0
+    has_minimum = form[MINIMUM_KIND] > NO_MINIMUM
     limit = 0.0
-    if form[5] == 2:
+    if form[MINIMUM_KIND] == ANY_MINIMUM:
         limit = 1e30
     begin_search(single, double, lanes, has_minimum, limit)
     unit = single[UNIT]
     inverse = single[INVERSE]
-    if form[1] == 1 and rounds == 0:
+    if form[GROUPS] == 1 and rounds == 0:
         guess(single, double, lanes, np.float64(levels[0]))
         return
     for j in range(levels.size):

@@ -7,20 +7,13 @@ What belongs to a group stands in one array, a field of 64 after the other.
 import numpy as np
 
 from .extremes import find_extremes
+from .forms import BRAIN, FIXED, HALF, OFFSET
 
 LANES = 64
 """Groups at a time."""
 LEAST = np.float32(1.0 / 64.0)
 MOST = np.float32(256.0)
 """Scales stay between these multiples of the one that spans the range."""
-# What a group has besides its scale: an offset, a real zero point, a given one, one that is a whole number.
-OFFSET = 0
-ZERO = 1
-FIXED = 2
-WHOLE = 3
-# How scales and offsets are stored besides float32: bfloat16, float16.
-BRAIN = 1
-HALF = 2
 
 # Fields of the groups: what is known of them,
 LOW = 0  # their least weight; all that is in units of weights is times UNIT⁻¹

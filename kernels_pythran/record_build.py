@@ -1,6 +1,7 @@
-"""Write build.json: what the kernels were built from and for. Run by meson, with the standard library alone.
+"""List the kernels, and write build.json: what they were built from and for. Run by meson, with the standard library alone.
 
-The record lets `workbench.kernels.loading` refuse kernels that were built from other sources, or for instructions
+With ``--list`` the names of the modules that export something, which are compiled, are printed after ``compiled:``, and the
+others after ``inlined:``. The record lets `workbench.kernels.loading` refuse kernels that were built from other sources, or for instructions
 that this processor lacks.
 """
 
@@ -9,6 +10,7 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,9 +26,24 @@ CPU_FLAGS = {
     "__AVX512BF16__": "avx512_bf16", "__AVX512FP16__": "avx512_fp16",
 }  # fmt: skip
 
+EXPORT = "#pythran export "
+
+
+def list_kernels() -> None:
+    """Print which modules of this folder are compiled and which are inlined into them."""
+    folder = Path(__file__).parent
+    others = {"__init__", Path(__file__).stem}
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")) if path.stem not in others}
+    is_kernel = {name: any(line.startswith(EXPORT) for line in text.splitlines()) for name, text in sources.items()}
+    print("compiled:", *(name for name in sources if is_kernel[name]))
+    print("inlined:", *(name for name in sources if not is_kernel[name]))
+
 
 def main() -> None:
-    """Write the record of a build."""
+    """Write the record of a build, or list the kernels."""
+    if sys.argv[1:] == ["--list"]:
+        list_kernels()
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--instruction-set", required=True)

@@ -8,12 +8,12 @@ a field of 64 after the other, because then the compiler knows that nothing over
 import numpy as np
 
 from .blocks import first_not_finite, widen
+from .forms import FIXED, OFFSET, WHOLE, ZERO
 from .lanes import (
     CENTER,
     ERROR,
     FIELDS,
     FIRST,
-    FIXED,
     INVERSE,
     LANES,
     LEAST,
@@ -23,7 +23,6 @@ from .lanes import (
     MIDDLE,
     MOST,
     NEW,
-    OFFSET,
     ORIGIN,
     PIVOT,
     PRODUCTS,
@@ -37,8 +36,6 @@ from .lanes import (
     SUM,
     UNIT,
     WEIGHT,
-    WHOLE,
-    ZERO,
     clear,
     load,
     narrow,
@@ -304,9 +301,9 @@ def improve_groups(
     group : int
         Weights a group; a multiple of 4.
     form : int
-        What an origin is: 0 an offset, 1 a real zero point, 2 a zero point that stays, 3 a whole one.
+        What an origin is, see `forms`.
     storage : int
-        Of scales and offsets: 0 float32, 1 bfloat16, 2 float16.
+        The dtype of scales and offsets, see `forms`.
     weights : float32 [cols], or empty
         The importance u of each column, 0 to 1; of all alike where empty.
     clips : float32 [n, 2]

@@ -58,7 +58,7 @@ def our_task(weights: np.ndarray, name: str, effort: str) -> Encoder:
     data = np.empty(rows * chosen.row_bytes(cols), np.uint8)
     room, none = Room(), np.empty(0, np.uint8)
     arguments = (
-        patterns, is_half, rows, cols, chosen.form.numbers, chosen.form.moves, np.empty(0, np.float32),
+        patterns, is_half, rows, cols, chosen.layout.numbers, chosen.layout.moves, np.empty(0, np.float32),
         np.array(levels, np.float32), rounds, data, none, np.zeros((0, 3)),
         room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
     )  # fmt: skip

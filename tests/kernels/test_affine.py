@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.kernels import Kernels, load_kernels, portable
+from workbench.kernels import Form, Kernels, load_kernels, load_portable
 from workbench.quantize.patterns import room
+
+portable = load_portable("for comparison")
 
 Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
 
@@ -34,6 +36,11 @@ class Encoded:
     """The error of the stored codes against the source, from `affine_error`."""
 
 
+def form_of(symmetric: bool) -> int:
+    """The form of a zero point, as kernels take it."""
+    return int(Form.FIXED if symmetric else Form.ZERO)
+
+
 def encode(
     kernels: Any,
     source: np.ndarray,
@@ -50,12 +57,15 @@ def encode(
     scales, zeros = np.full(rows * groups, np.nan, np.float32), np.full(rows * groups, np.nan, np.float32)
     decoded = np.full(rows * cols, np.nan, np.float32)
     sums, stored = np.zeros((rows, 3)), np.zeros((rows, 3))
+    form = form_of(symmetric)
     bad = kernels.affine_encode(
-        source, is_half, rows, cols, bits, group, symmetric, codes, scales, zeros, sums, *room()
+        source, is_half, rows, cols, bits, group, form, scales, zeros, codes, sums, *room()
     )
     if bad < 0:
-        kernels.affine_decode(codes, rows, cols, bits, group, scales, zeros, decoded, *room())
-        kernels.affine_error(source, is_half, codes, rows, cols, bits, group, scales, zeros, stored, *room())
+        kernels.affine_decode(codes, rows, cols, bits, group, form, scales, zeros, decoded, *room())
+        kernels.affine_error(
+            source, is_half, codes, rows, cols, bits, group, form, scales, zeros, stored, *room()
+        )
     return Encoded(bad, codes, scales, zeros, sums, decoded, stored)
 
 
@@ -107,7 +117,7 @@ def test_codes_are_the_same_without_sums(kernels: Any, kind: str, make: Callable
     measured = encode(kernels, source, is_half, shape, bits, group, False)
     codes, scales, zeros = (np.zeros_like(a) for a in (measured.codes, measured.scales, measured.zeros))
     bad = kernels.affine_encode(
-        source, is_half, *shape, bits, group, False, codes, scales, zeros, np.zeros((0, 3)), *room()
+        source, is_half, *shape, bits, group, form_of(False), scales, zeros, codes, np.zeros((0, 3)), *room()
     )
     assert bad == -1
     assert codes.tobytes() == measured.codes.tobytes()
@@ -213,7 +223,7 @@ def test_the_first_value_that_is_not_finite_is_found(
     assert encode(kernels, *patterns(weights), weights.shape, 4, 64, symmetric=False).bad == at
     codes, groups = np.zeros(2 * 2500, np.uint8), np.ones(2 * 79, np.float32)
     found = kernels.affine_error(
-        *patterns(weights), codes, 2, 5000, 4, 64, groups, groups, np.zeros((2, 3)), *room()
+        *patterns(weights), codes, 2, 5000, 4, 64, form_of(False), groups, groups, np.zeros((2, 3)), *room()
     )
     assert found == at
 
@@ -252,7 +262,7 @@ def test_sources_may_be_read_only_and_sums_are_added(kernels: Any, patterns: Pat
     first = encode(kernels, source, is_half, (2, 64), 4, 32, symmetric=False)
     codes, scales, zeros = first.codes.copy(), first.scales.copy(), first.zeros.copy()
     sums = first.sums.copy()
-    kernels.affine_encode(source, is_half, 2, 64, 4, 32, False, codes, scales, zeros, sums, *room())
+    kernels.affine_encode(source, is_half, 2, 64, 4, 32, form_of(False), scales, zeros, codes, sums, *room())
     np.testing.assert_allclose(sums, 2 * first.sums)
 
 

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.kernels import Kernels, load_kernels, portable
+from workbench.kernels import Kernels, load_kernels, load_portable
 from workbench.quantize import Encoding
 from workbench.quantize.ggml import FORMATS, Room, encode_ggml
+
+portable = load_portable("for comparison")
 
 Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
 
@@ -38,7 +40,7 @@ def encode(
     for scratch in (room.tiles, room.single, room.double):
         scratch[:] = np.nan
     bad = kernels.ggml_encode(
-        source, is_half, rows, cols, chosen.form.numbers, chosen.form.moves,
+        source, is_half, rows, cols, chosen.layout.numbers, chosen.layout.moves,
         np.empty(0, np.float32) if weights is None else weights, np.array(levels, np.float32), rounds, data, stored,
         sums, room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
     )  # fmt: skip
@@ -52,8 +54,8 @@ def decode(kernels: Any, data: np.ndarray, name: str) -> np.ndarray:
     kernels.ggml_decode(
         data,
         total,
-        chosen.form.numbers,
-        chosen.form.moves,
+        chosen.layout.numbers,
+        chosen.layout.moves,
         decoded,
         room.integers,
         room.planes,
@@ -69,7 +71,7 @@ def error(
     chosen, (rows, cols), room = FORMATS[name], shape, Room()
     stored, sums = np.zeros(rows * cols, np.uint8), np.zeros((rows, 3))
     bad = kernels.ggml_error(
-        source, is_half, data, rows, cols, chosen.form.numbers, chosen.form.moves, stored, sums,
+        source, is_half, data, rows, cols, chosen.layout.numbers, chosen.layout.moves, stored, sums,
         room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits,
     )  # fmt: skip
     assert bad == -1

@@ -22,7 +22,7 @@ PROGRAM = """
 import hashlib, json, sys, warnings
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
-from workbench.kernels import KernelWarning, load_kernels
+from workbench.kernels import Form, KernelWarning, load_kernels
 from workbench.quantize.patterns import room
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -31,7 +31,7 @@ with warnings.catch_warnings(record=True) as caught:
 k = load_kernels()
 source = np.random.default_rng(0).standard_normal((7, 1000), np.float32).view(np.uint32).ravel()
 codes, scales, zeros = np.zeros(7 * 500, np.uint8), np.zeros(7 * 8, np.float32), np.zeros(7 * 8, np.float32)
-k.affine_encode(source, False, 7, 1000, 4, 128, False, codes, scales, zeros, np.zeros((7, 3)), *room())
+k.affine_encode(source, False, 7, 1000, 4, 128, int(Form.ZERO), scales, zeros, codes, np.zeros((7, 3)), *room())
 payload = hashlib.sha256(codes.tobytes() + scales.tobytes() + zeros.tobytes()).hexdigest()
 warned = [str(w.message) for w in caught if w.category is KernelWarning]
 json.dump([k.name, k.description, warned, len(kernels), len(caught), payload], sys.stdout)

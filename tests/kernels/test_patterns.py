@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workbench.kernels import Kernels, portable
+from workbench.kernels import Kernels, load_portable
+
+portable = load_portable("for comparison")
 
 Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
 

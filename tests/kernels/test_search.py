@@ -9,9 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from workbench.kernels import Kernels, portable
-from workbench.kernels.portable.search import STORAGE
-from workbench.quantize.search import TRIES, Form, clips_of
+from workbench.kernels import Form, Kernels, Storage, load_portable
+from workbench.quantize.search import TRIES, clips_of
+
+portable = load_portable("for comparison")
 
 Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
 
@@ -40,10 +41,10 @@ def begin(
 
 
 @pytest.mark.parametrize("form", Form)
-@pytest.mark.parametrize("storage", range(3), ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("storage", Storage)
 def test_parity_on_hostile_values(
     compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Patterns,
-    form: Form, storage: int,
+    form: Form, storage: Storage,
 ) -> None:  # fmt: skip
     generator = np.random.default_rng([storage, form])
     for seed, shape in enumerate(SHAPES):
@@ -55,9 +56,9 @@ def test_parity_on_hostile_values(
         tries = TRIES[effort]
         found = []
         for kernels in (compiled, portable):
-            scales, origins = begin(form, STORAGE[storage], weights, group, bits)
+            scales, origins = begin(form, storage.dtype, weights, group, bits)
             bad = kernels.improve_groups(
-                source, is_half, *shape, bits, group, int(form), storage, importance, clips_of(effort, bits),
+                source, is_half, *shape, bits, group, int(form), int(storage), importance, clips_of(effort, bits),
                 tries.refits, np.array(tries.nudges, np.float32), scales, origins,
             )  # fmt: skip
             assert bad == -1
@@ -87,7 +88,7 @@ def test_what_is_found_can_be_stored(compiled: Kernels, form: Form, storage: Any
     scales, origins = begin(form, storage, weights, 32, 4)
     before = scales.copy()
     compiled.improve_groups(
-        weights.reshape(-1).view(np.uint32), False, 8, 256, 4, 32, int(form), STORAGE.index(storage),
+        weights.reshape(-1).view(np.uint32), False, 8, 256, 4, 32, int(form), int(Storage.of(storage)),
         np.empty(0, np.float32), clips_of("best", 4), 3, np.array([1, 1.004], np.float32), scales, origins,
     )  # fmt: skip
     assert (scales != before).mean() > 0.9

@@ -3,6 +3,7 @@
 `kernels_pythran` has the sources of the compiled ones, `workbench.kernels.portable` their twins in NumPy.
 """
 
-from workbench.kernels.loading import Kernels, KernelWarning, load_kernels
+from workbench.kernels.forms import Form, Storage
+from workbench.kernels.loading import Kernels, KernelWarning, load_kernels, load_portable
 
-__all__ = ["KernelWarning", "Kernels", "load_kernels"]
+__all__ = ["Form", "KernelWarning", "Kernels", "Storage", "load_kernels", "load_portable"]

@@ -17,7 +17,7 @@ import platform
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import ExtensionFileLoader
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -36,20 +36,6 @@ OLD_NAME = "reference"
 
 PACKAGE = "kernels_pythran"
 
-FUNCTIONS = {
-    "affine": ("affine_encode", "affine_assign", "affine_decode", "affine_error"),
-    "bitstream": ("pack_bits", "unpack_bits"),
-    "channels": ("channel_sums", "output_energy"),
-    "entropy": ("histogram", "code_counts"),
-    "kblocks": ("ggml_encode",),
-    "kdecode": ("ggml_decode", "ggml_error"),
-    "moments": ("moments", "error_sums"),
-    "offset": ("group_ranges", "offset_encode", "offset_decode", "offset_error"),
-    "patterns": ("count_patterns",),
-    "search": ("improve_groups",),
-}
-"""The extension modules and what each must offer."""
-
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -59,33 +45,21 @@ class KernelWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The numeric kernels in use; `kernels_pythran` documents the functions."""
+    """The numeric kernels in use, each a method; `kernels_pythran` documents them."""
 
     name: str
     """``"compiled"`` or ``"portable"``."""
     description: str
     """One line on what they were built for, or on why they are the portable ones."""
-    affine_encode: Callable[..., int]
-    affine_assign: Callable[..., None]
-    affine_decode: Callable[..., None]
-    affine_error: Callable[..., int]
-    pack_bits: Callable[..., None]
-    unpack_bits: Callable[..., None]
-    channel_sums: Callable[..., None]
-    output_energy: Callable[..., float]
-    histogram: Callable[..., int]
-    code_counts: Callable[..., None]
-    moments: Callable[..., int]
-    error_sums: Callable[..., int]
-    ggml_decode: Callable[..., None]
-    ggml_encode: Callable[..., int]
-    ggml_error: Callable[..., int]
-    group_ranges: Callable[..., int]
-    offset_encode: Callable[..., None]
-    offset_decode: Callable[..., None]
-    offset_error: Callable[..., int]
-    count_patterns: Callable[..., None]
-    improve_groups: Callable[..., int]
+    functions: Mapping[str, Callable[..., Any]] = field(repr=False)
+    """The kernels by name."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        functions = self.__dict__["functions"]
+        if name not in functions:
+            raise AttributeError(f"There is no kernel {name!r}; there are {', '.join(sorted(functions))}.")
+        found: Callable[..., Any] = functions[name]
+        return found
 
 
 class _UnfitError(Exception):
@@ -122,7 +96,7 @@ def _choose() -> Kernels:
         )
         asked = "portable"
     if asked == "portable":
-        return _portable(f"asked for by {VARIABLE}")
+        return load_portable(f"asked for by {VARIABLE}")
     if asked != "auto":
         raise ConfigurationError(
             f"{VARIABLE}={asked} is not a choice of kernels; set it to portable or auto, or unset it.",
@@ -135,12 +109,13 @@ def _choose() -> Kernels:
         warnings.warn(
             f"{unfit} Until then NumPy does the work, many times slower.", KernelWarning, stacklevel=4
         )
-        return _portable(str(unfit))
+        return load_portable(str(unfit))
 
 
-def _portable(why: str) -> Kernels:
-    functions = {name: getattr(portable, name) for names in FUNCTIONS.values() for name in names}
-    return Kernels("portable", f"portable (NumPy): {why}", **functions)
+def load_portable(why: str) -> Kernels:
+    """Return the portable kernels, whatever else there is."""
+    functions = {name: kernel for exports in portable.MODULES.values() for name, kernel in exports.items()}
+    return Kernels("portable", f"portable (NumPy): {why}", functions)
 
 
 def _compiled() -> Kernels:
@@ -158,7 +133,7 @@ def _compiled() -> Kernels:
     _check_sources(folder, build["sources"])
     _check_machine(build)
     functions: dict[str, Callable[..., Any]] = {}
-    for name, wanted in FUNCTIONS.items():
+    for name, wanted in portable.MODULES.items():
         module = _load(f"{PACKAGE}.{name}")
         for function in wanted:
             if not hasattr(module, function):
@@ -168,7 +143,7 @@ def _compiled() -> Kernels:
         "compiled",
         f"compiled (Pythran {build['pythran']}, {build['compiler']}, "
         f"{build['instruction_set']}: {_widest(build['cpu_flags']) or build['machine']})",
-        **functions,
+        functions,
     )
 
 
@@ -198,7 +173,7 @@ def _read_build(folder: Traversable) -> dict[str, Any]:
 
 
 def _check_sources(folder: Traversable, recorded: Mapping[str, Any]) -> None:
-    for name in sorted({*recorded, *(f"{module}.py" for module in FUNCTIONS)}):
+    for name in sorted({*recorded, *(f"{module}.py" for module in portable.MODULES)}):
         source = folder / name
         found = hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else None
         if found is None or recorded.get(name) != found:

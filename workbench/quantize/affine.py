@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.kernels import load_kernels
+from workbench.kernels import Form
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
-from workbench.quantize.patterns import patterns_of, raise_not_finite, room
-from workbench.quantize.search import Form, search_groups
+from workbench.quantize.groups import assign_codes, codes_error, decode_codes, fit_codes
+from workbench.quantize.search import search_groups
 
 
 @dataclass(frozen=True)
@@ -69,39 +69,15 @@ def encode_affine(
         If a weight is NaN or Inf: names the tensor and the first such weight.
     """
     rows, cols = weights.shape
-    groups = -(-cols // group_size)
-    codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
-    scales = np.empty((rows, groups), np.float32)
-    zero_points = np.empty((rows, groups), np.float32)
-    sums = np.zeros((1, 3))
-    patterns, is_half = patterns_of(weights)
-    bad = -1
-    if cols % group_size == 0 and not by_row:
-        # No group crosses a row and no row ends within a byte, so the rows can be taken as a single long one.
-        kernel_rows, kernel_cols = 1, rows * cols
-    else:
-        kernel_rows, kernel_cols = rows, cols
-        sums = np.zeros((rows, 3))
-    if not measured:
-        sums = np.zeros((0, 3))
-    is_searched = encoding.effort != "fast"
-    if weights.size:
-        bad = load_kernels().affine_encode(
-            patterns, is_half, kernel_rows, kernel_cols, bits, group_size, symmetric,
-            codes.reshape(-1), scales.reshape(-1), zero_points.reshape(-1), sums[: 0 if is_searched else None], *room(),
-        )  # fmt: skip
-    if bad >= 0:
-        raise_not_finite(weights, bad, tensor, row_start)
-    if weights.size and is_searched:
-        form = Form.FIXED if symmetric else Form.ZERO
-        single = np.dtype(np.float32)
-        search_groups(
-            weights, bits, group_size, form, single, encoding, scales, zero_points, tensor, row_start
-        )
-        load_kernels().affine_assign(
-            patterns, is_half, kernel_rows, kernel_cols, bits, group_size,
-            scales.reshape(-1), zero_points.reshape(-1), codes.reshape(-1), sums, *room(),
-        )  # fmt: skip
+    is_by_row = by_row or cols % group_size != 0
+    sums = np.zeros(((rows if is_by_row else 1) if measured else 0, 3))
+    form = Form.FIXED if symmetric else Form.ZERO
+    if encoding.effort == "fast":
+        return Encoded(*fit_codes(weights, bits, group_size, form, sums, tensor, row_start), sums)
+    _, scales, zero_points = fit_codes(weights, bits, group_size, form, sums[:0], tensor, row_start)
+    single = np.dtype(np.float32)
+    search_groups(weights, bits, group_size, form, single, encoding, scales, zero_points, tensor, row_start)
+    codes = assign_codes(weights, bits, group_size, form, scales, zero_points, sums)
     return Encoded(codes, scales, zero_points, sums)
 
 
@@ -114,14 +90,7 @@ def decode_affine(
     group_size: int,
 ) -> NDArray[np.float32]:
     """Weights of quantized rows, float32 [rows, cols]: the inverse of `encode_affine`."""
-    rows = len(codes)
-    decoded = np.empty((rows, cols), np.float32)
-    if decoded.size:
-        load_kernels().affine_decode(
-            codes.reshape(-1), rows, cols, bits, group_size,
-            scales.reshape(-1), zero_points.reshape(-1), decoded.reshape(-1), *room(),
-        )  # fmt: skip
-    return decoded
+    return decode_codes(codes, cols, bits, group_size, Form.ZERO, scales, zero_points)
 
 
 def affine_error(
@@ -141,15 +110,4 @@ def affine_error(
     ValidationError
         If a weight is NaN or Inf.
     """
-    rows, cols = weights.shape
-    sums = np.zeros((rows, 3))
-    patterns, is_half = patterns_of(weights)
-    bad = -1
-    if weights.size:
-        bad = load_kernels().affine_error(
-            patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
-            scales.reshape(-1), zero_points.reshape(-1), sums, *room(),
-        )  # fmt: skip
-    if bad >= 0:
-        raise_not_finite(weights, bad, tensor, row_start)
-    return error_of(sums)
+    return codes_error(weights, codes, bits, group_size, Form.ZERO, scales, zero_points, tensor, row_start)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from workbench.kernels import load_kernels
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
-from workbench.quantize.ggml_layout import Form, form_of
+from workbench.quantize.ggml_layout import Layout, layout_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
 
@@ -40,24 +40,24 @@ class BlockFormat:
     """Of each effort, the levels that the encoder tries and its rounds over integer scales."""
 
     @cached_property
-    def form(self) -> Form:
-        """Its layout, as the kernels take it."""
-        return form_of(self.name)
+    def layout(self) -> Layout:
+        """Where its bits are, as the kernels take it."""
+        return layout_of(self.name)
 
     @property
     def block(self) -> int:
         """Weights a block."""
-        return self.form.block
+        return self.layout.form.block
 
     @property
     def group(self) -> int:
         """Weights that share a scale."""
-        return int(self.form.numbers[0])
+        return self.layout.form.group_size
 
     @property
     def nbytes(self) -> int:
         """Bytes a block."""
-        return int(self.form.numbers[9])
+        return self.layout.form.nbytes
 
     def row_bytes(self, cols: int) -> int:
         """Bytes of a row of a multiple of `block` weights."""
@@ -143,7 +143,7 @@ def encode_ggml(
     patterns, is_half = patterns_of(weights)
     room = Room()
     bad = load_kernels().ggml_encode(
-        patterns, is_half, rows, cols, chosen.form.numbers, chosen.form.moves,
+        patterns, is_half, rows, cols, chosen.layout.numbers, chosen.layout.moves,
         _normalised(encoding.channel_weights, cols),
         np.array(levels, np.float32), rounds, data.reshape(-1), stored, sums,
         room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits, room.double,
@@ -159,8 +159,9 @@ def decode_ggml(data: NDArray[np.uint8], name: str, cols: int) -> NDArray[np.flo
     decoded = np.empty((len(data), cols), np.float32)
     room = Room()
     load_kernels().ggml_decode(
-        np.ascontiguousarray(data).reshape(-1), decoded.size // chosen.block, chosen.form.numbers, chosen.form.moves,
-        decoded.reshape(-1), room.integers, room.planes, room.single, room.bits,
+        np.ascontiguousarray(data).reshape(-1), decoded.size // chosen.block,
+        chosen.layout.numbers, chosen.layout.moves, decoded.reshape(-1),
+        room.integers, room.planes, room.single, room.bits,
     )  # fmt: skip
     return decoded
 
@@ -182,8 +183,9 @@ def ggml_error(
     patterns, is_half = patterns_of(weights)
     room = Room()
     bad = load_kernels().ggml_error(
-        patterns, is_half, np.ascontiguousarray(data).reshape(-1), rows, cols, chosen.form.numbers, chosen.form.moves,
-        stored, sums, room.tiles, room.words, room.patterns, room.integers, room.planes, room.single, room.bits,
+        patterns, is_half, np.ascontiguousarray(data).reshape(-1), rows, cols,
+        chosen.layout.numbers, chosen.layout.moves, stored, sums, room.tiles, room.words, room.patterns,
+        room.integers, room.planes, room.single, room.bits,
     )  # fmt: skip
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)

@@ -9,25 +9,72 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.kernels.forms import BlockForm, Minimum
+
 TILE = 4096
 LANES = 256
 
-NO_MINIMUM, MINIMUM_BELOW_ZERO, ANY_MINIMUM = range(3)
-
-# Weights a group, groups a block, zero, lowest and highest code, minimum, least and greatest integer scale, what is
-# added to it in the file, bytes a block, places of the float16 factor and minimum.
-_NUMBERS = {
-    "Q4_0": (32, 1, 8, 0, 15, NO_MINIMUM, 0, 0, 0, 18, 0, -1),
-    "Q4_1": (32, 1, 0, 0, 15, ANY_MINIMUM, 0, 0, 0, 20, 0, 2),
-    "Q5_0": (32, 1, 16, 0, 31, NO_MINIMUM, 0, 0, 0, 22, 0, -1),
-    "Q5_1": (32, 1, 0, 0, 31, ANY_MINIMUM, 0, 0, 0, 24, 0, 2),
+_FORMS = {
+    "Q4_0": BlockForm(group_size=32, zero_code=8, highest_code=15, nbytes=18),
+    "Q4_1": BlockForm(
+        group_size=32, highest_code=15, minimum_kind=Minimum.ANY_MINIMUM, nbytes=20, minimum_byte=2
+    ),
+    "Q5_0": BlockForm(group_size=32, zero_code=16, highest_code=31, nbytes=22),
+    "Q5_1": BlockForm(
+        group_size=32, highest_code=31, minimum_kind=Minimum.ANY_MINIMUM, nbytes=24, minimum_byte=2
+    ),
     # An int8 of −128 is never written: products by signs, as on AVX, get it wrong.
-    "Q8_0": (32, 1, 128, 1, 255, NO_MINIMUM, 0, 0, 0, 34, 0, -1),
-    "Q2_K": (16, 16, 0, 0, 3, MINIMUM_BELOW_ZERO, 0, 15, 0, 84, 80, 82),
-    "Q3_K": (16, 16, 4, 0, 7, NO_MINIMUM, -32, 31, 32, 110, 108, -1),
-    "Q4_K": (32, 8, 0, 0, 15, MINIMUM_BELOW_ZERO, 0, 63, 0, 144, 0, 2),
-    "Q5_K": (32, 8, 0, 0, 31, MINIMUM_BELOW_ZERO, 0, 63, 0, 176, 0, 2),
-    "Q6_K": (16, 16, 32, 0, 63, NO_MINIMUM, -128, 127, 128, 210, 208, -1),
+    "Q8_0": BlockForm(group_size=32, zero_code=128, lowest_code=1, highest_code=255, nbytes=34),
+    "Q2_K": BlockForm(
+        group_size=16,
+        groups=16,
+        highest_code=3,
+        minimum_kind=Minimum.MINIMUM_BELOW_ZERO,
+        greatest_scale=15,
+        nbytes=84,
+        factor_byte=80,
+        minimum_byte=82,
+    ),
+    "Q3_K": BlockForm(
+        group_size=16,
+        groups=16,
+        zero_code=4,
+        highest_code=7,
+        least_scale=-32,
+        greatest_scale=31,
+        added=32,
+        nbytes=110,
+        factor_byte=108,
+    ),
+    "Q4_K": BlockForm(
+        group_size=32,
+        groups=8,
+        highest_code=15,
+        minimum_kind=Minimum.MINIMUM_BELOW_ZERO,
+        greatest_scale=63,
+        nbytes=144,
+        minimum_byte=2,
+    ),
+    "Q5_K": BlockForm(
+        group_size=32,
+        groups=8,
+        highest_code=31,
+        minimum_kind=Minimum.MINIMUM_BELOW_ZERO,
+        greatest_scale=63,
+        nbytes=176,
+        minimum_byte=2,
+    ),
+    "Q6_K": BlockForm(
+        group_size=16,
+        groups=16,
+        zero_code=32,
+        highest_code=63,
+        least_scale=-128,
+        greatest_scale=127,
+        added=128,
+        nbytes=210,
+        factor_byte=208,
+    ),
 }
 
 Move = tuple[str, int, int, int, int, int, int]
@@ -35,27 +82,27 @@ Move = tuple[str, int, int, int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Form:
+class Layout:
     """A block format's layout."""
 
-    numbers: NDArray[np.int64]
-    """[12], as `kernels_pythran.klayout` lists them."""
+    form: BlockForm
+    """Its numbers."""
     moves: NDArray[np.int64]
     """[n, 7]: where an integer is in the tile, its shift, the byte, its shift, a mask, the bits inverted, and how many
     neighbours of both go the same way."""
 
     @property
-    def block(self) -> int:
-        """Weights a block."""
-        return int(self.numbers[0] * self.numbers[1])
+    def numbers(self) -> NDArray[np.int64]:
+        """[12], the form as the kernels take it."""
+        return np.array(self.form, np.int64)
 
 
 @cache
-def form_of(name: str) -> Form:
+def layout_of(name: str) -> Layout:
     """The layout of a format by its name."""
-    numbers = np.array(_NUMBERS[name], np.int64)
-    size, groups = int(numbers[0]), int(numbers[1])
-    blocks = TILE // (size * groups)
+    form = _FORMS[name]
+    size, groups = form.group_size, form.groups
+    blocks = TILE // form.block
 
     def place(kind: str, index: int) -> int:
         if kind == "code":
@@ -72,7 +119,7 @@ def form_of(name: str) -> Form:
             last[6] += 1
         else:
             merged.append([at, shift, byte, *rest, 1])
-    return Form(numbers, np.array(merged, np.int64))
+    return Layout(form, np.array(merged, np.int64))
 
 
 def _moves(name: str) -> Iterator[Move]:

@@ -12,11 +12,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.kernels import load_kernels
+from workbench.kernels import Form
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
-from workbench.quantize.patterns import patterns_of, raise_not_finite, room
-from workbench.quantize.search import Form, search_groups
+from workbench.quantize.groups import assign_codes, codes_error, decode_codes, range_groups
+from workbench.quantize.search import search_groups
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,7 @@ def encode_offset(
     ValidationError
         If a weight is NaN or Inf: names the tensor and the first such weight.
     """
-    rows, cols = weights.shape
-    groups = -(-cols // group_size)
-    patterns, is_half = patterns_of(weights)
-    lows, highs = np.empty((rows, groups), np.float32), np.empty((rows, groups), np.float32)
-    kernels = load_kernels()
-    bad = kernels.group_ranges(patterns, is_half, rows, cols, group_size, lows.reshape(-1), highs.reshape(-1))
-    if bad >= 0:
-        raise_not_finite(weights, bad, tensor, row_start)
+    lows, highs = range_groups(weights, group_size, tensor, row_start)
     levels = (1 << bits) - 1
     stored = fit_range(lows, highs, levels, storage)
     scales, offsets = (values.astype(np.float32) for values in stored)
@@ -87,12 +80,8 @@ def encode_offset(
     if encoding.effort != "fast":
         beyond = ~is_decodable(scales, offsets, levels, storage)
         scales[beyond], offsets[beyond] = stored[0][beyond], stored[1][beyond]
-    codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
-    sums = np.zeros((rows if measured else 0, 3))
-    kernels.offset_encode(
-        patterns, is_half, rows, cols, bits, group_size,
-        scales.reshape(-1), offsets.reshape(-1), codes.reshape(-1), sums, *room(),
-    )  # fmt: skip
+    sums = np.zeros((len(weights) if measured else 0, 3))
+    codes = assign_codes(weights, bits, group_size, Form.OFFSET, scales, offsets, sums)
     return OffsetEncoded(codes, scales.astype(storage), offsets.astype(storage), sums)
 
 
@@ -105,12 +94,7 @@ def decode_offset(
     group_size: int,
 ) -> NDArray[np.float32]:
     """Weights of quantized rows, float32 [rows, cols]: the inverse of `encode_offset`."""
-    decoded = np.empty((len(codes), cols), np.float32)
-    load_kernels().offset_decode(
-        codes.reshape(-1), len(codes), cols, bits, group_size,
-        _single(scales), _single(offsets), decoded.reshape(-1), *room(),
-    )  # fmt: skip
-    return decoded
+    return decode_codes(codes, cols, bits, group_size, Form.OFFSET, scales, offsets)
 
 
 def offset_error(
@@ -130,16 +114,7 @@ def offset_error(
     ValidationError
         If a weight is NaN or Inf.
     """
-    rows, cols = weights.shape
-    patterns, is_half = patterns_of(weights)
-    sums = np.zeros((rows, 3))
-    bad = load_kernels().offset_error(
-        patterns, is_half, codes.reshape(-1), rows, cols, bits, group_size,
-        _single(scales), _single(offsets), sums, *room(),
-    )  # fmt: skip
-    if bad >= 0:
-        raise_not_finite(weights, bad, tensor, row_start)
-    return error_of(sums)
+    return codes_error(weights, codes, bits, group_size, Form.OFFSET, scales, offsets, tensor, row_start)
 
 
 def fit_range(
@@ -199,7 +174,3 @@ def rounded_down(values: NDArray[np.float64], storage: np.dtype[Any]) -> NDArray
     pattern = found.view(f"u{storage.itemsize}")
     pattern -= (found.astype(np.float64) > values).astype(pattern.dtype)
     return found
-
-
-def _single(values: NDArray[Any]) -> NDArray[np.float32]:
-    return values.astype(np.float32).reshape(-1)

@@ -8,33 +8,15 @@ way, and among a few ways one is good. Weights that stand far out, or do not cou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import product
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.kernels import load_kernels
+from workbench.kernels import Form, Storage, load_kernels
 from workbench.quantize.encoding import Encoding
 from workbench.quantize.patterns import patterns_of, raise_not_finite
-
-
-class Form(IntEnum):
-    """What a group stores besides its scale."""
-
-    OFFSET = 0
-    """What code 0 decodes to: w = q·scale + origin."""
-    ZERO = 1
-    """The zero point, a real number: w = (q − origin)·scale."""
-    FIXED = 2
-    """A zero point of 2^(bits−1), which stays."""
-    WHOLE = 3
-    """A zero point that is one of the codes."""
-
-
-_STORAGE = {np.dtype(np.float32): 0, np.dtype(ml_dtypes.bfloat16): 1, np.dtype(np.float16): 2}
 
 
 @dataclass(frozen=True)
@@ -110,7 +92,7 @@ def search_groups(
     none = np.empty(0, np.float32)
     patterns, is_half = patterns_of(weights)
     bad = load_kernels().improve_groups(
-        patterns, is_half, rows, cols, bits, group_size, int(form), _STORAGE[np.dtype(storage)],
+        patterns, is_half, rows, cols, bits, group_size, int(form), int(Storage.of(storage)),
         none if encoding.channel_weights is None else encoding.channel_weights,
         clips_of(encoding.effort, bits), tries.refits, np.array(tries.nudges, np.float32),
         scales.reshape(-1), origins.reshape(-1),

@@ -13,13 +13,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.kernels import load_kernels
-from workbench.quantize.affine import affine_error, decode_affine
+from workbench.kernels import Form
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error, error_of
+from workbench.quantize.groups import assign_codes, codes_error, decode_codes, range_groups
 from workbench.quantize.offset import rounded_down
-from workbench.quantize.patterns import patterns_of, raise_not_finite, room
-from workbench.quantize.search import Form, search_groups
+from workbench.quantize.search import search_groups
 
 RUN = 4096
 """Weights that a kernel takes together at most: a longer group is a run of such groups that share a scale."""
@@ -79,15 +78,9 @@ def encode_zero_point(
     ValidationError
         If a weight is NaN or Inf: names the tensor and the first such weight.
     """
-    rows, cols = weights.shape
-    group, repeats = _runs(cols, group_size)
-    groups = -(-cols // group)
-    patterns, is_half = patterns_of(weights)
-    lows, highs = np.empty((2, rows, groups), np.float32)
-    kernels = load_kernels()
-    bad = kernels.group_ranges(patterns, is_half, rows, cols, group, lows.reshape(-1), highs.reshape(-1))
-    if bad >= 0:
-        raise_not_finite(weights, bad, tensor, row_start)
+    rows = len(weights)
+    group, repeats = _runs(weights.shape[1], group_size)
+    lows, highs = range_groups(weights, group, tensor, row_start)
     if repeats > 1:
         lows, highs = lows.min(axis=1, keepdims=True), highs.max(axis=1, keepdims=True)
     scales, zero_points = fit_through_zero(lows, highs, bits, symmetric, storage)
@@ -104,12 +97,10 @@ def encode_zero_point(
             single[beyond], origins[beyond] = scales[beyond], zero_points[beyond]
         scales, zero_points = single.astype(storage), origins.astype(np.uint8)
     offsets = -zero_points.astype(np.float32) * single
-    codes = np.empty((rows, (cols * bits + 7) // 8), np.uint8)
     sums = np.zeros((rows if measured else 0, 3))
-    kernels.offset_encode(
-        patterns, is_half, rows, cols, bits, group,
-        _repeated(single, repeats), _repeated(offsets, repeats), codes.reshape(-1), sums, *room(),
-    )  # fmt: skip
+    codes = assign_codes(
+        weights, bits, group, Form.OFFSET, _repeated(single, repeats), _repeated(offsets, repeats), sums
+    )
     if not np.isfinite(sums).all():
         # The kernel decodes as q·s − z·s, whose parts may overflow where (q − z)·s does not.
         for row in range(rows):
@@ -132,7 +123,7 @@ def decode_zero_point(
     """Weights of quantized rows, float32 [rows, cols]: (q − z)·s, not rounded to the dtype of the scales."""
     group, repeats = _runs(cols, group_size)
     s, z = (_repeated(part.astype(np.float32), repeats) for part in (scales, zero_points))
-    return decode_affine(codes, s, z, cols, bits, group)
+    return decode_codes(codes, cols, bits, group, Form.WHOLE, s, z)
 
 
 def zero_point_error(
@@ -154,7 +145,7 @@ def zero_point_error(
     """
     group, repeats = _runs(weights.shape[1], group_size)
     s, z = (_repeated(part.astype(np.float32), repeats) for part in (scales, zero_points))
-    return affine_error(weights, codes, s, z, bits, group, tensor, row_start)
+    return codes_error(weights, codes, bits, group, Form.WHOLE, s, z, tensor, row_start)
 
 
 def fit_through_zero(

@@ -3,40 +3,30 @@
 They run where nothing could be compiled, and they say what the compiled kernels must compute. Codes, scales,
 zero points, decoded weights and counts are equal bit for bit, because every float32 operation happens here in
 the same order; sums are taken in float64 and agree to about 1e-6. The docstrings of `kernels_pythran` say
-what the arguments are.
+what the arguments are; arrays that only the compiled kernels work in are ``*room`` here.
+
+A module with ``__all__`` is the twin of the compiled module of its name, and together these lists are what kernels must
+offer. To add a kernel, write its module in `kernels_pythran`, its twin here, and a function that calls it, by
+`workbench.kernels.load_kernels`, where it belongs: nothing else lists them.
 """
 
-from workbench.kernels.portable.affine import affine_assign, affine_decode, affine_encode, affine_error
-from workbench.kernels.portable.bitstream import pack_bits, unpack_bits
-from workbench.kernels.portable.channels import channel_sums, output_energy
-from workbench.kernels.portable.entropy import code_counts, histogram
-from workbench.kernels.portable.kblocks import ggml_encode
-from workbench.kernels.portable.klayout import ggml_decode, ggml_error
-from workbench.kernels.portable.moments import error_sums, moments
-from workbench.kernels.portable.offset import group_ranges, offset_decode, offset_encode, offset_error
-from workbench.kernels.portable.patterns import count_patterns
-from workbench.kernels.portable.search import improve_groups
+from __future__ import annotations
 
-__all__ = [
-    "affine_assign",
-    "affine_decode",
-    "affine_encode",
-    "affine_error",
-    "channel_sums",
-    "code_counts",
-    "count_patterns",
-    "error_sums",
-    "ggml_decode",
-    "ggml_encode",
-    "ggml_error",
-    "group_ranges",
-    "histogram",
-    "improve_groups",
-    "moments",
-    "offset_decode",
-    "offset_encode",
-    "offset_error",
-    "output_energy",
-    "pack_bits",
-    "unpack_bits",
-]
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+
+def exports_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The functions by name that a module lists in ``__all__``; none where it has no such list."""
+    return {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+
+
+_ALL = {info.name: exports_of(import_module(f"{__name__}.{info.name}")) for info in iter_modules(__path__)}
+
+MODULES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    name: found for name, found in _ALL.items() if found
+}
+"""What each twin exports, by the name of the module."""

@@ -6,6 +6,8 @@ import numpy as np
 
 from workbench.kernels.portable.tiles import Array, by_row, byte_range, pack, tiles, unpack
 
+__all__ = ["pack_bits", "unpack_bits"]
+
 
 def pack_bits(codes: Array, rows: int, cols: int, bits: int, packed: Array) -> None:
     """Pack each row of codes into ceil(cols · bits / 8) bytes; higher bits of a code are ignored."""

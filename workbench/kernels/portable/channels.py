@@ -6,6 +6,8 @@ import numpy as np
 
 from workbench.kernels.portable.tiles import Array, tiles, widen
 
+__all__ = ["channel_sums", "output_energy"]
+
 
 def channel_sums(
     source: Array,

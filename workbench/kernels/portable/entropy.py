@@ -15,6 +15,8 @@ from workbench.kernels.portable.tiles import (
     widen,
 )
 
+__all__ = ["code_counts", "histogram"]
+
 
 def code_counts(packed: Array, rows: int, cols: int, bits: int, counts: Array) -> None:
     """Add the occurrences of each code in rows of packed codes to counts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from workbench.kernels.forms import BlockForm, Minimum
 from workbench.kernels.portable.klayout import (
     MOST_BLOCKS,
     decode,
@@ -14,6 +15,8 @@ from workbench.kernels.portable.klayout import (
     spread,
 )
 from workbench.kernels.portable.tiles import Array, add_error, first_not_finite, widen
+
+__all__ = ["ggml_encode"]
 
 SLIGHT = np.float32(1e-12)
 VAST = np.float32(1e12)
@@ -40,7 +43,8 @@ def ggml_encode(
     *scratch: Array,
 ) -> int:
     """Quantize rows into blocks of a GGML format."""
-    width = int(form[0] * form[1])
+    layout = BlockForm(*form.tolist())
+    width = layout.block
     patterns, per_row = source.reshape(rows, cols), cols // width
     blocks = data.reshape(rows, per_row, -1)
     step = max(MOST_BLOCKS // max(per_row, 1), 1)
@@ -50,17 +54,19 @@ def ggml_encode(
         bad = first_not_finite(values)
         if bad >= 0:
             return start * cols + bad
-        x = lanes_of(np.clip(values, -VAST, VAST), form)
+        x = lanes_of(np.clip(values, -VAST, VAST), layout)
         if weights.size:
-            w = lanes_of(np.ascontiguousarray(np.broadcast_to(weights, values.shape)), form)
+            w = lanes_of(np.ascontiguousarray(np.broadcast_to(weights, values.shape)), layout)
         else:
             w = np.ones_like(x)
-        codes, scales, minima, factor, minimum = _encode(x, w, form, levels, rounds)
-        blocks[r] = pack(codes, scales, minima, factor, minimum, form, moves).reshape(blocks[r].shape)
+        codes, scales, minima, factor, minimum = _encode(x, w, layout, levels, rounds)
+        blocks[r] = pack(codes, scales, minima, factor, minimum, layout, moves).reshape(blocks[r].shape)
         if stored.size:
             keep_codes(codes, stored[r.start * cols : r.stop * cols])
         if len(sums):
-            decoded = natural(decode(codes, *spread(form, scales, minima, factor, minimum), int(form[2])))
+            decoded = natural(
+                decode(codes, *spread(layout, scales, minima, factor, minimum), layout.zero_code)
+            )
             with np.errstate(over="ignore"):
                 add_error(values, values - decoded.reshape(values.shape), sums[r])
     return -1
@@ -73,7 +79,7 @@ def round_half(values: Array) -> Array:
     return rounded + ZERO  # no −0
 
 
-def _encode(x: Array, w: Array, form: Array, levels: Array, rounds: int) -> tuple[Array, ...]:
+def _encode(x: Array, w: Array, form: BlockForm, levels: Array, rounds: int) -> tuple[Array, ...]:
     """Codes, stored scales and minima, factors and their minima of lanes [weights a group, groups, blocks]."""
     low, high = x.min(axis=0) + ZERO, x.max(axis=0) + ZERO
     reach = np.maximum(high, -low)
@@ -85,14 +91,14 @@ def _encode(x: Array, w: Array, form: Array, levels: Array, rounds: int) -> tupl
     slope, depth = _search(x, w, form, levels, rounds, low, high, sw, sx)
     factor, minimum = _factors(slope, depth, form, sw, sx)
     scales, minima = np.zeros((2, *low.shape), np.uint8)
-    if form[1] > 1:
+    if form.groups > 1:
         scales, minima, factor, minimum = _integers(
             x, w, form, rounds, slope, depth, factor, minimum, reach, sw, sx
         )
     lines = spread(form, scales, minima, factor, minimum)
     found, inverse = _invert(*lines, reach)
     codes = np.stack([_codes(xk, form, found, inverse) for xk in x]).astype(np.uint8)
-    if form[5] == 1:
+    if form.minimum_kind == Minimum.MINIMUM_BELOW_ZERO:
         lost = _forget_losses(x, w, codes, *lines)
         for integers in (codes, scales, minima):
             integers[..., lost] = 0
@@ -100,14 +106,14 @@ def _encode(x: Array, w: Array, form: Array, levels: Array, rounds: int) -> tupl
     return codes, scales, minima, factor, minimum
 
 
-def _codes(x: Array, form: Array, low: Array, inverse: Array) -> Array:
+def _codes(x: Array, form: BlockForm, low: Array, inverse: Array) -> Array:
     """Codes as they are stored, int32."""
-    shift = np.float32(form[2]) + HALF
-    return np.clip(((x - low) * inverse + shift).astype(np.int32), int(form[3]), int(form[4]))
+    shift = np.float32(form.zero_code) + HALF
+    return np.clip(((x - low) * inverse + shift).astype(np.int32), form.lowest_code, form.highest_code)
 
 
-def _assign(x: Array, w: Array, form: Array, low: Array, inverse: Array) -> Sums:
-    zero = np.float32(form[2])
+def _assign(x: Array, w: Array, form: BlockForm, low: Array, inverse: Array) -> Sums:
+    zero = np.float32(form.zero_code)
     sq, sqq, sqx = np.zeros((3, *low.shape), np.float32)
     for k in range(0, len(x), 4):
         q = [_codes(x[k + j], form, low, inverse).astype(np.float32) - zero for j in range(4)]
@@ -119,11 +125,19 @@ def _assign(x: Array, w: Array, form: Array, low: Array, inverse: Array) -> Sums
 
 
 def _search(
-    x: Array, w: Array, form: Array, levels: Array, rounds: int, low: Array, high: Array, sw: Array, sx: Array
+    x: Array,
+    w: Array,
+    form: BlockForm,
+    levels: Array,
+    rounds: int,
+    low: Array,
+    high: Array,
+    sw: Array,
+    sx: Array,
 ) -> tuple[Array, Array]:
     """Best scale and minimum of each lane, float64."""
     n, y = sw.astype(np.float64), sx.astype(np.float64)
-    limit = {0: None, 1: 0.0, 2: 1e30}[int(form[5])]
+    limit = (None, 0.0, 1e30)[form.minimum_kind]
     if limit is None:
         span = np.where(high >= -low, high, low)
         low, best, gain = np.zeros_like(low), (np.zeros_like(n), np.zeros_like(n)), np.zeros_like(n)
@@ -135,7 +149,7 @@ def _search(
         span = high - low
     wide = (np.abs(span) > SLIGHT).astype(np.float32)
     unit = wide / (span + (ONE - wide))
-    if form[1] == 1 and rounds == 0:
+    if form.groups == 1 and rounds == 0:
         u = unit.astype(np.float64) * float(levels[0])
         some = (u != 0.0).astype(np.float64)
         return some / (u + (1.0 - some)), low.astype(np.float64)
@@ -166,22 +180,24 @@ def _line(a: Array, b: Array, c: Array, n: Array, y: Array, limit: float) -> tup
     return s, m, 2.0 * (s * c + m * y) - s * s * a - 2.0 * s * m * b - m * m * n
 
 
-def _factors(slope: Array, depth: Array, form: Array, sw: Array, sx: Array) -> tuple[Array, Array]:
+def _factors(slope: Array, depth: Array, form: BlockForm, sw: Array, sx: Array) -> tuple[Array, Array]:
     """The float16 factor and minimum of each block, as float32."""
     peak = np.take_along_axis(slope, np.abs(slope).argmax(axis=0)[None], axis=0)[0]
     lowest = depth.min(axis=0)
-    if form[1] > 1:
-        peak = peak / float(form[6] if form[5] == 0 else form[7])
-        lowest = -lowest / float(form[7])
+    if form.groups > 1:
+        peak = peak / float(
+            form.least_scale if form.minimum_kind == Minimum.NO_MINIMUM else form.greatest_scale
+        )
+        lowest = -lowest / float(form.greatest_scale)
     with np.errstate(over="ignore"):
         factor, minimum = peak.astype(np.float32), lowest.astype(np.float32)
-    if form[1] > 1:
+    if form.groups > 1:
         factor, minimum = _widen_steps(factor), _widen_steps(minimum)
-    elif form[5] == 0:
+    elif form.minimum_kind == Minimum.NO_MINIMUM:
         step = np.float32(2.0**-24)
         factor = np.where((factor != 0) & (np.abs(factor) < step), np.copysign(step, factor), factor)
     factor = round_half(factor)
-    if form[1] == 1 and form[5] > 0:
+    if form.groups == 1 and form.minimum_kind > Minimum.NO_MINIMUM:
         # Where the scale vanished, all that is left is the mean.
         minimum = np.where(factor == 0, sx[0] / sw[0], minimum)
     return factor, round_half(minimum)
@@ -217,23 +233,23 @@ def _invert(slope: Array, offset: Array, reach: Array) -> tuple[Array, Array]:
 
 
 def _integers(
-    x: Array, w: Array, form: Array, rounds: int, slope: Array, depth: Array, factor: Array, minimum: Array,
+    x: Array, w: Array, form: BlockForm, rounds: int, slope: Array, depth: Array, factor: Array, minimum: Array,
     reach: Array, sw: Array, sx: Array,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Stored integer scales and minima of K-blocks, and their factors."""
-    least, most = int(form[6]), int(form[7])
+    least, most = form.least_scale, form.greatest_scale
     scale = _round_integers(slope, factor, least, most)
     low = _round_integers(-1.0 * depth, minimum, 0, most)
     for _ in range(rounds):
         cost = np.full(scale.shape, 1e300)
         held: Sums = (np.zeros_like(scale),) * 3
         for trial, step in enumerate((0, 0, -1, 1)):
-            if trial == 1 and form[5] == 0:
+            if trial == 1 and form.minimum_kind == Minimum.NO_MINIMUM:
                 continue
             new_scale = np.clip(scale + np.float32(step), np.float32(least), np.float32(most))
             s = factor * new_scale
             new_low = low
-            if form[5] > 0 and trial > 0:
+            if form.minimum_kind > Minimum.NO_MINIMUM and trial > 0:
                 d = sw.astype(np.float64) * minimum.astype(np.float64)
                 some = (d > 0.0).astype(np.float64)
                 t = some * (s.astype(np.float64) * held[0].astype(np.float64) - sx.astype(np.float64))
@@ -247,7 +263,7 @@ def _integers(
             scale, low = np.where(better, new_scale, scale), np.where(better, new_low, low)
             held = tuple(np.where(better, new, old) for new, old in zip(sums, held, strict=True))  # type: ignore[assignment]
         factor, minimum = _refit(held, scale, low, sw, sx, factor, minimum)
-    return (scale.astype(np.int32) + int(form[8])).astype(np.uint8), low.astype(np.uint8), factor, minimum
+    return (scale.astype(np.int32) + form.added).astype(np.uint8), low.astype(np.uint8), factor, minimum
 
 
 def _round_integers(values: Array, factor: Array, least: int, most: int) -> Array:

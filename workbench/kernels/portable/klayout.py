@@ -1,4 +1,4 @@
-"""`kernels_pythran.klayout` and `kdecode` in NumPy."""
+"""`kernels_pythran.klayout` in NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from workbench.kernels.portable.tiles import Array, add_error, first_not_finite, widen
+from workbench.kernels.forms import BlockForm
+from workbench.kernels.portable.tiles import Array
 
 TILE = 4096
 LANES = 256
@@ -14,51 +15,9 @@ MOST_BLOCKS = 2048
 """Blocks of 256 weights handled at a time."""
 
 
-def ggml_decode(data: Array, total: int, form: Array, moves: Array, decoded: Array, *scratch: Array) -> None:
-    """Decode stored blocks."""
-    width = int(form[0] * form[1])
-    weights = decoded.reshape(total, width)
-    for first in range(0, total, MOST_BLOCKS):
-        blocks = slice(first, min(first + MOST_BLOCKS, total))
-        codes, slope, offset = unpack(data.reshape(total, -1)[blocks], form, moves)
-        weights[blocks] = natural(decode(codes, slope, offset, int(form[2])))
-
-
-def ggml_error(
-    source: Array,
-    is_half: bool,
-    data: Array,
-    rows: int,
-    cols: int,
-    form: Array,
-    moves: Array,
-    stored: Array,
-    sums: Array,
-    *scratch: Array,
-) -> int:
-    """Add ‖δ‖², ‖w‖² and w·δ of stored blocks against their source to sums, row by row."""
-    width = int(form[0] * form[1])
-    weights, per_row = source.reshape(rows, cols), cols // width
-    blocks = data.reshape(rows, per_row, -1)
-    step = max(MOST_BLOCKS // max(per_row, 1), 1)
-    for start in range(0, rows, step):
-        r = slice(start, min(start + step, rows))
-        values = widen(weights[r], is_half)
-        bad = first_not_finite(values)
-        if bad >= 0:
-            return start * cols + bad
-        codes, slope, offset = unpack(blocks[r].reshape(-1, blocks.shape[2]), form, moves)
-        decoded = natural(decode(codes, slope, offset, int(form[2])))
-        with np.errstate(over="ignore", invalid="ignore"):
-            add_error(values, values - decoded.reshape(values.shape), sums[r])
-        if stored.size:
-            keep_codes(codes, stored[r.start * cols : r.stop * cols])
-    return -1
-
-
-def lanes_of(values: Array, form: Array) -> Array:
+def lanes_of(values: Array, form: BlockForm) -> Array:
     """Values [blocks, weights] as [weights a group, groups, blocks]."""
-    return np.ascontiguousarray(values.reshape(-1, int(form[1]), int(form[0])).transpose(2, 1, 0))
+    return np.ascontiguousarray(values.reshape(-1, form.groups, form.group_size).transpose(2, 1, 0))
 
 
 def natural(lanes: Array) -> Array:
@@ -72,36 +31,38 @@ def decode(codes: Array, slope: Array, offset: Array, zero: int) -> Array:
         return slope * (codes.astype(np.int32) - zero).astype(np.float32) - offset
 
 
-def spread(form: Array, scales: Array, minima: Array, factor: Array, minimum: Array) -> tuple[Array, Array]:
+def spread(
+    form: BlockForm, scales: Array, minima: Array, factor: Array, minimum: Array
+) -> tuple[Array, Array]:
     """Slope and offset of each lane, [groups, blocks], of stored integers and float16 numbers."""
     # Bytes that nobody encoded may hold any number.
     with np.errstate(over="ignore", invalid="ignore"):
-        if form[1] == 1:
+        if form.groups == 1:
             return factor[None], np.float32(0.0) - minimum[None]
-        slope = factor * (scales.astype(np.int32) - int(form[8])).astype(np.float32)
+        slope = factor * (scales.astype(np.int32) - form.added).astype(np.float32)
         return slope, minimum * minima.astype(np.float32)
 
 
 def pack(
-    codes: Array, scales: Array, minima: Array, factor: Array, minimum: Array, form: Array, moves: Array
+    codes: Array, scales: Array, minima: Array, factor: Array, minimum: Array, form: BlockForm, moves: Array
 ) -> Array:
     """Bytes of blocks, [blocks, bytes]."""
     count = codes.shape[2]
-    data = np.zeros((int(form[9]), count), np.uint8)
+    data = np.zeros((form.nbytes, count), np.uint8)
     for at, shift, byte, byte_shift, mask, flip in _each(moves, form):
         integers = _integers(at, form, codes, scales, minima)
         data[byte] |= (((integers >> shift) & mask) ^ flip).astype(np.uint8) << np.uint8(byte_shift)
-    for place, numbers in ((int(form[10]), factor), (int(form[11]), minimum)):
+    for place, numbers in ((form.factor_byte, factor), (form.minimum_byte, minimum)):
         if place >= 0:
             data[place : place + 2] = numbers.astype("<f2").view(np.uint8).reshape(count, 2).T
     return np.ascontiguousarray(data.T)
 
 
-def unpack(data: Array, form: Array, moves: Array) -> tuple[Array, Array, Array]:
+def unpack(data: Array, form: BlockForm, moves: Array) -> tuple[Array, Array, Array]:
     """Codes, and the slope and offset of each lane, of the bytes of blocks."""
-    count, groups = len(data), int(form[1])
+    count, groups = len(data), form.groups
     columns = np.ascontiguousarray(data.T)
-    codes = np.zeros((int(form[0]), groups, count), np.uint8)
+    codes = np.zeros((form.group_size, groups, count), np.uint8)
     scales, minima = np.zeros((2, groups, count), np.uint8)
     for at, shift, byte, byte_shift, mask, flip in _each(moves, form):
         bits = ((columns[byte] >> np.uint8(byte_shift)) & np.uint8(mask)) ^ np.uint8(flip)
@@ -112,24 +73,24 @@ def unpack(data: Array, form: Array, moves: Array) -> tuple[Array, Array, Array]
             np.ascontiguousarray(data[:, place : place + 2]).view("<f2")[:, 0].astype(np.float32)
             if place >= 0
             else np.zeros(count, np.float32)
-            for place in form[10:12].tolist()
+            for place in (form.factor_byte, form.minimum_byte)
         ]
     return codes, *spread(form, scales, minima, *numbers)
 
 
-def _each(moves: Array, form: Array) -> Iterator[tuple[int, ...]]:
+def _each(moves: Array, form: BlockForm) -> Iterator[tuple[int, ...]]:
     """The moves of single integers."""
-    blocks = TILE // int(form[0] * form[1])
+    blocks = TILE // form.block
     for at, shift, byte, *rest, run in moves.tolist():
         for k in range(run):
             yield at + k * blocks, shift, byte + k, *rest
 
 
-def _integers(at: int, form: Array, codes: Array, scales: Array, minima: Array) -> Array:
+def _integers(at: int, form: BlockForm, codes: Array, scales: Array, minima: Array) -> Array:
     """The integer of all blocks that a move speaks of."""
-    blocks = TILE // int(form[0] * form[1])
+    blocks = TILE // form.block
     if at < TILE:
-        k, g = divmod(at // blocks, int(form[1]))
+        k, g = divmod(at // blocks, form.groups)
         found: Array = codes[k, g]
         return found
     which, lane = divmod(at - TILE, LANES)

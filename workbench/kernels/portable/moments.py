@@ -6,6 +6,8 @@ import numpy as np
 
 from workbench.kernels.portable.tiles import TILE, Array, add_error, first_not_finite, tiles, widen
 
+__all__ = ["error_sums", "moments"]
+
 
 def moments(source: Array, is_half: bool, center: float, scale: float, results: Array) -> int:
     """Extremes and the sums of the first four powers of (w − center)·scale."""

@@ -6,6 +6,8 @@ import numpy as np
 
 from workbench.kernels.portable.tiles import TILE, Array
 
+__all__ = ["count_patterns"]
+
 
 def count_patterns(source: Array, counts: Array) -> None:
     """Add the occurrences of each 16-bit pattern, of float32 the upper half, to counts."""

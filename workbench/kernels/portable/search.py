@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from workbench.kernels.portable.tiles import Array, by_row, first_not_finite, grouped, runs, tiles, widen
+from workbench.kernels.forms import Form, Storage
+from workbench.kernels.portable.tiles import Array, by_row, each_run, first_not_finite, tiles, widen
+
+__all__ = ["improve_groups"]
 
 F = np.float32
 MAGIC = F(1.5 * 2**23)
 LEAST, MOST = F(1 / 64), F(256.0)
 MARGIN = F(1.0 - 2.0**-14)
-OFFSET, ZERO, FIXED, WHOLE = range(4)
-STORAGE = (np.float32, ml_dtypes.bfloat16, np.float16)
 
 
 def improve_groups(
@@ -42,14 +43,12 @@ def improve_groups(
         bad = first_not_finite(values)
         if bad >= 0:
             return int(r.start * cols + c.start + bad)
-        for inside, groups in runs(values.shape[1], group):
-            at = slice(c.start // group + groups.start, c.start // group + groups.stop)
-            v = grouped(values, inside, groups)
-            u = np.broadcast_to(grouped(importance[None, c], inside, groups), v.shape)
+        counts = np.broadcast_to(importance[c], values.shape)
+        for at, v, u in each_run(c, group, values, counts):
             found = _improve(
                 _on_its_side(v), _on_its_side(u), v.min(axis=2).reshape(-1), v.max(axis=2).reshape(-1),
                 scale[r, at].reshape(-1), origin[r, at].reshape(-1),
-                bits, form, STORAGE[storage], clips, refits, nudges,
+                bits, form, Storage(storage).dtype, clips, refits, nudges,
             )  # fmt: skip
             scale[r, at], origin[r, at] = (x.reshape(v.shape[:2]) for x in found)
     return -1
@@ -85,9 +84,9 @@ class _Groups:
         """Weighted squared error, in the arithmetic of the decoders."""
         w = self.weights
         inverse = np.where(scale > 0, F(1.0) / scale, F(0.0))
-        x = (w - origin) * inverse if self.form == OFFSET else w * inverse + origin
+        x = (w - origin) * inverse if self.form == Form.OFFSET else w * inverse + origin
         q = np.clip(x + MAGIC - MAGIC, F(0.0), self.levels)
-        d = w - (q * scale + origin if self.form == OFFSET else (q - origin) * scale)
+        d = w - (q * scale + origin if self.form == Form.OFFSET else (q - origin) * scale)
         return _sum(d * d * self.importances)
 
     def propose(self, below: np.float32, above: np.float32) -> tuple[Array, Array, Array]:
@@ -96,9 +95,9 @@ class _Groups:
         inverse = F(1.0) / scale
         middle = self.low + below * self.step + self.half * scale
         pivot = np.zeros_like(scale)
-        if self.form == FIXED:
+        if self.form == Form.FIXED:
             middle = np.zeros_like(scale)
-        elif self.form == WHOLE:
+        elif self.form == Form.WHOLE:
             zero = self.half - middle * inverse + MAGIC - MAGIC
             pivot = np.clip(zero, F(0.0), self.levels) - self.half
             middle = F(0.0) - pivot * scale
@@ -107,7 +106,7 @@ class _Groups:
     def refit(self, sums: tuple[Array, Array, Array], pivot: Array) -> tuple[Array, Array, Array, Array]:
         """Error, scale, middle and pivot that are best for codes of these sums."""
         total, squares, products = sums
-        if self.form in (OFFSET, ZERO):
+        if self.form in (Form.OFFSET, Form.ZERO):
             spread = self.weight * squares - total * total
             scale = (self.weight * products - total * self.first) / spread
             middle = (self.first - scale * total) / self.weight
@@ -119,14 +118,14 @@ class _Groups:
         return self.second - scale * along, scale, F(0.0) - pivot * scale, pivot
 
     def settle(
-        self, scale: Array, pivot: Array, nudge: np.float32, storage: type[np.generic]
+        self, scale: Array, pivot: Array, nudge: np.float32, storage: np.dtype[Any]
     ) -> tuple[Array, Array]:
         """Scale and origin as they would be stored."""
         found = (scale * nudge * self.unit).astype(storage).astype(F) / self.unit
-        if self.form in (FIXED, WHOLE):
+        if self.form in (Form.FIXED, Form.WHOLE):
             return found, self.half + pivot
         middle = self.first / self.weight - pivot * found
-        if self.form == ZERO:
+        if self.form == Form.ZERO:
             return found, self.half - middle / found
         origin = (middle - self.half * found) * self.unit
         return found, origin.astype(storage).astype(F) / self.unit
@@ -141,7 +140,7 @@ def _improve(
     origin: Array,
     bits: int,
     form: int,
-    storage: type[np.generic],
+    storage: np.dtype[Any],
     clips: Array,
     refits: int,
     nudges: Array,
@@ -149,13 +148,13 @@ def _improve(
     with np.errstate(all="ignore"):
         low, high = low + F(0.0), high + F(0.0)
         peak, wide = np.maximum(F(0.0) - low, high), high - low
-        step = (peak + peak if form == FIXED else wide) / F((1 << bits) - 1)
+        step = (peak + peak if form == Form.FIXED else wide) / F((1 << bits) - 1)
         fit = (wide > F(1e-27)) & (peak < F(1e29)) & (wide * F(64.0) >= peak)
         fit &= (scale > step * LEAST) & (scale * LEAST < step)
         unit = (peak.view(np.uint32) & np.uint32(0x7F800000)).view(F)
         shrink = F(1.0) / unit
         groups = _Groups(w * shrink, u, low * shrink, step * shrink, unit, form, bits)
-        best = scale * shrink, origin * shrink if form == OFFSET else origin
+        best = scale * shrink, origin * shrink if form == Form.OFFSET else origin
         error = groups.measure(*best)
         found: tuple[Array, ...] = (
             np.full_like(scale, 3e38),
@@ -176,7 +175,7 @@ def _improve(
             less = groups.measure(*stored)
             error, s, o = _choose(less < error * MARGIN, (less, *stored), (error, *best))
             best = s, o
-        better = best[0] * unit, best[1] * unit if form == OFFSET else best[1]
+        better = best[0] * unit, best[1] * unit if form == Form.OFFSET else best[1]
     s, o = _choose(fit, better, (scale, origin))
     return s, o
 

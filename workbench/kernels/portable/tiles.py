@@ -22,19 +22,22 @@ def tiles(rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, min(row + height, rows)), slice(col, min(col + TILE, cols))
 
 
-def runs(cols: int, group: int) -> Iterator[tuple[slice, slice]]:
-    """Column and group ranges of equal groups: the whole ones, then the short one at the end."""
+def each_run(columns: slice, group: int, *arrays: Array) -> Iterator[tuple[Any, ...]]:
+    """Equal groups of a tile, the whole ones and then the short one at the end.
+
+    Yields their place among the groups of a row and, of each array, a view [rows, groups, weights a group].
+    """
+    first, cols = columns.start // group, columns.stop - columns.start
     whole = cols // group
-    if whole:
-        yield slice(0, whole * group), slice(0, whole)
-    if cols % group:
-        yield slice(whole * group, cols), slice(whole, whole + 1)
-
-
-def grouped(x: Array, inside: slice, groups: slice) -> Array:
-    """A view [rows, groups, weights of a group] of the columns inside."""
-    # Splitting the last axis of a slice never copies.
-    return x[:, inside].reshape(x.shape[0], groups.stop - groups.start, -1)
+    for inside, groups in (
+        (slice(0, whole * group), slice(0, whole)),
+        (slice(whole * group, cols), slice(whole, -(-cols // group))),
+    ):
+        count = groups.stop - groups.start
+        if count:
+            # Splitting the last axis of a slice never copies.
+            views = (x[:, inside].reshape(x.shape[0], count, -1) for x in arrays)
+            yield slice(first + groups.start, first + groups.stop), *views
 
 
 def byte_range(columns: slice, bits: int) -> slice:

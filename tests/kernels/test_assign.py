@@ -1,4 +1,4 @@
-"""Guards quantization with given scale and offset: compiled and portable kernels agree to the bit on what is stored."""
+"""Guards codes for given scales and origins: compiled and portable kernels agree to the bit on what is stored."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.kernels import Kernels, load_kernels, portable
+from workbench.kernels import Form, Kernels, load_kernels, load_portable
 from workbench.quantize.offset import fit_range
 from workbench.quantize.patterns import room
+from workbench.quantize.zero_point import fit_through_zero
+
+portable = load_portable("for comparison")
 
 Patterns = Callable[[np.ndarray], tuple[np.ndarray, bool]]
 
@@ -29,23 +32,22 @@ def ranges(kernels: Any, source: np.ndarray, is_half: bool, shape: tuple[int, in
 
 def encode(
     kernels: Any, source: np.ndarray, is_half: bool, shape: tuple[int, int], bits: int, group: int,
-    scales: np.ndarray, offsets: np.ndarray,
+    scales: np.ndarray, origins: np.ndarray, form: int = Form.OFFSET,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """Codes, decoded weights and both sums, in arrays that held rubbish before."""
     rows, cols = shape
     codes = np.full(rows * ((cols * bits + 7) // 8), 0xA5, np.uint8)
     decoded = np.full(rows * cols, np.nan, np.float32)
     sums, stored = np.zeros((rows, 3)), np.zeros((rows, 3))
-    kernels.offset_encode(source, is_half, rows, cols, bits, group, scales, offsets, codes, sums, *room())
-    kernels.offset_decode(codes, rows, cols, bits, group, scales, offsets, decoded, *room())
-    bad = kernels.offset_error(
-        source, is_half, codes, rows, cols, bits, group, scales, offsets, stored, *room()
+    source_shape = source, is_half, rows, cols, bits, group
+    kernels.affine_assign(*source_shape, int(form), scales, origins, codes, sums, *room())
+    kernels.affine_decode(codes, rows, cols, bits, group, int(form), scales, origins, decoded, *room())
+    bad = kernels.affine_error(
+        source, is_half, codes, rows, cols, bits, group, int(form), scales, origins, stored, *room()
     )
     assert bad == -1
     unmeasured = np.full_like(codes, 0x5A)
-    kernels.offset_encode(
-        source, is_half, rows, cols, bits, group, scales, offsets, unmeasured, np.zeros((0, 3)), *room()
-    )
+    kernels.affine_assign(*source_shape, int(form), scales, origins, unmeasured, np.zeros((0, 3)), *room())
     assert unmeasured.tobytes() == codes.tobytes()
     return codes, decoded, sums, stored
 
@@ -75,6 +77,26 @@ def test_parity_on_hostile_values(
             assert a.tobytes() == b.tobytes(), (shape, bits, group)
         for a, b in zip(ours[2:], theirs[2:], strict=True):
             np.testing.assert_allclose(a[:, :2], b[:, :2], rtol=2e-6, atol=1e-300 + 1e-13 * b[:, 1].max())
+
+
+@pytest.mark.parametrize("form", [Form.ZERO, Form.FIXED, Form.WHOLE])
+def test_parity_with_zero_points(
+    compiled: Kernels, kind: str, dtype: np.dtype, make: Callable, patterns: Callable, form: Form
+) -> None:
+    generator = np.random.default_rng(2)
+    for seed, shape in enumerate(SHAPES):
+        bits, group = int(generator.integers(2, 9)), int(generator.choice([16, 32, 64, 128, 256]))
+        source, is_half = patterns(make(kind, shape, dtype, seed))
+        _, lows, highs = ranges(compiled, source, is_half, shape, group)
+        scales, zeros = fit_through_zero(lows, highs, bits, form == Form.FIXED, np.dtype(np.float32))
+        zeros = zeros.astype(np.float32)
+        if form == Form.ZERO:
+            zeros += generator.random(zeros.size).astype(np.float32) - np.float32(0.5)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ours = encode(compiled, source, is_half, shape, bits, group, scales, zeros, form)
+            theirs = encode(portable, source, is_half, shape, bits, group, scales, zeros, form)
+        for a, b in zip(ours[:2], theirs[:2], strict=True):
+            assert a.tobytes() == b.tobytes(), (shape, bits, group)
 
 
 @settings(max_examples=150, deadline=None)
