@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pytest
 from safetensors.numpy import save_file
 
-from workbench.checkpoint import Checkpoint, blocks, open_checkpoint, target_named
+from workbench.checkpoint import Checkpoint, blocks, open_checkpoint
 from workbench.errors import ConfigurationError, ValidationError
+from workbench.formats import target_named
 from workbench.quantize import entropy_bits
 from workbench.thermo import cost_table, options_of, price, solve
 from workbench.thermo.sampling import draw_rows
