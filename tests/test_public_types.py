@@ -93,7 +93,7 @@ def test_a_users_script_is_typed(tmp_path: Path) -> None:
         "workbench.table.Table",
         "typing.Mapping[str, workbench.plan.Option]",
         "workbench.engine.report.Report",
-        "workbench.engine.verify.Verification",
+        "workbench.engine.verification.verify.Verification",
         "workbench.plan.Plan",
         "Any",
     ], done.stdout

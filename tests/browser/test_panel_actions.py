@@ -20,6 +20,7 @@ from playwright.sync_api import Page, expect
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import Panel
+from workbench.ui.messages import FROM_BROWSER, TO_BROWSER
 from workbench.work import Progress
 
 ShowTable = Callable[..., Page]
@@ -105,6 +106,7 @@ def open_panel(
             return base64.b64encode(bytes(one)).decode()
 
         def keep(content: Any, buffers: Any = None) -> None:
+            TO_BROWSER.validate_python(content)
             outbox.append({"content": content, "buffers": [encoded(one) for one in buffers or []]})
 
         def renew(key: Any = None) -> None:
@@ -119,6 +121,7 @@ def open_panel(
             if "state" in message:
                 panel.set_state(message["state"])
             elif "content" in message:
+                FROM_BROWSER.validate_python(message["content"])
                 panel._handle_custom_msg(message["content"], [])
             answers = outbox[:]
             del outbox[: len(answers)]

@@ -21,7 +21,9 @@ class NormFold:
     """A norm's gain, and its bias if it has one, before the linears that it feeds."""
 
     gain: str
+    """The norm."""
     consumers: tuple[str, ...]
+    """All that reads its output."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class ModulationFold:
     """Shift and scale rows of an adaLN that belongs to the block alone."""
 
     linear: str
+    """The adaLN's linear."""
     consumers: tuple[str, ...]
+    """All that reads what it shifts and scales."""
     shift: int
     """Which of its parts is the shift."""
     scale: int
@@ -43,7 +47,9 @@ class ValueFold:
     """The values of an attention and its output projections: each head's output is a mean of values."""
 
     values: tuple[str, ...]
+    """The projections to values."""
     outputs: tuple[str, ...]
+    """The projections from the heads' outputs."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class LinearFold:
     """Linears whose outputs pass straight into others."""
 
     producers: tuple[str, ...]
+    """The linears before."""
     consumers: tuple[str, ...]
+    """The linears after, all of them."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class FeedForwardFold:
     """diffusers' FeedForward; a fold only where ``activation_fn`` of config.json is gated."""
 
     module: str
+    """The FeedForward, such as ``"ff"``."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,13 @@ class LeftAlone:
     """A place without an exact fold, to be named."""
 
     place: str
+    """What is left alone."""
     why: str
+    """Why, to be said after the place."""
 
 
 FoldPlace = NormFold | ModulationFold | ValueFold | LinearFold | FeedForwardFold | LeftAlone
+"""A place that counts, or one to be named."""
 
 Places = Callable[[Config, Has], Iterable[FoldPlace]]
 """The places of one block, by config.json and by the modules that it has."""
@@ -89,6 +101,7 @@ class FoldedBlocks:
     known: str
     """The modules of a block, a regular expression; a block with another module is left alone."""
     places: Places
+    """What can be folded in one of them."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class Folds:
     """All places of a family."""
 
     lists: tuple[FoldedBlocks, ...]
+    """Those in numbered lists."""
     outside: Places = nowhere
     """The places outside the lists, with whole names."""
     heads: tuple[str, str] = ("num_attention_heads", "num_key_value_heads")

@@ -21,15 +21,15 @@ def export_job(
 
     Parameters as for `Session.export`.
     """
-    plan, checkpoint, profile = now.plan, now.measurements.checkpoint, now.measurements.profile
+    plan, checkpoint = now.plan, now.measurements.checkpoint
     settings = config or DiffusionQuantConfig.model_validate({"target": plan.target})
-
+    entropies = known_entropies(now.measurements.profile.to_arrow())
     held = checkpoint.hold()
 
     def work(callback: ProgressCallback, cancel: threading.Event) -> Report:
         with held:
             report = DiffusionOrchestrator(settings).run(
-                checkpoint, output, plan=plan, time_aware=now.time_aware, entropies=known_entropies(profile),
+                checkpoint, output, plan=plan, time_aware=now.time_aware, entropies=entropies,
                 resume=resume, callback=callback, cancel=cancel,
             )  # fmt: skip
         done()

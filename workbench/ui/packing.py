@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KINDS = ("u1", "u2", "u4", "f4", "f8")
-"""What `frontend/packing.js` can read, little-endian."""
+"""What `frontend/src/packing.js` can read, little-endian."""
 
 Layout = list[list[str | int]]
 """Name, kind, offset in bytes and number of items of each array."""

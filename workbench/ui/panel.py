@@ -45,10 +45,8 @@ class Panel(LayerTable):
 
     Notes
     -----
-    Messages besides those of `LayerTable`. From the browser: ``do`` (act and what it needs, see `Actions`), answered by
-    one ``plan``; ``predict`` (folder), answered by ``predicted``, see `Actions.ahead`; ``dismiss``. A ``plan`` also
-    brings the ``script`` since its base. To the browser: ``strip`` (text, kind), ``job`` (job: see `Jobs.shown`) and
-    ``exported`` (see `Actions.exported`).
+    `workbench.ui.messages` states the messages both ways. What the toolbar asks for, a `Do`, is answered by one
+    `PlanChanged`, which also brings the script since its base.
     """
 
     _esm = bundle("panel.js")

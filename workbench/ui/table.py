@@ -47,14 +47,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
     Notes
     -----
-    Messages from the browser, each with an ``id`` that the answer has as ``ack``: ``edit`` (action, rows, bits, scheme,
-    group_size), see `workbench.session.commands.messages`, answered by one ``plan``; ``options`` (row), answered by
-    ``options``, see `Columns.variants`; ``hello`` (version), answered by ``plan`` if the session is at another version,
-    else by ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the
-    browser: ``plan`` (version, base, error, note or question, and the arrays of `Columns.present` for the layers that
-    changed since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
-    What must be answered also has a ``view`` and a ``turn``, see `Inbox`; what was answered before and is asked again
-    gets ``here`` (version).
+    `workbench.ui.messages` states the messages both ways. An edit is answered by one `PlanChanged`, with the arrays of
+    `Columns.present` for the layers that changed.
     """
 
     _esm = bundle("table.js")

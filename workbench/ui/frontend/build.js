@@ -17,7 +17,10 @@ const WIDGETS = ["panel", "plotly_library", "progress", "table"];
 async function digest() {
   const hash = createHash("sha256");
   for (const name of (await readdir(SOURCES)).filter((one) => /\.(js|css)$/.test(one)).sort()) {
-    hash.update(`${name}\0`).update(await readFile(join(SOURCES, name))).update("\0");
+    hash
+      .update(`${name}\0`)
+      .update(await readFile(join(SOURCES, name)))
+      .update("\0");
   }
   return hash.digest("hex");
 }
@@ -33,6 +36,9 @@ async function bundles() {
     format: "esm",
     target: "es2022",
     charset: "utf8",
+    // Without comments, and in lines that a diff can show; names stay what they are.
+    minifyWhitespace: true,
+    lineLimit: 120,
     legalComments: "none",
     logLevel: "warning",
     banner: { js: line, css: line },
@@ -42,10 +48,14 @@ async function bundles() {
 
 async function declarations() {
   // Tuples are written as in older drafts of JSON Schema, which the compiler reads.
-  const tuples = (key, value) => (value?.prefixItems ? { ...value, items: value.prefixItems } : value);
+  const tuples = (_, value) => (value?.prefixItems ? { ...value, items: value.prefixItems } : value);
   const schema = JSON.parse(await readFile(join(HERE, "messages.schema.json"), "utf8"), tuples);
   const bannerComment = "// Made by build.js from messages.schema.json, which states workbench.ui.messages.";
-  const text = await compile(schema, "Messages", { bannerComment, additionalProperties: false, unreachableDefinitions: true });
+  const text = await compile(schema, "Messages", {
+    bannerComment,
+    additionalProperties: false,
+    unreachableDefinitions: true,
+  });
   return [join(SOURCES, "messages.d.ts"), text];
 }
 

@@ -1,59 +1,13 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 c72b7b8c3e68b0992ddb7deb297fcd3a34a4003b86d18c615442d2fcdae6719f */
-
-// src/progress.js
-var PATIENCE = 3e3;
-function render({ model, el }) {
-  const root = document.createElement("div");
-  root.className = "aq-progress";
-  const title = document.createElement("span");
-  title.className = "aq-progress-title";
-  const bar = document.createElement("progress");
-  bar.max = 1;
-  const text = document.createElement("span");
-  text.className = "aq-progress-text";
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = "Cancel";
-  button.title = "Stop; interrupting the cell does the same";
-  root.append(title, bar, text, button);
-  el.append(root);
-  let waiting;
-  const show = () => {
-    const { fraction, text: said } = model.get("status");
-    title.textContent = model.get("title");
-    bar.value = fraction;
-    bar.setAttribute("aria-label", model.get("title"));
-    const ended = model.get("ended");
-    bar.hidden = button.hidden = ended !== "";
-    root.classList.toggle("aq-progress-ended", ended !== "");
-    button.disabled = model.get("stopping") || waiting !== void 0;
-    if (ended !== "") {
-      clearTimeout(waiting);
-      text.textContent = ended;
-      text.setAttribute("role", "alert");
-    } else if (model.get("stopping")) {
-      clearTimeout(waiting);
-      text.textContent = "stopping …";
-    } else if (waiting === void 0) {
-      text.textContent = said;
-    }
-  };
-  button.addEventListener("click", () => {
-    model.send({ type: "cancel" });
-    text.textContent = "stopping …";
-    waiting = setTimeout(() => {
-      text.textContent = "This front end keeps the click until the cell ends. Interrupt the cell (■) to stop it.";
-    }, PATIENCE);
-    show();
-  });
-  model.on("change", show);
-  show();
-  return () => {
-    clearTimeout(waiting);
-    model.off("change", show);
-  };
-}
-var progress_default = { render };
-export {
-  progress_default as default
-};
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 72f19764563cf584f0aaf73677cf61b52ac1e88f2e985a23672aa5ece032367e */
+var PATIENCE=3e3;function render({model,el}){const root=document.createElement("div");root.className="aq-progress";const title=document.
+createElement("span");title.className="aq-progress-title";const bar=document.createElement("progress");bar.max=1;const text=document.
+createElement("span");text.className="aq-progress-text";const button=document.createElement("button");button.type="butto\
+n";button.textContent="Cancel";button.title="Stop; interrupting the cell does the same";root.append(title,bar,text,button);
+el.append(root);let waiting;const show=()=>{const{fraction,text:said}=model.get("status");title.textContent=model.get("t\
+itle");bar.value=fraction;bar.setAttribute("aria-label",model.get("title"));const ended=model.get("ended");bar.hidden=button.
+hidden=ended!=="";root.classList.toggle("aq-progress-ended",ended!=="");button.disabled=model.get("stopping")||waiting!==
+void 0;if(ended!==""){clearTimeout(waiting);text.textContent=ended;text.setAttribute("role","alert")}else if(model.get("\
+stopping")){clearTimeout(waiting);text.textContent="stopping …"}else if(waiting===void 0){text.textContent=said}};button.
+addEventListener("click",()=>{model.send({type:"cancel"});text.textContent="stopping …";waiting=setTimeout(()=>{text.textContent=
+"This front end keeps the click until the cell ends. Interrupt the cell (■) to stop it."},PATIENCE);show()});model.on(
+"change",show);show();return()=>{clearTimeout(waiting);model.off("change",show)}}var progress_default={render};export{progress_default as default};

@@ -1,6 +1,7 @@
 // What stands above and below the rows: filter, edits of the chosen layers, extra columns, messages, totals.
 
-import { element, paint } from "./columns.js";
+import { paint } from "./columns.js";
+import { element } from "./dom.js";
 import { fixed, percent, significant, size, whole } from "./format.js";
 import { TERMS } from "./terms.js";
 
@@ -13,10 +14,20 @@ export const button = (text, title, onClick, name = "") => {
 };
 
 export class Bar {
+  title = element("input", "", { placeholder: "title", size: 10, maxLength: 40, spellcheck: false });
+  expression = element("input", "aq-expression", {
+    placeholder: "expression, such as 1e9 * nsr / nbytes",
+    maxLength: 1000,
+    spellcheck: false,
+  });
+
   constructor(acts) {
     this.filter = element("input", "aq-filter", {
-      type: "search", spellcheck: false, placeholder: "filter: attn q, role:mlp*, bits < 4",
-      title: "words in name and role; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; after = for any (/)",
+      type: "search",
+      spellcheck: false,
+      placeholder: "filter: attn q, role:mlp*, bits < 4",
+      title:
+        "words in name and role; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; after = for any (/)",
     });
     this.filter.setAttribute("aria-label", "filter layers");
     this.fault = element("div", "aq-fault", { hidden: true, id: `aq-fault-${Math.random().toString(36).slice(2)}` });
@@ -28,7 +39,7 @@ export class Bar {
       paint(swatch, bits, false);
       const made = button(swatch, `${bits} bits (${bits})`, () => acts.edit("bits", bits), "aq-width");
       made.append(`${bits}`);
-      made.dataset.bits = bits;
+      made.dataset.bits = String(bits);
       return made;
     });
     this.edits.push(
@@ -45,21 +56,31 @@ export class Bar {
     bulk.setAttribute("role", "group");
     bulk.setAttribute("aria-label", "edit the chosen layers");
     this.rest = element("div", "aq-rest", {}, this.undo, this.redo, this.arrange, this.add);
-    this.root = element("div", "aq-bar", {},
-      element("div", "aq-filters", {}, this.filter, this.again), bulk,
-      this.rest, this.form, this.fault);
+    this.root = element(
+      "div",
+      "aq-bar",
+      {},
+      element("div", "aq-filters", {}, this.filter, this.again),
+      bulk,
+      this.rest,
+      this.form,
+      this.fault,
+    );
   }
 
   makeForm(addColumn) {
-    this.title = element("input", "", { placeholder: "title", size: 10, maxLength: 40, spellcheck: false });
     this.title.setAttribute("aria-label", "title of the column");
-    this.expression = element("input", "aq-expression", {
-      placeholder: "expression, such as 1e9 * nsr / nbytes", maxLength: 1000, spellcheck: false,
-    });
     this.expression.setAttribute("aria-label", "expression of the column");
     const submit = () => addColumn(this.title.value.trim(), this.expression.value.trim());
-    const form = element("div", "aq-form", { hidden: true },
-      this.title, "=", this.expression, button("add", "add the column", submit));
+    const form = element(
+      "div",
+      "aq-form",
+      { hidden: true },
+      this.title,
+      "=",
+      this.expression,
+      button("add", "add the column", submit),
+    );
     form.addEventListener("keydown", (event) => {
       if (event.key === "Enter") submit();
       if (event.key === "Escape") this.toggleForm(false);
@@ -86,7 +107,12 @@ export class Bar {
       const bits = Number(edit.dataset.bits);
       if (!bits) continue;
       const has = plan.has(rows, bits);
-      const given = has ? "" : plan.instead(rows, bits).map(({ text }) => text).join(" or ");
+      const given = has
+        ? ""
+        : plan
+            .instead(rows, bits)
+            .map(({ text }) => text)
+            .join(" or ");
       const title = has ? `${bits} bits (${bits})` : `no ${bits} bits here: gives ${given}`;
       edit.classList.toggle("aq-lacking-width", !has);
       if (edit.title === title) continue;
@@ -110,8 +136,21 @@ export class Bar {
 export class Strip {
   constructor(onDismiss = () => {}) {
     this.text = element("span");
-    this.root = element("div", "aq-strip", { hidden: true }, this.text,
-      button("×", "dismiss", () => { this.say(""); onDismiss(); }, "aq-dismiss"));
+    this.root = element(
+      "div",
+      "aq-strip",
+      { hidden: true },
+      this.text,
+      button(
+        "×",
+        "dismiss",
+        () => {
+          this.say("");
+          onDismiss();
+        },
+        "aq-dismiss",
+      ),
+    );
   }
 
   // Kinds: error, note; slow and gone are states of the connection.
@@ -124,7 +163,7 @@ export class Strip {
 
   // A new action is under way: what was said of an older one is over.
   over() {
-    if (["error", "note"].includes(this.root.dataset.kind)) this.say("");
+    if (["error", "note"].includes(this.root.dataset.kind ?? "")) this.say("");
   }
 
   // Ends a state, unless another message took its place.
@@ -133,6 +172,7 @@ export class Strip {
   }
 }
 
+/** @type {[key: string, label: string, title: string, format: (value: number) => string][]} */
 const PARTS = [
   ["nbytes", "size", "bytes of the payload", size],
   ["ratio", "ratio", "source bytes over payload bytes", (value) => `${fixed(2)(value)}×`],
@@ -147,14 +187,21 @@ const PARTS = [
 export class Totals {
   constructor() {
     this.values = Object.fromEntries(PARTS.map(([key]) => [key, element("b")]));
+    /** @type {Record<string, HTMLElement>} */
     this.labels = {};
     this.shown = element("span", "aq-shown");
-    this.root = element("div", "aq-totals", {}, ...PARTS.map(([key, label, title]) => {
-      this.labels[key] = element("span", "", { textContent: label });
-      const part = element("span", "aq-total", { title }, this.labels[key], this.values[key]);
-      part.dataset.total = key;
-      return part;
-    }), this.shown);
+    this.root = element(
+      "div",
+      "aq-totals",
+      {},
+      ...PARTS.map(([key, label, title]) => {
+        this.labels[key] = element("span", "", { textContent: label });
+        const part = element("span", "aq-total", { title }, this.labels[key], this.values[key]);
+        part.dataset.total = key;
+        return part;
+      }),
+      this.shown,
+    );
   }
 
   update(totals, minCosine, shown, count, waiting) {

@@ -1,6 +1,6 @@
 // A plotly figure: drawn when plotly.js is there, replaced in one piece, in the colours of the page.
 
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { sharedPlotly } from "./shared.js";
 
 function colour(element, name, fallback) {
@@ -86,14 +86,20 @@ export class Chart {
     this.later = () => {
       if (this.due) return;
       this.due = true;
-      turn = turn.then(() => new Promise((next) => setTimeout(next))).then(() => this.draw()).catch((error) => this.fail(error));
+      turn = turn
+        .then(() => new Promise((next) => setTimeout(next)))
+        .then(() => this.draw())
+        .catch((error) => this.fail(error));
     };
     this.sizes = new ResizeObserver(this.later);
     this.sizes.observe(this.root);
-    sharedPlotly().promise.then((plotly) => {
-      this.plotly = plotly;
-      this.later();
-    }, (error) => this.fail(error));
+    sharedPlotly().promise.then(
+      (plotly) => {
+        this.plotly = plotly;
+        this.later();
+      },
+      (error) => this.fail(error),
+    );
   }
 
   fail(error) {
@@ -123,12 +129,13 @@ export class Chart {
     this.waiting.remove();
     plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, { ...spec.config, responsive: false });
     if (!this.drawn) {
-      root.on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
+      // plotly gives the element its own way to listen.
+      /** @type {any} */ (root).on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
         this.onClick?.({ x, y, customdata, name: trace.name ?? "" });
       });
     }
     this.drawn = true;
-    root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
+    root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
   }
 
   close() {

@@ -1,19 +1,30 @@
 // The menu of columns: which are shown, and in which order.
 
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { KEY } from "./keys.js";
 
 export class ColumnMenu {
-  // `onChange` takes the order of the keys and the hidden ones; both empty: as it was at first.
+  /** @type {any[]} */
+  columns = [];
+  /** @type {Set<string>} */
+  hidden = new Set();
+
+  /**
+   * @param {HTMLElement} root
+   * @param {(order: string[], hidden: string[]) => void} onChange both empty: as it was at first
+   * @param {(key?: string) => void} onClose
+   */
   constructor(root, onChange, onClose) {
-    Object.assign(this, { root, onChange, onClose });
+    this.root = root;
+    this.onChange = onChange;
+    this.onClose = onClose;
     this.box = element("div", "aq-menu aq-column-menu", { hidden: true });
     this.box.setAttribute("role", "menu");
     this.box.setAttribute("aria-label", "columns");
     this.box.addEventListener(KEY, (event) => this.key(event));
     root.append(this.box);
     root.addEventListener("pointerdown", (event) => {
-      if (!this.box.hidden && !this.box.contains(event.target)) this.hide();
+      if (!this.box.hidden && !this.box.contains(/** @type {Node} */ (event.target))) this.hide();
     });
   }
 
@@ -39,15 +50,25 @@ export class ColumnMenu {
       const shown = !this.hidden.has(column.key);
       const name = column.label ?? column.title;
       const move = (step, sign, side) => {
-        const made = element("button", "aq-move", { type: "button", tabIndex: -1, textContent: sign, title: `move ${name} to the ${side}` });
+        const made = element("button", "aq-move", {
+          type: "button",
+          tabIndex: -1,
+          textContent: sign,
+          title: `move ${name} to the ${side}`,
+        });
         made.setAttribute("aria-label", made.title);
         made.addEventListener("click", () => this.move(column.key, step));
         return made;
       };
       const tick = element("span", "aq-tick", { textContent: shown ? "✓" : "" });
       tick.setAttribute("aria-hidden", true);
-      const item = element("button", "aq-item", { type: "button", tabIndex: column.key === key ? 0 : -1, title: column.hint },
-        tick, name);
+      const item = element(
+        "button",
+        "aq-item",
+        { type: "button", tabIndex: column.key === key ? 0 : -1, title: column.hint },
+        tick,
+        name,
+      );
       item.dataset.key = column.key;
       item.setAttribute("role", "menuitemcheckbox");
       item.setAttribute("aria-checked", shown);
@@ -58,7 +79,11 @@ export class ColumnMenu {
       line.setAttribute("role", "none");
       return line;
     });
-    const reset = element("button", "aq-item", { type: "button", tabIndex: -1, textContent: "All columns, as they were" });
+    const reset = element("button", "aq-item", {
+      type: "button",
+      tabIndex: -1,
+      textContent: "All columns, as they were",
+    });
     reset.setAttribute("role", "menuitem");
     reset.addEventListener("click", () => {
       this.hide();
@@ -68,8 +93,14 @@ export class ColumnMenu {
     this.box.replaceChildren(...items, reset);
   }
 
+  /** @returns {HTMLButtonElement[]} those that can be chosen */
+  items() {
+    return [...this.box.querySelectorAll("button")].filter((one) => one.matches(".aq-item:not(:disabled)"));
+  }
+
+  /** @param {string} key */
   focus(key) {
-    const items = [...this.box.querySelectorAll(".aq-item:not(:disabled)")];
+    const items = this.items();
     (items.find((item) => item.dataset.key === key) ?? items[0]).focus();
   }
 
@@ -86,20 +117,23 @@ export class ColumnMenu {
   }
 
   changed(key) {
-    this.onChange(this.columns.map((column) => column.key), [...this.hidden]);
+    this.onChange(
+      this.columns.map((column) => column.key),
+      [...this.hidden],
+    );
     this.draw(key);
     this.focus(key);
   }
 
   key(event) {
-    const items = [...this.box.querySelectorAll(".aq-item:not(:disabled)")];
+    const items = this.items();
     const place = items.indexOf(event.target);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const side = { ArrowLeft: -1, ArrowRight: 1, "<": -1, ">": 1 }[event.key];
     if (step) items[(place + step + items.length) % items.length].focus();
     else if (side && event.target.dataset.key) this.move(event.target.dataset.key, side);
     else if (event.key === "Home") items[0].focus();
-    else if (event.key === "End") items.at(-1).focus();
+    else if (event.key === "End") items.at(-1)?.focus();
     else if (event.key === "Escape" || event.key === "Tab") {
       this.hide();
       this.onClose(event.target.dataset.key);

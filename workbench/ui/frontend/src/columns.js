@@ -1,5 +1,6 @@
 // What the table shows of a layer: title, width, value to sort by, and how a cell is drawn.
 
+import { element } from "./dom.js";
 import { fixed, significant, whole } from "./format.js";
 import { shortNamesOf } from "./short_names.js";
 import { TERMS } from "./terms.js";
@@ -20,8 +21,16 @@ export const KEPT = ["#808080", "✕"];
 const labelOf = (hint) => hint.split(":")[0];
 
 const number = (key, title, hint, width, value, format) => ({
-  key, title, label: labelOf(hint), hint, width, value, right: true,
-  draw: (cell, plan, row) => { cell.textContent = format(value(plan, row)); },
+  key,
+  title,
+  label: labelOf(hint),
+  hint,
+  width,
+  value,
+  right: true,
+  draw: (cell, plan, row) => {
+    cell.textContent = format(value(plan, row));
+  },
 });
 
 // Names as people count: block 2 before block 10.
@@ -30,51 +39,135 @@ const byNumbers = new Intl.Collator("en", { numeric: true }).compare;
 export function columnsOf(plan) {
   const { fixed: still } = plan;
   const text = (key, title, hint, width, value, extra = {}) => ({
-    key, title, label: labelOf(hint), hint, width, value,
-    draw: (cell, _, row) => { cell.textContent = value(plan, row); },
+    key,
+    title,
+    label: labelOf(hint),
+    hint,
+    width,
+    value,
+    draw: (cell, _, row) => {
+      cell.textContent = value(plan, row);
+    },
     ...extra,
   });
   const names = shortNamesOf(plan);
-  const bits = { key: "bits", title: "bits", hint: "bits: width of the layer's codes; click to choose", width: 140,
-    value: (p, row) => p.shown.bits[row], draw: drawBits };
-  const heat = { ...number("heat", "heat", `heat: ${TERMS.heat}`, 76, (p, row) => p.shown.heat[row], significant), draw: drawHeat };
+  const bits = {
+    key: "bits",
+    title: "bits",
+    hint: "bits: width of the layer's codes; click to choose",
+    width: 140,
+    value: (p, row) => p.shown.bits[row],
+    draw: drawBits,
+  };
+  const heat = {
+    ...number("heat", "heat", `heat: ${TERMS.heat}`, 76, (p, row) => p.shown.heat[row], significant),
+    draw: drawHeat,
+  };
   const time = still.importance
     ? [
-        number("importance", "κ", "κ, importance: how much the model's output feels an error of this layer", 72,
-          (_, row) => still.importance[row], significant),
-        number("heterogeneity", "V", "V, heterogeneity: variance of the input's level over time groups", 72,
-          (_, row) => still.heterogeneity[row], significant),
+        number(
+          "importance",
+          "κ",
+          "κ, importance: how much the model's output feels an error of this layer",
+          72,
+          (_, row) => still.importance[row],
+          significant,
+        ),
+        number(
+          "heterogeneity",
+          "V",
+          "V, heterogeneity: variance of the input's level over time groups",
+          72,
+          (_, row) => still.heterogeneity[row],
+          significant,
+        ),
       ]
     : [];
   return [
-    { key: "locked", title: "", label: "lock", hint: "lock: a solver leaves the layer as it is", width: 30,
-      value: (p, row) => p.shown.locked[row], draw: drawLock },
-    { ...text("name", "layer", `layer: its name${names.prefix ? `, after ${names.prefix}.` : ""}`, 236, (p, row) => p.names[row]),
-      sticky: true, compare: byNumbers, note: names.prefix && `${names.prefix}.…`,
-      fit: (room, table, chosen) => names.fit(room, table, chosen), setFont: (font) => names.setFont(font),
-      draw: (cell, p, row) => drawName(cell, names, p, row) },
+    {
+      key: "locked",
+      title: "",
+      label: "lock",
+      hint: "lock: a solver leaves the layer as it is",
+      width: 30,
+      value: (p, row) => p.shown.locked[row],
+      draw: drawLock,
+    },
+    {
+      ...text(
+        "name",
+        "layer",
+        `layer: its name${names.prefix ? `, after ${names.prefix}.` : ""}`,
+        236,
+        (p, row) => p.names[row],
+      ),
+      sticky: true,
+      compare: byNumbers,
+      note: names.prefix && `${names.prefix}.…`,
+      fit: (room, table, chosen) => names.fit(room, table, chosen),
+      setFont: (font) => names.setFont(font),
+      draw: (cell, p, row) => drawName(cell, names, p, row),
+    },
     // What edits change stands beside the name, so that it stays in sight where there is little room.
     bits,
-    number("nsr", "damage", `damage D: ${TERMS.D.replace("damage: ", "")}`, 76,
-      (p, row) => p.shown.nsr[row], significant),
+    number(
+      "nsr",
+      "damage",
+      `damage D: ${TERMS.D.replace("damage: ", "")}`,
+      76,
+      (p, row) => p.shown.nsr[row],
+      significant,
+    ),
     number("nbytes", "bytes", "bytes: exact bytes of the layer's data", 88, (p, row) => p.shown.nbytes[row], whole),
     heat,
     text("role", "role", "role: what the layer is for", 100, (p, row) => p.roles[still.role[row]]),
-    { ...text("shape", "shape", "shape: of the tensor, rows × columns; sorts by number of weights", 92, (p, row) => p.shapes[row]),
-      right: true, value: (_, row) => still.params[row] },
+    {
+      ...text(
+        "shape",
+        "shape",
+        "shape: of the tensor, rows × columns; sorts by number of weights",
+        92,
+        (p, row) => p.shapes[row],
+      ),
+      right: true,
+      value: (_, row) => still.params[row],
+    },
     number("params", "params", "params: number of weights", 84, (_, row) => still.params[row], whole),
-    number("bpw", "bpw", "bpw: bits per weight, scales included", 58,
-      (p, row) => (8 * p.shown.nbytes[row]) / still.params[row], fixed(3)),
+    number(
+      "bpw",
+      "bpw",
+      "bpw: bits per weight, scales included",
+      58,
+      (p, row) => (8 * p.shown.nbytes[row]) / still.params[row],
+      fixed(3),
+    ),
     ...time,
-    number("entropy", "Ĥ", "Ĥ, entropy of the weights: 0 to 1, of their histogram; low where a few weights are far out", 52,
-      (_, row) => still.entropy[row], fixed(3)),
-    number("code_entropy", "H(q)", "H(q), code_entropy: bits per weight that a lossless coder would need for the codes", 54,
-      (p, row) => p.shown.code_entropy[row], fixed(3)),
+    number(
+      "entropy",
+      "Ĥ",
+      "Ĥ, entropy of the weights: 0 to 1, of their histogram; low where a few weights are far out",
+      52,
+      (_, row) => still.entropy[row],
+      fixed(3),
+    ),
+    number(
+      "code_entropy",
+      "H(q)",
+      "H(q), code_entropy: bits per weight that a lossless coder would need for the codes",
+      54,
+      (p, row) => p.shown.code_entropy[row],
+      fixed(3),
+    ),
     number("choice_entropy", "S", `S, choice_entropy: ${TERMS.S}`, 52, (p, row) => p.choiceEntropy[row], fixed(3)),
     ...plan.columns.map((column) => ({
-      ...number(`=${column.title}`, column.title, column.error ?? `= ${column.expression}`, 92,
+      ...number(
+        `=${column.title}`,
+        column.title,
+        column.error ?? `= ${column.expression}`,
+        92,
         (p, row) => p.columns.find((one) => one.title === column.title)?.values?.[row] ?? NaN,
-        column.kind === "truth" ? (value) => (value ? "✓" : "") : significant),
+        column.kind === "truth" ? (value) => (value ? "✓" : "") : significant,
+      ),
       label: column.title,
       custom: true,
     })),
@@ -140,11 +233,4 @@ export function paint(swatch, bits, kept) {
   swatch.textContent = glyph;
   swatch.style.background = colour;
   swatch.classList.toggle("aq-light", kept || bits > 5);
-}
-
-export function element(tag, name = "", properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  if (name) made.className = name;
-  made.append(...children);
-  return made;
 }

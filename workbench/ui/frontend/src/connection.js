@@ -6,27 +6,47 @@ export const PATIENCE = 1500; // ms until what was not answered is asked again, 
 const LONGEST = 24000; // ms between two times at most
 const AT_ONCE = 50; // requests that are asked again at one time
 
-const GONE = "This table is no longer connected to its session: the kernel was restarted or the table closed. "
-  + "Run its cell again; the plan shown here is the last one known.";
-const SLOW = "The kernel has not answered yet. The edits shown are kept and asked for again until it does; "
-  + "a cell that runs may hold it up.";
+const GONE =
+  "This table is no longer connected to its session: the kernel was restarted or the table closed. " +
+  "Run its cell again; the plan shown here is the last one known.";
+const SLOW =
+  "The kernel has not answered yet. The edits shown are kept and asked for again until it does; " +
+  "a cell that runs may hold it up.";
+
+/** @typedef {import("./messages.js").ToBrowser} ToBrowser */
 
 export class Connection {
+  dead = false;
+  met = false;
+  slow = false;
+  unsaved = false;
+  inquiring = false;
+  /** @type {Map<string, object>} requests by id, in the order in which they were made */
+  waiting = new Map();
+  view = Math.random().toString(36).slice(2, 8);
+  sent = 0;
+  tries = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  timer;
+
+  /**
+   * @param {import("./types.js").Model} model
+   * @param {object} given
+   * @param {string} given.id of the model
+   * @param {HTMLElement} given.root
+   * @param {(message: ToBrowser, buffers: DataView[]) => void} given.onMessage
+   * @param {(text: string, kind: "slow" | "gone" | "") => void} given.onState
+   */
   constructor(model, { id, root, onMessage, onState }) {
     this.model = model;
     this.id = id;
     this.onState = onState;
-    this.dead = false;
-    this.waiting = new Map(); // requests by id, in the order in which they were made
-    this.view = Math.random().toString(36).slice(2, 8);
-    this.sent = 0;
-    this.tries = 0;
-    this.hear = (message, buffers) => {
-      this.answered(message.ack);
+    this.hear = (/** @type {ToBrowser} */ message, /** @type {DataView[] | undefined} */ buffers) => {
+      if ("ack" in message && message.ack) this.answered(message.ack);
       onMessage(message, buffers ?? []);
     };
     this.check = () => this.send({ type: "hello" }, true);
-    this.gone = (_, status) => {
+    this.gone = (/** @type {unknown} */ _, /** @type {string} */ status) => {
       if (["dead", "restarting", "autorestarting", "terminating"].includes(status)) this.die();
     };
     model.on("msg:custom", this.hear);
@@ -37,10 +57,17 @@ export class Connection {
     this.stored = keepStored(root, model, id);
   }
 
-  // Sends a message; one that is asked for is answered, under the id that is returned. Null if nothing could be sent.
+  /**
+   * Sends a message; one that is asked for is answered, under the id that is returned. Null if nothing could be sent.
+   * @param {import("./types.js").Content} content
+   * @returns {string | null}
+   */
   send(content, ask = false) {
     if (this.dead) return null;
-    if (!ask) return this.post(content);
+    if (!ask) {
+      this.post(content);
+      return null;
+    }
     const turn = ++this.sent;
     const id = `${this.view}-${turn}`;
     const request = { ...content, id, view: this.view, turn };
@@ -49,17 +76,22 @@ export class Connection {
     return this.post(request) ? id : null;
   }
 
+  /** @param {object} message */
   post(message) {
     try {
       this.model.send(message);
       return true;
     } catch {
       this.die();
-      return null;
+      return false;
     }
   }
 
-  // Traits go their own way, on which nothing is asked again: they wait until the kernel has answered once.
+  /**
+   * Traits go their own way, on which nothing is asked again: they wait until the kernel has answered once.
+   * @param {string} name
+   * @param {unknown} value
+   */
   save(name, value) {
     this.model.set(name, value);
     if (this.met) this.flush();
@@ -75,7 +107,10 @@ export class Connection {
     }
   }
 
-  // Whatever the kernel says, it is there; its answers start the patience anew.
+  /**
+   * Whatever the kernel says, it is there; its answers start the patience anew.
+   * @param {string} id
+   */
   answered(id) {
     if (!this.waiting.delete(id)) return;
     if (!this.met) this.stored.hide();

@@ -1,7 +1,7 @@
 // Lines to copy, and the Python of what was done last.
 
 import { button } from "./bars.js";
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 
 async function copied(text) {
   try {
@@ -20,7 +20,9 @@ async function copied(text) {
 const copier = (said, text) => async () => {
   await copied(text());
   said.textContent = "copied";
-  setTimeout(() => { said.textContent = ""; }, 1500);
+  setTimeout(() => {
+    said.textContent = "";
+  }, 1500);
 };
 
 // Where it was exported to last, and the lines that load it.
@@ -30,8 +32,19 @@ export class Snippet {
     this.said.setAttribute("role", "status");
     this.text = element("div", "aq-written");
     this.lines = element("pre", "aq-lines");
-    this.root = element("div", "aq-done", { hidden: true }, this.text, this.lines,
-      button("Copy", "Copy the lines that load the export", copier(this.said, () => this.lines.textContent)), this.said);
+    this.root = element(
+      "div",
+      "aq-done",
+      { hidden: true },
+      this.text,
+      this.lines,
+      button(
+        "Copy",
+        "Copy the lines that load the export",
+        copier(this.said, () => this.lines.textContent),
+      ),
+      this.said,
+    );
   }
 
   show(exported) {
@@ -50,10 +63,23 @@ export class ScriptLine {
     this.line = element("code");
     this.said = element("span", "aq-copied");
     this.said.setAttribute("role", "status");
-    this.root = element("div", "aq-script", {}, this.line,
-      button("Copy as Python", "Copy the last line", copier(this.said, () => this.lines.at(-1) ?? "")),
-      button("Copy all", "Copy all lines from opening the session on", copier(this.said, () =>
-        ["import workbench as wb", "", this.opening, ...this.lines].join("\n"))), this.said);
+    this.root = element(
+      "div",
+      "aq-script",
+      {},
+      this.line,
+      button(
+        "Copy as Python",
+        "Copy the last line",
+        copier(this.said, () => this.lines.at(-1) ?? ""),
+      ),
+      button(
+        "Copy all",
+        "Copy all lines from opening the session on",
+        copier(this.said, () => ["import workbench as wb", "", this.opening, ...this.lines].join("\n")),
+      ),
+      this.said,
+    );
   }
 
   // The lines since a version; each version has one.

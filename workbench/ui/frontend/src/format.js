@@ -2,10 +2,13 @@
 
 const WHOLE = new Intl.NumberFormat("en-US");
 
+/** @param {number} value */
 export const whole = (value) => WHOLE.format(value);
 
+/** @type {(digits: number) => (value: number) => string} */
 export const fixed = (digits) => (value) => (Number.isFinite(value) ? value.toFixed(digits) : blank(value));
 
+/** @param {number} value */
 export function significant(value) {
   if (!Number.isFinite(value)) return blank(value);
   const size = Math.abs(value);
@@ -14,17 +17,30 @@ export function significant(value) {
   return size >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 }
 
+/** @param {number} value */
 function blank(value) {
   if (Number.isNaN(value)) return "";
   return value > 0 ? "∞" : "−∞";
 }
 
+const UNITS = /** @type {const} */ ([
+  ["TB", 1e12],
+  ["GB", 1e9],
+  ["MB", 1e6],
+  ["kB", 1e3],
+]);
+
+/** @param {number} bytes */
 export function size(bytes) {
-  for (const [unit, scale] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) {
+  for (const [unit, scale] of UNITS) {
     if (bytes >= scale) return `${(bytes / scale).toFixed(3)} ${unit}`;
   }
   return `${whole(bytes)} B`;
 }
 
-// A bound, rounded upwards: 0.00 % is said of nothing but 0.
-export const percent = (value) => (Number.isFinite(value) ? `${(Math.ceil(1e4 * value - 1e-6) / 100).toFixed(2)} %` : blank(value));
+/**
+ * A bound, rounded upwards: 0.00 % is said of nothing but 0.
+ * @param {number} value
+ */
+export const percent = (value) =>
+  Number.isFinite(value) ? `${(Math.ceil(1e4 * value - 1e-6) / 100).toFixed(2)} %` : blank(value);

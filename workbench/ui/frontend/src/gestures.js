@@ -15,7 +15,7 @@ export function keyed(table, event) {
   else if (found.act === "filter") table.bar.filter.select();
   else if (found.act === "menu") table.openMenu(table.selection.current);
   else if (found.act === "move" || found.act === "page") {
-    const by = found.act === "page" ? found.by * table.grid.page : found.by;
+    const by = (found.by ?? 0) * (found.act === "page" ? table.grid.page : 1);
     const to = Math.max(0, Math.min(order.length - 1, at + by));
     table.choose(() => table.selection.take(order, to, { extend: event.shiftKey }));
     table.grid.reveal(to);

@@ -1,15 +1,39 @@
 // The rows on screen: a header that stays, a pool of row elements, and as much empty height as there are layers.
 
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { KEY } from "./keys.js";
 
 export const ROW = 26;
 const SPARE = 6;
 let made = 0;
 
+/**
+ * What a cell of the header is sorted by.
+ * @param {HTMLElement} cell
+ */
+const buttonOf = (cell) => /** @type {HTMLButtonElement} */ (cell.firstElementChild);
+
 export class Grid {
+  id = `aq${++made}`;
+  /** @type {{ element: HTMLElement, position: number }[]} row elements, of which each shows a position */
+  pool = [];
+  /** @type {number[]} rows, as they are shown */
+  order = [];
+  /** @type {any[]} see columnsOf */
+  columns = [];
+  /** @type {number[]} pixels of each column */
+  widths = [];
+  /** @type {Record<string, number>} widths that were chosen by hand, by key */
+  chosen = {};
+  /** @type {number | undefined} */
+  frame;
+
   constructor({ label, paint, onSort, onResize, onRemove, onArrange }) {
-    Object.assign(this, { paint, onSort, onResize, onRemove, onArrange, pool: [], order: [], columns: [], id: `aq${++made}` });
+    this.paint = paint;
+    this.onSort = onSort;
+    this.onResize = onResize;
+    this.onRemove = onRemove;
+    this.onArrange = onArrange;
     this.header = element("div", "aq-row aq-header");
     this.header.setAttribute("role", "row");
     this.header.setAttribute("aria-rowindex", 1);
@@ -45,7 +69,7 @@ export class Grid {
 
   close() {
     this.watch.disconnect();
-    cancelAnimationFrame(this.frame);
+    if (this.frame) cancelAnimationFrame(this.frame);
   }
 
   setColumns(columns, widths) {
@@ -85,16 +109,21 @@ export class Grid {
     return cell;
   }
 
+  /** @returns {HTMLElement[]} the cells of the header */
+  get cells() {
+    return /** @type {HTMLElement[]} */ ([...this.header.children]);
+  }
+
   columnAt(target) {
-    return this.columns[[...this.header.children].findIndex((cell) => cell.contains(target))];
+    return this.columns[this.cells.findIndex((cell) => cell.contains(target))];
   }
 
   // The header that the keys go on from, after columns were arranged.
   focusHeader(key) {
-    const cells = [...this.header.children];
+    const { cells } = this;
     const cell = cells.find((one) => one.dataset.key === key) ?? cells[0];
-    for (const one of cells) one.firstChild.tabIndex = one === cell ? 0 : -1;
-    cell?.firstChild.focus();
+    for (const one of cells) buttonOf(one).tabIndex = one === cell ? 0 : -1;
+    if (cell) buttonOf(cell).focus();
   }
 
   // Arrows walk along the headers; with Shift they make a column wider or narrower. < and > move it, H hides it, and the
@@ -108,7 +137,7 @@ export class Grid {
       return;
     }
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    const cells = [...this.header.children];
+    const { cells } = this;
     const place = cells.findIndex((cell) => cell.contains(event.target));
     if (event.key === "Delete" && this.columns[place]?.custom) this.onRemove(this.columns[place].title);
     if (event.key === "ArrowDown") this.root.focus();
@@ -119,8 +148,8 @@ export class Grid {
       this.resize(place, this.widths[place] + 8 * step, true);
       return;
     }
-    const next = cells[(place + step + cells.length) % cells.length].firstChild;
-    for (const cell of cells) cell.firstChild.tabIndex = -1;
+    const next = buttonOf(cells[(place + step + cells.length) % cells.length]);
+    for (const cell of cells) buttonOf(cell).tabIndex = -1;
     next.tabIndex = 0;
     next.focus();
   }
@@ -166,7 +195,7 @@ export class Grid {
   }
 
   showSort(key, descending) {
-    for (const cell of this.header.children) {
+    for (const cell of this.cells) {
       const direction = descending ? "descending" : "ascending";
       cell.setAttribute("aria-sort", cell.dataset.key === key ? direction : "none");
     }
@@ -190,7 +219,7 @@ export class Grid {
     const start = Math.max(0, last - this.pool.length);
     for (const [place, row] of this.pool.entries()) {
       // Each position has its own element of the pool, so that scrolling draws only what is new.
-      const position = start + ((place - start) % this.pool.length + this.pool.length) % this.pool.length;
+      const position = start + ((((place - start) % this.pool.length) + this.pool.length) % this.pool.length);
       const seen = position < last;
       row.element.hidden = !seen;
       if (!seen || (row.position === position && !all)) continue;
@@ -198,8 +227,8 @@ export class Grid {
       const layer = this.order[position];
       row.element.style.transform = `translateY(${position * ROW}px)`;
       row.element.id = `${this.id}-${layer}`;
-      row.element.dataset.row = layer;
-      row.element.dataset.position = position;
+      row.element.dataset.row = String(layer);
+      row.element.dataset.position = String(position);
       row.element.setAttribute("aria-rowindex", position + 2);
       row.element.classList.toggle("aq-odd", position % 2 === 1);
       this.paint(row.element, layer);

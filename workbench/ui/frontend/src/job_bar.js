@@ -1,7 +1,7 @@
 // The job that runs: a bar where it was started, and one at the page's edge while that place is out of sight.
 
 import { button } from "./bars.js";
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { followTheme } from "./theme.js";
 
 class Meter {
@@ -32,7 +32,7 @@ export class JobBar {
     this.edge.setAttribute("role", "group");
     this.edge.setAttribute("aria-label", "the job that runs");
     this.sight = new IntersectionObserver((entries) => {
-      this.inSight = entries.at(-1).isIntersecting;
+      this.inSight = entries[entries.length - 1].isIntersecting;
       this.place();
     });
     this.sight.observe(this.root);

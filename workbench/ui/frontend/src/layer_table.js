@@ -2,8 +2,9 @@
 
 import { Bar, Strip, Totals } from "./bars.js";
 import { ColumnMenu, moved } from "./column_menu.js";
-import { arranged, columnsOf, element } from "./columns.js";
+import { arranged, columnsOf } from "./columns.js";
 import { Connection } from "./connection.js";
+import { element } from "./dom.js";
 import { clicked, keyed, pressed } from "./gestures.js";
 import { Glossary } from "./glossary.js";
 import { Grid } from "./grid.js";
@@ -19,14 +20,46 @@ import { followTheme } from "./theme.js";
 const QUIET = 120; // ms until a selection that keeps moving is told to the kernel
 const PAUSE = 250; // ms without typing until a filter is
 
+/**
+ * @typedef {object} Around what else is there
+ * @property {(message: import("./messages.js").ToBrowser) => void} [hear] messages that are not the table's
+ * @property {(message: import("./messages.js").PlanChanged) => void} [settled] an answer that was taken over
+ * @property {(totals: ReturnType<LayerPlan["totals"]>) => void} [refreshed]
+ * @property {() => void} [chosen]
+ * @property {() => void} [renewed] another target came
+ * @property {() => void} [dismissed] the message bar was closed
+ */
+
 export class Table {
-  // `around` may have functions for what else is there: hear, refreshed, chosen, renewed, dismissed.
+  /** @type {Uint8Array | null} layers that meet the filter's condition */
+  mask = null;
+  /** @type {Uint8Array} layers in sight of the filter */
+  visible = new Uint8Array();
+  /** @type {any[]} */
+  columns = [];
+  /** @type {any[]} also those that are hidden */
+  everyColumn = [];
+  /** @type {[event: string, act: () => void][]} */
+  follows = [];
+  stale = false;
+  asked = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  telling;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  asking;
+  unfollowTheme = () => {};
+  freeKeys = () => {};
+
+  /**
+   * @param {import("./types.js").Model} model
+   * @param {HTMLElement} host
+   * @param {Around} around
+   */
   constructor(model, host, around = {}) {
     this.model = model;
     this.around = around;
     this.plan = new LayerPlan(model.get("data"), unpack);
     this.selection = new Selection(model.get("selected"), model.get("current"));
-    this.mask = null;
     this.grid = new Grid({
       label: "layers",
       paint: (one, row) => this.paint(one, row),
@@ -39,8 +72,14 @@ export class Table {
       onRemove: (title) => this.connection.send({ type: "remove_column", title }, true),
     });
     this.bar = new Bar({
-      edit: (action, bits) => { this.edit(action, bits); this.grid.root.focus(); }, // the keys go on from there
-      again: () => { this.again(); this.grid.root.focus(); },
+      edit: (action, bits) => {
+        this.edit(action, bits);
+        this.grid.root.focus();
+      }, // the keys go on from there
+      again: () => {
+        this.again();
+        this.grid.root.focus();
+      },
       arrange: () => this.arrange("menu"),
       addColumn: (title, expression) => this.connection.send({ type: "add_column", title, expression }, true),
     });
@@ -49,20 +88,32 @@ export class Table {
     this.voice = element("div", "aq-voice");
     this.voice.setAttribute("role", "status");
     this.voice.setAttribute("aria-live", "polite");
-    this.root = element("div", "aq-view aq-table", {},
-      this.bar.root, this.strip.root, this.grid.root, this.totals.root, this.voice);
+    this.root = element(
+      "div",
+      "aq-view aq-table",
+      {},
+      this.bar.root,
+      this.strip.root,
+      this.grid.root,
+      this.totals.root,
+      this.voice,
+    );
     this.menu = new Menu(this.root, (key, rows, more) => {
       this.menu.hide();
       this.grid.root.focus({ preventScroll: true });
       if (key !== null) this.edit(key === "keep" ? "keep" : "bits", Number(key), rows, more);
     });
-    this.columnMenu = new ColumnMenu(this.root, (order, hidden) => this.setColumns(order, hidden),
-      (key) => (key ? this.grid.focusHeader(key) : this.bar.arrange.focus()));
+    this.columnMenu = new ColumnMenu(
+      this.root,
+      (order, hidden) => this.setColumns(order, hidden),
+      (key) => (key ? this.grid.focusHeader(key) : this.bar.arrange.focus()),
+    );
     this.glossary = new Glossary(this.root, model.get("data").header.about_policies ?? {});
     this.bar.rest.append(this.glossary.button);
     host.append(this.root);
     this.connection = new Connection(model, {
-      id: model.get("data").header.model_id, root: this.root,
+      id: model.get("data").header.model_id,
+      root: this.root,
       onMessage: (message, buffers) => this.hear(message, buffers),
       onState: (text, kind) => {
         void (text ? this.strip.say(text, kind) : this.strip.end("slow"));
@@ -105,13 +156,13 @@ export class Table {
     this.grid.root.addEventListener(KEY, (event) => keyed(this, event));
     this.grid.root.addEventListener("copy", (event) => {
       const names = this.subject.map((row) => this.plan.names[row]);
-      event.clipboardData.setData("text/plain", names.join("\n"));
+      event.clipboardData?.setData("text/plain", names.join("\n"));
       event.preventDefault();
     });
     this.grid.body.addEventListener("pointerdown", (event) => pressed(this, event));
     this.grid.body.addEventListener("click", (event) => clicked(this, event));
     this.root.addEventListener("pointerdown", (event) => {
-      if (this.menu.open && !this.menu.box.contains(event.target)) this.menu.hide();
+      if (this.menu.open && !this.menu.box.contains(/** @type {Node} */ (event.target))) this.menu.hide();
     });
     this.bar.filter.addEventListener("input", () => this.refilter());
     this.bar.filter.addEventListener("keydown", (event) => {
@@ -140,6 +191,7 @@ export class Table {
     if (!this.selection.rows.has(row)) this.choose(() => this.selection.take(this.grid.order, position));
     this.grid.reveal(position);
     const shown = this.grid.elementOf(row);
+    if (!shown) return;
     const anchor = shown.querySelector(".aq-bits") ?? shown.querySelector('[data-key="name"]');
     this.menu.show(this.plan, row, this.subject, anchor);
     this.connection.send({ type: "options", row }, true);
@@ -162,7 +214,11 @@ export class Table {
 
   // ---- the kernel ---------------------------------------------------------------------------------------------
 
-  // Asks for what is no edit of rows; `proposal` is what it will do to them, as far as that is known.
+  /**
+   * Asks for what is no edit of rows.
+   * @param {import("./types.js").Act} content
+   * @param {import("./types.js").Proposal} proposal what it will do to the rows, as far as that is known
+   */
   act(content, proposal = { rows: [] }) {
     this.plan.attempt(null);
     this.strip.over();
@@ -172,27 +228,40 @@ export class Table {
     return id;
   }
 
-  // Shows what is not asked for yet; null ends it.
+  /**
+   * Shows what is not asked for yet; null ends it.
+   * @param {import("./types.js").Proposal | null} trial
+   */
   attempt(trial) {
     this.plan.attempt(trial);
     this.refresh();
   }
 
-  // `more` names a scheme and a group size, which the kernel alone knows the cost of.
-  edit(action, bits, rows = this.subject, more = null) {
+  /**
+   * @param {import("./types.js").Action | "toggle"} asked
+   * @param {number} [bits]
+   * @param {number[]} rows
+   * @param {{ scheme: string, group_size: number } | null} more whose cost the kernel alone knows
+   */
+  edit(asked, bits, rows = this.subject, more = null) {
     if (this.connection.dead) return;
-    const moves = action === "undo" || action === "redo";
+    const moves = asked === "undo" || asked === "redo";
     if (!moves && !rows.length) return;
-    if (action === "toggle") action = rows.every((row) => this.plan.shown.locked[row]) ? "unlock" : "lock";
+    const areLocked = rows.every((row) => this.plan.shown.locked[row]);
+    const action = asked !== "toggle" ? asked : areLocked ? "unlock" : "lock";
     const edit = moves ? { action } : { action, rows, ...(action === "bits" ? { bits } : {}), ...more };
     this.strip.over();
     const id = this.connection.send({ type: "edit", ...edit }, true);
     if (!id) return;
     this.plan.propose(id, more ? { action: "act", rows: [] } : { rows: [], ...edit });
     this.refresh();
-    this.say(`${spoken(this.plan, action, rows, bits, more)}. ${this.totals.values.nbytes.textContent}`);
+    this.say(`${spoken(this.plan, action, rows, bits ?? 0, more)}. ${this.totals.values.nbytes.textContent}`);
   }
 
+  /**
+   * @param {import("./messages.js").ToBrowser} message
+   * @param {DataView[]} buffers
+   */
   hear(message, buffers) {
     if (message.type === "plan") this.settle(message, unpack(message.layout, buffers[0]));
     else if (message.type === "filter") this.takeMask(message, buffers);
@@ -202,12 +271,16 @@ export class Table {
     else if (message.type === "error") this.complain(message.error);
     else if (message.type === "here") {
       this.plan.forget(message.ack); // it was answered before, and that answer may be lost
-      if (message.version > this.plan.version) this.greet();
+      if (message.version !== undefined && message.version > this.plan.version) this.greet();
       this.refresh();
     } else this.around.hear?.(message);
-    if (message.ack) this.root.dataset.acked = Number(this.root.dataset.acked ?? 0) + 1;
+    if ("ack" in message && message.ack) this.root.dataset.acked = String(Number(this.root.dataset.acked ?? 0) + 1);
   }
 
+  /**
+   * @param {import("./messages.js").PlanChanged} message
+   * @param {import("./types.js").Arrays} arrays
+   */
   settle(message, arrays) {
     const moved = this.plan.version !== message.version;
     if (!this.plan.confirm(message, arrays)) return void this.greet();
@@ -232,6 +305,10 @@ export class Table {
     this.voice.textContent = text;
   }
 
+  /**
+   * @param {import("./messages.js").Filtered} message
+   * @param {DataView[]} buffers
+   */
   takeMask(message, [mask]) {
     if (message.text !== this.bar.filter.value) return;
     this.bar.complain(message.error ?? "");
@@ -240,9 +317,13 @@ export class Table {
     this.reorder();
   }
 
+  /**
+   * @param {import("./messages.js").Columns} message
+   * @param {DataView[]} buffers
+   */
   takeColumns(message, [blob]) {
-    if (message.error) {
-      this.bar.complain(message.error);
+    if (!message.columns || !message.layout) {
+      this.bar.complain(message.error ?? "");
       return;
     }
     this.plan.setColumns(message.columns, unpack(message.layout, blob));
@@ -353,8 +434,13 @@ export class Table {
     const subject = about.length;
     this.bar.showWidths(plan, subject ? about : plan.everyRow);
     this.bar.update({
-      chosen: selection.rows.size, hidden: selection.rows.size && selection.rows.size - subject, subject, stale: this.stale, dead: connection.dead,
-      canUndo: plan.canUndo || plan.pending.size, canRedo: plan.canRedo,
+      chosen: selection.rows.size,
+      hidden: selection.rows.size && selection.rows.size - subject,
+      subject,
+      stale: this.stale,
+      dead: connection.dead,
+      canUndo: plan.canUndo || plan.pending.size,
+      canRedo: plan.canRedo,
     });
     const current = this.grid.elementOf(selection.current);
     if (current) this.grid.root.setAttribute("aria-activedescendant", current.id);
@@ -370,7 +456,10 @@ export class Table {
     clearTimeout(this.telling);
     this.telling = setTimeout(() => {
       this.model.set("current", this.selection.current);
-      this.connection.save("selected", [...this.selection.rows].sort((a, b) => a - b));
+      this.connection.save(
+        "selected",
+        [...this.selection.rows].sort((a, b) => a - b),
+      );
     }, QUIET);
   }
 

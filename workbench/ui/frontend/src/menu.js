@@ -1,10 +1,17 @@
 // The menu of what a layer can be.
 
-import { element, nameOfScheme, paint, schemeOf } from "./columns.js";
+import { nameOfScheme, paint, schemeOf } from "./columns.js";
+import { element } from "./dom.js";
 import { significant, whole } from "./format.js";
 import { KEY } from "./keys.js";
 
 export class Menu {
+  row = -1;
+  /** @type {number[]} */
+  rows = [];
+  /** @type {HTMLElement | null} */
+  anchor = null;
+
   constructor(root, onChoose) {
     this.root = root;
     this.onChoose = onChoose;
@@ -21,12 +28,16 @@ export class Menu {
   item(option, scheme, choose) {
     const swatch = element("span", "aq-swatch");
     paint(swatch, option.bits, option.key === "keep");
-    const item = element("button", "aq-item", { type: "button", tabIndex: -1 },
+    const item = element(
+      "button",
+      "aq-item",
+      { type: "button", tabIndex: -1 },
       swatch,
       element("b", "", { textContent: option.bits }),
       element("span", "", { textContent: scheme }),
       element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
-      element("span", "aq-right", { textContent: `damage ${significant(option.nsr)}` }));
+      element("span", "aq-right", { textContent: `damage ${significant(option.nsr)}` }),
+    );
     item.setAttribute("role", "menuitemradio");
     item.setAttribute("aria-checked", option.present);
     item.addEventListener("click", () => {
@@ -39,16 +50,26 @@ export class Menu {
   // The other schemes and group sizes of the present width, as the kernel knows them.
   addVariants(row, variants) {
     if (!this.open || row !== this.row || variants.length < 2) return;
-    const items = variants.map((option) => this.item(option, nameOfScheme(option.scheme, option.group), () =>
-      this.onChoose(option.bits, this.rows, { scheme: option.scheme, group_size: option.group })));
-    this.box.append(element("div", "aq-title", { textContent: `scheme and group size at ${variants[0].bits} bits` }), ...items);
+    const items = variants.map((option) =>
+      this.item(option, nameOfScheme(option.scheme, option.group), () =>
+        this.onChoose(option.bits, this.rows, { scheme: option.scheme, group_size: option.group }),
+      ),
+    );
+    this.box.append(
+      element("div", "aq-title", { textContent: `scheme and group size at ${variants[0].bits} bits` }),
+      ...items,
+    );
     this.place();
   }
 
   show(plan, row, rows, anchor) {
-    Object.assign(this, { row, rows, anchor });
+    this.row = row;
+    this.rows = rows;
+    this.anchor = anchor;
     const items = plan.menu(row).map((option) => {
-      const item = this.item(option, schemeOf(plan, option.scheme, option.group), () => this.onChoose(option.key, rows));
+      const item = this.item(option, schemeOf(plan, option.scheme, option.group), () =>
+        this.onChoose(option.key, rows),
+      );
       item.dataset.key = option.key;
       return item;
     });
@@ -62,6 +83,7 @@ export class Menu {
 
   place() {
     const { anchor } = this;
+    if (!anchor) return;
     this.box.style.maxHeight = `${this.root.clientHeight - 8}px`;
     const [frame, cell] = [this.root.getBoundingClientRect(), anchor.getBoundingClientRect()];
     const { offsetWidth: width, offsetHeight: height } = this.box;
@@ -77,13 +99,13 @@ export class Menu {
   }
 
   key(event) {
-    const items = [...this.box.querySelectorAll(".aq-item")];
+    const items = [...this.box.querySelectorAll("button")];
     const place = items.indexOf(event.target);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const wanted = items.find((item) => item.dataset.key === event.key);
     if (step) items[(place + step + items.length) % items.length].focus();
     else if (event.key === "Home") items[0].focus();
-    else if (event.key === "End") items.at(-1).focus();
+    else if (event.key === "End") items.at(-1)?.focus();
     else if (event.key === "Escape" || event.key === "Tab") this.onChoose(null);
     else if (wanted) wanted.click();
     else if (event.key !== "Enter" && event.key !== " ") return;

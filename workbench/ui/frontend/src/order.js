@@ -1,12 +1,21 @@
 // Which layers are shown, and in which order.
 
 // Whether a filter is a condition, which the kernel reads, and not words; as `workbench.expression_text` tells.
+/** @param {string} text */
 export const isCondition = (text) => /^\s*=|[<>*?]|[=!]=|\brole:/.test(text);
 
-// The rows that match, sorted; equal ones stay in the model's order, what is not known comes last.
+/**
+ * The rows that match, sorted; equal ones stay in the model's order, what is not known comes last.
+ * @param {import("./plan.js").LayerPlan} plan
+ * @param {{ words: string[], mask: Uint8Array | null }} filter words to find, unless there is a mask
+ * @param {import("./types.js").Column | undefined} column
+ * @param {boolean} descending
+ * @returns {number[]}
+ */
 export function ordered(plan, { words, mask }, column, descending) {
-  const rows = [...plan.fixed.order].filter((row) => (
-    mask ? mask[row] : words.every((word) => plan.lowered[row].includes(word))));
+  const rows = [...plan.fixed.order].filter((row) =>
+    mask ? mask[row] : words.every((word) => plan.lowered[row].includes(word)),
+  );
   if (!column) return rows;
   const values = new Array(plan.count);
   const places = new Array(plan.count);
@@ -15,8 +24,8 @@ export function ordered(plan, { words, mask }, column, descending) {
     places[row] = place;
   }
   const sign = descending ? -1 : 1;
-  const compare = column.compare ?? ((a, b) => (a === b ? 0 : a < b ? -1 : 1));
-  const unknown = (value) => Number.isNaN(value);
+  const compare = column.compare ?? ((/** @type {any} */ a, /** @type {any} */ b) => (a === b ? 0 : a < b ? -1 : 1));
+  const unknown = (/** @type {any} */ value) => Number(Number.isNaN(value));
   return rows.sort((one, other) => {
     const a = values[one];
     const b = values[other];

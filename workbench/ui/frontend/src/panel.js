@@ -3,19 +3,20 @@
 import "./table.css";
 import "./panel.css";
 import { Chart } from "./chart.js";
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { ScriptLine } from "./foot.js";
 import { JobBar } from "./job_bar.js";
 import { KEY, keepKeys, keyOf } from "./keys.js";
+import { Table } from "./layer_table.js";
 import { unpack } from "./packing.js";
 import { Proof } from "./proof.js";
 import { Steps } from "./steps.js";
-import { Table } from "./layer_table.js";
 import { Tabs } from "./tabs.js";
 import { followTheme } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
 
-const figure = (title, chart) => element("figure", "aq-figure", {}, element("figcaption", "", { textContent: title }), chart.root);
+const figure = (title, chart) =>
+  element("figure", "aq-figure", {}, element("figcaption", "", { textContent: title }), chart.root);
 
 // The name of the layer that a mark or a cell stands for; names are escaped, for plotly reads some HTML.
 function layerAt({ y, customdata }) {
@@ -26,19 +27,58 @@ function layerAt({ y, customdata }) {
 const escaped = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 class Panel {
+  target = "";
+  naming = "";
+  /** @type {import("./messages.js").Job | null} */
+  job = null;
+  /** @type {Toolbar | undefined} made after the table, which is refreshed before */
+  toolbar;
+  /** @type {Record<string, Chart>} of all layers */
+  charts = {};
+  /** @type {Record<string, Chart>} of the layer under the cursor */
+  details = {};
+  /** @type {Record<string, HTMLElement>} of the details */
+  frames = {};
+  /** @type {Chart[]} */
+  allCharts = [];
+  overview = element("div", "aq-figures");
+  title = element("div", "aq-closeup-title", {
+    textContent: "Choose a layer to see its weights and its error from close by.",
+  });
+  closer = element("div", "aq-closer", { hidden: true });
+  closeup = element("div", "aq-closeup", {}, this.title, this.closer);
+
+  /**
+   * @param {import("./types.js").Model} model
+   * @param {HTMLElement} host
+   */
   constructor(model, host) {
     this.model = model;
-    const { header } = model.get("data");
+    /** @type {import("./types.js").PanelHeader} */
+    const header = model.get("data").header;
     this.top = element("div", "aq-above");
     this.left = element("div", "aq-left");
-    this.jobs = new JobBar(() => this.root, () => this.table.act({ act: "cancel" }));
+    this.jobs = new JobBar(
+      () => this.root,
+      () => this.table.act({ act: "cancel" }),
+    );
     this.script = new ScriptLine(header.opening);
     this.makeCharts(header);
-    this.proof = new Proof((act, content) => this.table.act({ act, ...content }), header.has_time, (click) => this.choose(layerAt(click)));
+    this.proof = new Proof(
+      (act, content) => this.table.act({ act, ...content }),
+      header.has_time,
+      (click) => this.choose(layerAt(click)),
+    );
     this.allCharts.push(...Object.values(this.proof.charts));
     const tabs = new Tabs({ Figures: this.overview, Proof: this.proof.root });
-    this.root = element("div", "aq-view aq-panel", {}, this.top,
-      element("div", "aq-main", {}, this.left, tabs.root), this.script.root);
+    this.root = element(
+      "div",
+      "aq-view aq-panel",
+      {},
+      this.top,
+      element("div", "aq-main", {}, this.left, tabs.root),
+      this.script.root,
+    );
     host.append(this.root);
     this.table = new Table(model, this.left, {
       hear: (message) => this.hear(message),
@@ -48,16 +88,18 @@ class Panel {
       renewed: () => this.renewed(),
       dismissed: () => this.table.connection.send({ type: "dismiss" }),
     });
-    this.toolbar = new Toolbar(this.table, header);
-    this.toolbar.onDrawer = () => this.showJob(this.job);
+    const toolbar = new Toolbar(this.table, header);
+    this.toolbar = toolbar;
+    toolbar.onDrawer = () => this.showJob(this.job);
     tabs.onChange = () => this.showJob(this.job);
-    this.toolbar.done.show(header.exported);
-    this.top.append(this.toolbar.root, this.table.totals.root, this.table.strip.root);
+    toolbar.done.show(header.exported);
+    this.top.append(toolbar.root, this.table.totals.root, this.table.strip.root);
     this.left.append(this.closeup);
     this.renewed();
     if (header.strip.text) this.table.strip.say(header.strip.text, header.strip.kind);
     this.showJob(header.job);
     this.table.refresh();
+    /** @type {[event: string, act: () => void][]} */
     this.follows = [
       ["change:overview", () => this.showOverview()],
       ["change:closeup", () => this.showCloseup()],
@@ -68,7 +110,9 @@ class Panel {
       model.on(event, act);
       act();
     }
-    this.unfollowTheme = followTheme(this.root, () => this.allCharts.forEach((chart) => chart.later()));
+    this.unfollowTheme = followTheme(this.root, () => {
+      for (const chart of this.allCharts) chart.later();
+    });
     this.root.addEventListener(KEY, (event) => this.key(event));
     this.freeKeys = keepKeys(this.root);
   }
@@ -77,8 +121,9 @@ class Panel {
     const toLayer = (click) => this.choose(layerAt(click));
     const chart = (label, height, onClick) => new Chart({ label, height, onClick });
     this.charts = {
-      front: chart("Damage against size: the front of best plans, policies, and the present plan", 300,
-        ({ x }) => this.table.act({ act: "solve", bpw: Number(x) })),
+      front: chart("Damage against size: the front of best plans, policies, and the present plan", 300, ({ x }) =>
+        this.table.act({ act: "solve", bpw: Number(x) }),
+      ),
       depth: chart("Entropy of the weights and of the choice along depth, coloured by bits", 300, toLayer),
       heat: chart("Heat map of the layers", 300, toLayer),
     };
@@ -89,43 +134,51 @@ class Panel {
     };
     this.allCharts = [...Object.values(this.charts), ...Object.values(this.details)];
     const { front, depth, heat } = this.charts;
-    this.overview = element("div", "aq-figures", {}, figure("Damage against size", front),
+    this.overview.append(
+      figure("Damage against size", front),
       figure("Entropy along depth", depth),
-      figure(header.has_time ? "Damage over denoising time" : "Damage at each width", heat));
-    const titles = { weights: "Weights and code levels", channels: "Error by channel", time: "Input over denoising time" };
-    this.title = element("div", "aq-closeup-title", { textContent: "Choose a layer to see its weights and its error from close by." });
+      figure(header.has_time ? "Damage over denoising time" : "Damage at each width", heat),
+    );
+    /** @type {Record<string, string>} */
+    const titles = {
+      weights: "Weights and code levels",
+      channels: "Error by channel",
+      time: "Input over denoising time",
+    };
     this.frames = Object.fromEntries(Object.entries(this.details).map(([key, one]) => [key, figure(titles[key], one)]));
-    this.closer = element("div", "aq-closer", { hidden: true }, ...Object.values(this.frames));
-    this.closeup = element("div", "aq-closeup", {}, this.title, this.closer);
+    this.closer.append(...Object.values(this.frames));
   }
 
   // ---- what happens -------------------------------------------------------------------------------------------
 
   key(event) {
-    const found = keyOf(event);
-    if (event.defaultPrevented || !["undo", "redo"].includes(found?.action)) return;
+    const action = keyOf(event)?.action;
+    if (event.defaultPrevented || (action !== "undo" && action !== "redo")) return;
     event.preventDefault();
     event.stopPropagation();
-    this.table.edit(found.action);
+    this.table.edit(action);
   }
 
+  /** @param {import("./messages.js").ToBrowser} message */
   hear(message) {
-    if (message.type === "predicted") this.toolbar.predicted(message);
+    if (message.type === "predicted") this.toolbar?.predicted(message);
     else if (message.type === "strip") {
       this.table.strip.say(message.text, message.kind);
       this.table.say(message.text);
     } else if (message.type === "job") {
       this.showJob(message.job);
-      if (!message.job) this.toolbar.showTarget(this.target, this.naming);
-    } else if (message.type === "exported") this.toolbar.showExported(message.exported);
+      if (!message.job) this.toolbar?.showTarget(this.target, this.naming);
+    } else if (message.type === "exported") this.toolbar?.showExported(message.exported);
   }
 
-  settled({ target, naming, script, base, ack, error, question }) {
-    Object.assign(this, { target, naming });
+  /** @param {Omit<import("./messages.js").PlanChanged, "type">} plan */
+  settled({ target = "", naming = "", script = [], base, ack, error, question }) {
+    this.target = target;
+    this.naming = naming;
     this.script.add(script, base);
-    if (this.jobs.root.hidden) this.toolbar.showTarget(target, naming);
-    if (question) this.toolbar.ask(question);
-    else if (!error) this.toolbar.solved(ack);
+    if (this.jobs.root.hidden) this.toolbar?.showTarget(target, naming);
+    if (question) this.toolbar?.ask(question);
+    else if (!error) this.toolbar?.solved(ack);
   }
 
   renewed() {
@@ -169,10 +222,11 @@ class Panel {
     }
   }
 
+  /** @param {import("./messages.js").Job | null} job */
   showJob(job) {
     this.job = job;
-    const places = { export: this.toolbar.exportSlot, proof: this.proof.slot };
-    const place = places[job?.place];
+    if (!this.toolbar) return;
+    const place = { export: this.toolbar.exportSlot, proof: this.proof.slot }[job?.place ?? ""];
     // A closed drawer or tab shows nothing.
     this.jobs.show(job, place?.closest("[hidden]") === null ? place : this.toolbar.slot);
     this.showProof();
@@ -184,7 +238,7 @@ class Panel {
 
   showSteps() {
     const steps = this.model.get("steps");
-    this.toolbar.setSteps(steps && new Steps(unpack(steps.layout, steps.blob)));
+    this.toolbar?.setSteps(steps && new Steps(unpack(steps.layout, steps.blob)));
   }
 
   close() {

@@ -1,14 +1,21 @@
 // Chosen layers, by row; a cursor, and the anchor from which Shift extends. Positions are places in the shown order.
 
 export class Selection {
+  /** @param {Iterable<number>} rows */
   constructor(rows = [], current = -1) {
+    /** @type {Set<number>} */
     this.rows = new Set(rows);
     this.current = current;
     this.anchor = current;
+    /** @type {Set<number>} */
     this.before = new Set();
   }
 
-  // A click or an arrow: alone, toggled into what is chosen, or as the end of a range.
+  /**
+   * A click or an arrow: alone, toggled into what is chosen, or as the end of a range.
+   * @param {number[]} order
+   * @param {number} position
+   */
   take(order, position, { toggle = false, extend = false } = {}) {
     const row = order[position];
     if (row === undefined) return;
@@ -23,7 +30,11 @@ export class Selection {
     this.before = new Set(this.rows);
   }
 
-  // All between the anchor and a position; `add` keeps what was chosen before.
+  /**
+   * All between the anchor and a position; `add` keeps what was chosen before.
+   * @param {number[]} order
+   * @param {number} position
+   */
   sweep(order, position, add = false) {
     const from = order.indexOf(this.anchor);
     const [low, high] = from < position ? [from, position] : [position, from];
@@ -32,6 +43,7 @@ export class Selection {
     this.current = order[position];
   }
 
+  /** @param {number[]} order */
   all(order) {
     this.rows = new Set(order);
     this.before = new Set(this.rows);

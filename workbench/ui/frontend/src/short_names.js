@@ -7,6 +7,16 @@ const MARGIN = 18; // pixels of a cell that are not its text
 const MEASURED = 40; // names with most letters, of which one is the widest
 
 export class ShortNames {
+  /** @type {Map<number, { write: (parts: string[]) => string, width: number }>} */
+  looks = new Map();
+  level = 0;
+  width = 0;
+  /** @type {string | undefined} */
+  font;
+  /** @type {CanvasRenderingContext2D | null} */
+  pen = null;
+
+  /** @param {string[]} names */
   constructor(names) {
     const bare = names.map((name) => name.replace(/\.weight$/, ""));
     const whole = new Set(bare).size === names.length ? bare : names;
@@ -18,26 +28,36 @@ export class ShortNames {
     if (this.prefix.length > 3) this.parts = this.parts.map((parts) => parts.slice(shared.length));
     else this.prefix = "";
     this.words = [...new Set(this.parts.flat())];
-    this.looks = new Map();
-    this.level = 0;
   }
 
-  // The names at a level: how each part is written, and how wide the widest name is.
+  /**
+   * The names at a level: how each part is written, and how wide the widest name is.
+   * @param {number} level
+   */
   look(level) {
-    if (!this.looks.has(level)) {
+    let found = this.looks.get(level);
+    if (!found) {
       const written = new Map(this.words.map((word) => [word, shortened(word, LENGTHS[level], this.words)]));
-      const write = (parts) => parts.map((part) => written.get(part)).join(this.joint);
+      const text = (/** @type {string} */ part) => written.get(part) ?? part;
+      const write = (/** @type {string[]} */ parts) => parts.map(text).join(this.joint);
       const longest = this.parts
-        .map((parts) => [parts.reduce((sum, part) => sum + written.get(part).length + 1, 0), parts])
-        .sort(([one], [other]) => other - one).slice(0, MEASURED);
-      const width = Math.ceil(Math.max(0, ...longest.map(([, parts]) => this.measure(write(parts))))) + MARGIN;
-      this.looks.set(level, { write, width });
+        .map((parts) => ({ parts, letters: parts.reduce((sum, part) => sum + text(part).length + 1, 0) }))
+        .sort((one, other) => other.letters - one.letters)
+        .slice(0, MEASURED);
+      const width = Math.ceil(Math.max(0, ...longest.map(({ parts }) => this.measure(write(parts))))) + MARGIN;
+      found = { write, width };
+      this.looks.set(level, found);
     }
-    return this.looks.get(level);
+    return found;
   }
 
   // Chooses the fullest look that the column has room for, and returns the column's width: as wide as the names, where
   // there is the room beside the other columns; else at most two fifths of the table, and never less than they need.
+  /**
+   * @param {number} room
+   * @param {number} table
+   * @param {number} [chosen] by hand
+   */
   fit(room, table, chosen) {
     const heading = this.prefix ? this.measure(`layer  ${this.prefix}.…`) + 2 * MARGIN : 0;
     const [most, least] = [Math.max(heading, this.look(0).width), this.look(LENGTHS.length - 1).width];
@@ -49,20 +69,27 @@ export class ShortNames {
     return { width, changed };
   }
 
-  // In full where there is room for it, else as all longer names are written.
+  /**
+   * In full where there is room for it, else as all longer names are written.
+   * @param {number} row
+   */
   text(row) {
     const full = this.parts[row].join(this.joint);
     if (!this.level || this.measure(full) + MARGIN <= this.width) return full;
     return this.look(this.level).write(this.parts[row]);
   }
 
+  /** @param {string} text */
   measure(text) {
-    this.pen ??= document.createElement("canvas").getContext("2d");
+    this.pen ??= /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
     this.pen.font = this.font ?? "12px system-ui, sans-serif";
     return this.pen.measureText(text).width;
   }
 
-  // Another font makes other widths.
+  /**
+   * Another font makes other widths.
+   * @param {string} font
+   */
   setFont(font) {
     if (font === this.font) return;
     this.font = font;
@@ -70,7 +97,10 @@ export class ShortNames {
   }
 }
 
-// The leading parts that all names have, but for the last of any.
+/**
+ * The leading parts that all names have, but for the last of any.
+ * @param {string[][]} names
+ */
 function commonParts(names) {
   if (names.length < 2) return [];
   const [first] = names;
@@ -81,23 +111,35 @@ function commonParts(names) {
   return first.slice(0, Math.max(0, count));
 }
 
-// A part in at most so many letters, where it then still cannot be another one.
+/**
+ * A part in at most so many letters, where it then still cannot be another one.
+ * @param {string} word
+ * @param {number} most
+ * @param {string[]} words
+ * @returns {string}
+ */
 function shortened(word, most, words) {
   if (word.length <= Math.max(most, SHORT) || words.length > MANY) return word;
   for (let tail = 0; tail <= 3; tail++) {
     const head = most - 1 - tail;
     if (head < 1) break;
     const [start, end] = [word.slice(0, head), tail ? word.slice(-tail) : ""];
-    const isAlike = (other) => other !== word && other.length > head + tail && other.startsWith(start) && other.endsWith(end);
+    const isAlike = (/** @type {string} */ other) =>
+      other !== word && other.length > head + tail && other.startsWith(start) && other.endsWith(end);
     if (!words.some(isAlike)) return `${start}…${end}`;
   }
   return shortened(word, most + 1, words);
 }
 
+/** @type {WeakMap<object, ShortNames>} */
 const known = new WeakMap();
 
-// The short names of a plan, made once.
+/**
+ * The short names of a plan, made once.
+ * @param {import("./plan.js").LayerPlan} plan
+ */
 export function shortNamesOf(plan) {
-  if (!known.has(plan)) known.set(plan, new ShortNames(plan.names));
-  return known.get(plan);
+  const found = known.get(plan) ?? new ShortNames(plan.names);
+  known.set(plan, found);
+  return found;
 }

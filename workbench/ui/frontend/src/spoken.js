@@ -2,11 +2,25 @@
 
 import { whole } from "./format.js";
 
+/**
+ * @param {import("./plan.js").LayerPlan} plan
+ * @param {import("./types.js").Action} action
+ * @param {number[]} rows
+ * @param {number} bits for a width
+ * @param {{ scheme: string, group_size: number } | null} more
+ */
 export function spoken(plan, action, rows, bits, more) {
   const layers = rows.length === 1 ? plan.names[rows[0]] : `${whole(rows.length)} layers`;
-  const instead = plan.instead(action === "bits" && !more ? rows : [], bits)
+  const instead = plan
+    .instead(action === "bits" && !more ? rows : [], bits)
     .map(({ text, count }) => `${bits} → ${text}${count < rows.length ? ` for ${whole(count)}` : ""}`);
   const option = more ? `${bits} bits, ${more.scheme} ${more.group_size}` : instead.join(", ") || `${bits} bits`;
-  return { bits: `${layers}: ${option}`, keep: `${layers}: kept`, lock: `${layers}: locked`, unlock: `${layers}: unlocked`,
-    undo: "undo", redo: "redo" }[action];
+  return {
+    bits: `${layers}: ${option}`,
+    keep: `${layers}: kept`,
+    lock: `${layers}: locked`,
+    unlock: `${layers}: unlocked`,
+    undo: "undo",
+    redo: "redo",
+  }[action];
 }

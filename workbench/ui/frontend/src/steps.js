@@ -3,16 +3,24 @@
 import { OPTION } from "./plan.js";
 
 export class Steps {
+  /** @param {import("./types.js").Arrays} arrays */
   constructor(arrays) {
     this.rows = arrays.rows;
+    /** @type {import("./types.js").Arrays} */
     this.options = Object.fromEntries(OPTION.map((key) => [key, arrays[key]]));
   }
 
-  // Bytes of all layers at the beginning and at the end of the way; locked layers stay as they are.
+  /**
+   * Bytes of all layers at the beginning and at the end of the way; locked layers stay as they are.
+   * @param {import("./plan.js").LayerPlan} plan
+   * @returns {[number, number]}
+   */
   range(plan) {
     const { nbytes } = this.options;
     const last = new Int32Array(plan.count);
-    this.rows.forEach((row, step) => { last[row] = step; });
+    this.rows.forEach((row, step) => {
+      last[row] = step;
+    });
     let [low, high] = [0, 0];
     for (let row = 0; row < plan.count; row++) {
       const { locked, nbytes: now } = plan.shown;
@@ -22,7 +30,12 @@ export class Steps {
     return [low, high];
   }
 
-  // The last corner of the front within so many bytes of all layers: the rows that are free, and the step of each.
+  /**
+   * The last corner of the front within so many bytes of all layers: the rows that are free, and the step of each.
+   * @param {import("./plan.js").LayerPlan} plan
+   * @param {number} budget
+   * @returns {Required<Pick<import("./types.js").Proposal, "rows" | "options" | "places">>}
+   */
   walk(plan, budget) {
     const { nbytes } = this.options;
     const { locked } = plan.shown;

@@ -1,10 +1,16 @@
 // The copies of the plan that the notebook keeps beside a view: hidden while it lives, and kept up to date.
 
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 
+/** @param {any} output of a cell */
 const textOf = (output) => [output.data?.["text/html"] ?? ""].flat().join("");
 
-// Puts an update of a copy into the outputs that have it: after a reload JupyterLab no longer knows which these are.
+/**
+ * Puts an update of a copy into the outputs that have it: after a reload JupyterLab no longer knows which these are.
+ * @param {any} notebook JupyterLab's model
+ * @param {string} name
+ * @param {any} content of the update
+ */
 function put(notebook, name, content) {
   const cells = notebook?.cells;
   for (let place = 0; place < (cells?.length ?? 0); place++) {
@@ -17,13 +23,20 @@ function put(notebook, name, content) {
   }
 }
 
-// Looks after the copies of a model; returns what hides them while `root` is in the page, and what ends it all.
+/**
+ * Looks after the copies of a model; returns what hides them while `root` is in the page, and what ends it all.
+ * @param {HTMLElement} root
+ * @param {import("./types.js").Model} model
+ * @param {string} id
+ */
 export function keepStored(root, model, id) {
   const name = `aq-stored-${id}`;
   const { kernel, context } = model.widget_manager ?? {};
-  const hide = () => root.append(
-    element("style", "", { textContent: `.jp-OutputArea-child:has(.${name}), .${name} { display: none; }` }));
-  const hear = (_, { header, content }) => {
+  const hide = () =>
+    root.append(
+      element("style", "", { textContent: `.jp-OutputArea-child:has(.${name}), .${name} { display: none; }` }),
+    );
+  const hear = (/** @type {unknown} */ _, /** @type {any} */ { header, content }) => {
     if (header.msg_type !== "update_display_data" || content.transient?.display_id !== id) return;
     put(context?.model, name, content);
   };

@@ -1,9 +1,12 @@
 // Panes of which one is seen, chosen by tabs.
 
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { KEY } from "./keys.js";
 
 export class Tabs {
+  onChange = () => {};
+
+  /** @param {Record<string, HTMLElement>} panes */
   constructor(panes) {
     this.panes = Object.entries(panes);
     this.tabs = this.panes.map(([name, pane], place) => {
@@ -20,7 +23,7 @@ export class Tabs {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!step) return;
       const { length } = this.tabs;
-      this.choose((this.tabs.indexOf(event.target) + step + length) % length);
+      this.choose((this.tabs.indexOf(/** @type {HTMLButtonElement} */ (event.target)) + step + length) % length);
       event.preventDefault();
     });
     this.root = element("div", "aq-side", {}, list, ...Object.values(panes));
@@ -34,6 +37,6 @@ export class Tabs {
       this.tabs[place].tabIndex = place === chosen ? 0 : -1;
     });
     if (focus) this.tabs[chosen].focus();
-    this.onChange?.();
+    this.onChange();
   }
 }

@@ -3,20 +3,25 @@
 // A host says first that its theme is another, and loads the colours then.
 const LOOKS = [50, 200, 600, 1500, 4000];
 
-// Marks the root as light or dark, and tells when its colours are others; returns what ends it.
+/**
+ * Marks the root as light or dark, and tells when its colours are others; returns what ends it.
+ * @param {HTMLElement} root
+ */
 export function followTheme(root, onChange = () => {}) {
   const page = root.ownerDocument;
-  let [known, timers] = [null, []];
+  let known = "";
+  /** @type {ReturnType<typeof setTimeout>[]} */
+  let timers = [];
   const look = () => {
     const { backgroundColor: paper, color: ink } = getComputedStyle(root);
     if (known === paper + ink) return;
     const [red, green, blue] = paper.match(/[\d.]+/g)?.map(Number) ?? [255, 255, 255];
     root.dataset.theme = 0.299 * red + 0.587 * green + 0.114 * blue < 128 ? "dark" : "light";
-    if (known !== null) onChange();
+    if (known) onChange();
     known = paper + ink;
   };
   const lookOften = () => {
-    timers.forEach(clearTimeout);
+    for (const timer of timers) clearTimeout(timer);
     requestAnimationFrame(look);
     timers = LOOKS.map((wait) => setTimeout(look, wait));
   };
@@ -27,7 +32,7 @@ export function followTheme(root, onChange = () => {}) {
   query.addEventListener("change", look);
   requestAnimationFrame(look);
   return () => {
-    timers.forEach(clearTimeout);
+    for (const timer of timers) clearTimeout(timer);
     watch.disconnect();
     query.removeEventListener("change", look);
   };

@@ -1,7 +1,7 @@
 // The toolbar: target, budget, temperature, solve, undo, policies, locks, plans and exports.
 
 import { button } from "./bars.js";
-import { element } from "./columns.js";
+import { element } from "./dom.js";
 import { Snippet } from "./foot.js";
 import { significant, size, whole } from "./format.js";
 import { explain } from "./glossary.js";
@@ -28,8 +28,8 @@ function choice(label, groups, onChoose) {
   return made;
 }
 
-const options = (values, prefix = "") => values.map((value) =>
-  element("option", "", { value: prefix + value, textContent: value }));
+const options = (values, prefix = "") =>
+  values.map((value) => element("option", "", { value: prefix + value, textContent: value }));
 
 const group = (label, ...inner) => element("optgroup", "", { label }, ...inner);
 
@@ -71,47 +71,98 @@ class Typed {
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(3)} MB`;
 
 export class Toolbar {
+  onDrawer = () => {};
+  endQuestion = () => {};
+  /** @type {import("./steps.js").Steps | null} */
+  steps = null;
+  dragging = false;
+  /** @type {number | undefined} */
+  frame;
+  /** @type {string | null} the request whose answer ends what was typed */
+  solving = null;
+  /** @type {number | undefined} of the plan that was shown last */
+  version;
+  /** @type {ReturnType<import("./plan.js").LayerPlan["totals"]> | undefined} */
+  totals;
+  shownTarget = "";
+  folder = element("input", "aq-path", { value: "export", spellcheck: false });
+  ahead = element("div", "aq-ahead");
+  exportSlot = element("span", "aq-slot");
+  done = new Snippet();
+  slot = element("div", "aq-slot");
+  question = element("div", "aq-question", { hidden: true });
+
+  /**
+   * @param {import("./layer_table.js").Table} table
+   * @param {import("./types.js").PanelHeader} header
+   */
   constructor(table, header) {
     this.table = table;
     this.target = choice("target format", options(header.targets), (target) => this.act("retarget", { target }));
-    this.names = choice("names of the layers", header.possible_names.map((value) =>
-      element("option", "", { value, textContent: NAMES[value] })),
-    (names) => this.act("retarget", { target: this.shownTarget, names }));
+    this.names = choice(
+      "names of the layers",
+      header.possible_names.map((value) => element("option", "", { value, textContent: NAMES[value] })),
+      (names) => this.act("retarget", { target: this.shownTarget, names }),
+    );
     this.names.classList.add("aq-names");
-    this.names.title = "original: as in the single-file checkpoint, which ComfyUI reads; diffusers: as in this checkpoint's files";
+    this.names.title =
+      "original: as in the single-file checkpoint, which ComfyUI reads; diffusers: as in this checkpoint's files";
     this.budget = element("input", "aq-budget", { type: "range", min: 0, max: 1, step: "any", disabled: true });
-    this.size = element("input", "aq-size", { placeholder: "2.5 GB", spellcheck: false, title: "bytes of the payload, such as 2.5 GB or 900 MiB; Enter solves, Escape shows the present size again" });
+    this.size = element("input", "aq-size", {
+      placeholder: "2.5 GB",
+      spellcheck: false,
+      title: "bytes of the payload, such as 2.5 GB or 900 MiB; Enter solves, Escape shows the present size again",
+    });
     this.size.setAttribute("aria-label", "size to solve for");
     this.solve = button("Solve", "Solve: the best plan within this size", () => this.solveSize(), "aq-primary");
-    this.price = element("input", "aq-price", { inputMode: "decimal", spellcheck: false,
-      title: `T, ${TERMS.T}; Enter solves` });
-    this.typed = { size: new Typed(this.size, () => this.solveSize()), price: new Typed(this.price, () => this.solvePrice()) };
-    this.policy = choice("take a simple policy's plan", [element("option", "", { value: "", textContent: "Policy" }),
-      ...options(header.policies)], (policy) => this.once(this.policy, "follow", { policy }));
+    this.price = element("input", "aq-price", {
+      inputMode: "decimal",
+      spellcheck: false,
+      title: `T, ${TERMS.T}; Enter solves`,
+    });
+    this.typed = {
+      size: new Typed(this.size, () => this.solveSize()),
+      price: new Typed(this.price, () => this.solvePrice()),
+    };
+    this.policy = choice(
+      "take a simple policy's plan",
+      [element("option", "", { value: "", textContent: "Policy" }), ...options(header.policies)],
+      (policy) => this.once(this.policy, "follow", { policy }),
+    );
     explain(this.policy, header.about_policies);
     const roles = header.roles.slice().sort();
-    this.lock = choice("lock or unlock by role", [element("option", "", { value: "", textContent: "Lock" }),
-      group("lock", ...options(roles, "lock ")),
-      group("unlock", element("option", "", { value: "unlock", textContent: "all" }), ...options(roles, "unlock "))],
-    (value) => {
-      const [act, role] = value.split(" ");
-      this.once(this.lock, act, role ? { role } : {});
-    });
+    this.lock = choice(
+      "lock or unlock by role",
+      [
+        element("option", "", { value: "", textContent: "Lock" }),
+        group("lock", ...options(roles, "lock ")),
+        group("unlock", element("option", "", { value: "unlock", textContent: "all" }), ...options(roles, "unlock ")),
+      ],
+      (value) => {
+        const [act, role] = value.split(" ");
+        this.once(this.lock, act, role ? { role } : {});
+      },
+    );
     const { undo, redo } = table.bar;
     undo.append("\u00a0Undo");
     redo.append("\u00a0Redo");
     this.plans = this.makePlans();
     this.exports = this.makeExports();
-    const row = element("div", "aq-tools", {},
-      element("b", "aq-model", { textContent: header.model, title: header.model }), field("target", this.target),
+    const budget = field("budget", this.budget);
+    budget.classList.add("aq-wide");
+    budget.append(this.size, this.solve);
+    const row = element(
+      "div",
+      "aq-tools",
+      {},
+      element("b", "aq-model", { textContent: header.model, title: header.model }),
+      field("target", this.target),
       ...(header.possible_names.length > 1 ? [field("names", this.names)] : []),
-      element("span", "aq-field aq-wide", {}, element("label", "", { textContent: "budget", htmlFor: "" }), this.budget, this.size, this.solve),
-      field("T", this.price), element("span", "aq-field", {}, undo, redo),
-      element("span", "aq-field aq-more", {}, this.policy, this.lock, this.plans.toggle, this.exports.toggle));
-    this.budget.id = `aq-field-${++fields}`;
-    row.querySelector(".aq-wide label").htmlFor = this.budget.id;
-    this.slot = element("div", "aq-slot");
-    this.question = element("div", "aq-question", { hidden: true });
+      budget,
+      field("T", this.price),
+      element("span", "aq-field", {}, undo, redo),
+      element("span", "aq-field aq-more", {}, this.policy, this.lock, this.plans.toggle, this.exports.toggle),
+    );
     this.question.setAttribute("role", "alertdialog");
     this.root = element("div", "aq-toolbar", {}, row, this.slot, this.plans.root, this.exports.root, this.question);
     this.root.setAttribute("role", "group");
@@ -126,14 +177,14 @@ export class Toolbar {
     const open = (yes) => {
       root.hidden = !yes;
       toggle.setAttribute("aria-expanded", yes);
-      if (yes) root.querySelector("input").select();
+      if (yes) root.querySelector("input")?.select();
       if (yes && text === "Export") this.predict();
-      this.onDrawer?.();
+      this.onDrawer();
     };
     toggle.setAttribute("aria-expanded", false);
     for (const heard of [KEY, "keydown"]) {
       root.addEventListener(heard, (event) => {
-        if (event.key !== "Escape") return;
+        if (/** @type {KeyboardEvent} */ (event).key !== "Escape") return;
         open(false);
         toggle.focus();
       });
@@ -143,51 +194,68 @@ export class Toolbar {
 
   makePlans() {
     const path = element("input", "aq-path", { value: "plan.yaml", spellcheck: false });
-    return this.drawer("Plan", field("file", path),
+    return this.drawer(
+      "Plan",
+      field("file", path),
       button("Save plan", "Save the plan to the file", () => this.act("save", { path: path.value })),
-      button("Load plan", "Load a plan from the file", () => this.act("load", { path: path.value })));
+      button("Load plan", "Load a plan from the file", () => this.act("load", { path: path.value })),
+    );
   }
 
   makeExports() {
-    const folder = element("input", "aq-path", { value: "export", spellcheck: false });
-    this.folder = folder;
-    this.ahead = element("div", "aq-ahead");
+    const { folder } = this;
     this.ahead.setAttribute("role", "status");
-    this.exportSlot = element("span", "aq-slot");
-    this.done = new Snippet();
     const write = () => this.act("export", { folder: folder.value });
     folder.addEventListener("keydown", (event) => event.key === "Enter" && write());
     folder.addEventListener("input", () => {
       clearTimeout(this.asking);
       this.asking = setTimeout(() => this.predict(), 300);
     });
-    return this.drawer("Export", field("folder", folder), button("Write", "Write the export", write, "aq-primary"),
-      this.exportSlot, this.ahead, this.done.root);
+    return this.drawer(
+      "Export",
+      field("folder", folder),
+      button("Write", "Write the export", write, "aq-primary"),
+      this.exportSlot,
+      this.ahead,
+      this.done.root,
+    );
   }
 
   // What would lose something is asked for first; nothing has been done yet.
+  /** @param {import("./messages.js").Question} question */
   ask(question) {
     this.question.hidden = !question;
     if (!question) return;
-    const before = this.root.getRootNode().activeElement;
+    const { activeElement: before } = /** @type {any} */ (this.root.getRootNode());
     const end = () => {
       this.question.hidden = true;
       before?.focus?.({ preventScroll: true });
     };
-    const buttons = question.choices.map(({ label, message }, place) => button(label, label, () => {
-      end();
-      const { type, id, act, ...content } = message;
-      this.act(act, content);
-    }, place ? "" : "aq-primary"));
+    const buttons = question.choices.map(({ label, message }, place) =>
+      button(
+        label,
+        label,
+        () => {
+          end();
+          const { type, id, act, ...content } = /** @type {any} */ (message);
+          this.act(act, content);
+        },
+        place ? "" : "aq-primary",
+      ),
+    );
     this.question.setAttribute("aria-label", question.text);
-    this.question.replaceChildren(element("span", "", { textContent: question.text }), ...buttons, button("Cancel", "Cancel", end));
+    this.question.replaceChildren(
+      element("span", "", { textContent: question.text }),
+      ...buttons,
+      button("Cancel", "Cancel", end),
+    );
     this.endQuestion = end;
     buttons[0].focus();
   }
 
   // What is typed, or exactly the present bytes, of which the field shows a rounded number.
   solveSize() {
-    this.act("solve", { size: this.typed.size.dirty ? this.size.value : this.totals.nbytes });
+    this.act("solve", { size: this.typed.size.dirty ? this.size.value : this.totals?.nbytes });
   }
 
   solvePrice() {
@@ -200,7 +268,7 @@ export class Toolbar {
   // What this toolbar asked for was done: where it was to solve, what was typed has been heard.
   solved(ack) {
     if (!ack || ack !== this.solving) return;
-    Object.values(this.typed).forEach((one) => one.mark(false));
+    for (const one of Object.values(this.typed)) one.mark(false);
   }
 
   listen() {
@@ -218,10 +286,17 @@ export class Toolbar {
       this.act("budget", { nbytes: Math.round(budget.valueAsNumber) }, this.walked() ?? undefined);
     });
     for (const heard of [KEY, "keydown"]) {
-      this.question.addEventListener(heard, (event) => event.key === "Escape" && this.endQuestion());
+      this.question.addEventListener(heard, (event) => {
+        if (/** @type {KeyboardEvent} */ (event).key === "Escape") this.endQuestion();
+      });
     }
   }
 
+  /**
+   * @param {import("./types.js").Act["act"]} act
+   * @param {Omit<import("./types.js").Act, "act">} content
+   * @param {import("./types.js").Proposal} [proposal]
+   */
   act(act, content, proposal) {
     this.question.hidden = true;
     const id = this.table.act({ act, ...content }, proposal);
@@ -240,6 +315,7 @@ export class Toolbar {
     return this.steps ? this.steps.walk(plan, this.budget.valueAsNumber - plan.overhead) : null;
   }
 
+  /** @param {import("./steps.js").Steps | null} steps */
   setSteps(steps) {
     this.steps = steps;
     this.dragging = false;
@@ -250,19 +326,29 @@ export class Toolbar {
     this.table.connection.send({ type: "predict", folder: this.folder.value }, true);
   }
 
-  predicted({ error, nbytes, is_exact: exact, time, peak_bytes: peak, folder, exists, readers }) {
+  /** @param {import("./messages.js").Predicted} message */
+  predicted({ error, nbytes = 0, is_exact: exact, time, peak_bytes: peak = 0, folder, exists, readers = [] }) {
     const line = (text, name = "") => element("div", name, { textContent: text });
     if (error) {
       this.ahead.replaceChildren(line(error, "aq-warning"));
       return;
     }
-    const where = folder === this.done.folder ? line(`${folder} is the last export; another one needs another name.`, "aq-where")
-      : exists ? line(`${folder} exists already; choose another name.`, "aq-warning") : line(`→ ${folder}`, "aq-where");
-    this.ahead.replaceChildren(where,
-      line(`${exact ? "" : "at most "}${whole(nbytes)} bytes, ${time}, at most ${whole(Math.round(peak / 1e6))} MB of memory`),
-      ...readers.map((sentence) => line(sentence)));
+    const where =
+      folder === this.done.folder
+        ? line(`${folder} is the last export; another one needs another name.`, "aq-where")
+        : exists
+          ? line(`${folder} exists already; choose another name.`, "aq-warning")
+          : line(`→ ${folder}`, "aq-where");
+    this.ahead.replaceChildren(
+      where,
+      line(
+        `${exact ? "" : "at most "}${whole(nbytes)} bytes, ${time}, at most ${whole(Math.round(peak / 1e6))} MB of memory`,
+      ),
+      ...readers.map((sentence) => line(sentence)),
+    );
   }
 
+  /** @param {import("./messages.js").Exported | null} exported */
   showExported(exported) {
     this.done.show(exported);
     if (exported && !this.exports.root.hidden) this.predict();
@@ -274,11 +360,15 @@ export class Toolbar {
     this.names.value = names;
   }
 
+  /** @param {Toolbar["totals"]} totals */
   refresh(totals) {
     if (!totals) return;
     this.totals = totals;
     const { budget, steps, table } = this;
-    const { plan, connection: { dead } } = table;
+    const {
+      plan,
+      connection: { dead },
+    } = table;
     this.typed.size.show(megabytes(totals.nbytes));
     this.typed.price.show(significant(totals.temperature).replace("−", "-"));
     if (steps && !this.dragging) {
@@ -286,8 +376,10 @@ export class Toolbar {
       Object.assign(budget, { min: low, max: Math.max(high, low + 1), value: totals.nbytes });
     }
     budget.setAttribute("aria-valuetext", size(totals.nbytes));
-    for (const control of this.root.querySelectorAll("input, select, button")) {
-      if (control !== table.bar.undo && control !== table.bar.redo) control.disabled = dead || (control === budget && !steps);
+    const controls = /** @type {NodeListOf<HTMLInputElement>} */ (this.root.querySelectorAll("input, select, button"));
+    for (const control of controls) {
+      if (control !== table.bar.undo && control !== table.bar.redo)
+        control.disabled = dead || (control === budget && !steps);
     }
     if (this.version !== undefined && this.version !== plan.version && !this.exports.root.hidden) this.predict();
     this.version = plan.version;

@@ -9,15 +9,25 @@ class Model {
   saved = [];
   listeners = {};
   get() {}
-  set(name, value) { this.saved.push([name, value]); }
-  save_changes() { this.saved.push("sent"); }
+  set(name, value) {
+    this.saved.push([name, value]);
+  }
+  save_changes() {
+    this.saved.push("sent");
+  }
   send(message) {
     if (this.closed) throw new Error("comm is closed");
     this.sent.push(message);
   }
-  on(event, act) { this.listeners[event] = act; }
-  off(event) { delete this.listeners[event]; }
-  hear(message) { this.listeners["msg:custom"](message, []); }
+  on(event, act) {
+    this.listeners[event] = act;
+  }
+  off(event) {
+    delete this.listeners[event];
+  }
+  hear(message) {
+    this.listeners["msg:custom"](message, []);
+  }
 }
 
 let model, states, heard, connection;
@@ -28,15 +38,20 @@ beforeEach(() => {
   globalThis.document = { createElement: () => ({ append() {} }) };
   [model, states, heard] = [new Model(), [], []];
   connection = new Connection(model, {
-    id: "table", root: { append() {} },
-    onMessage: (message) => heard.push(message), onState: (_, kind) => states.push(kind),
+    id: "table",
+    root: { append() {} },
+    onMessage: (message) => heard.push(message),
+    onState: (_, kind) => states.push(kind),
   });
 });
 
 test("requests count from 1, and an answer ends the asking", () => {
   const first = connection.send({ type: "hello" }, true);
   const second = connection.send({ type: "options", row: 3 }, true);
-  assert.deepEqual(model.sent.map(({ turn }) => turn), [1, 2]);
+  assert.deepEqual(
+    model.sent.map(({ turn }) => turn),
+    [1, 2],
+  );
   for (const ack of [first, second]) model.hear({ type: "here", ack });
   mock.timers.tick(100 * PATIENCE);
   assert.equal(model.sent.length, 2);

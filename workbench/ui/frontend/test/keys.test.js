@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { keyOf } from "../src/keys.js";
 
-const press = (key, more = {}) => keyOf({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more });
+const press = (key, more = {}) =>
+  keyOf({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more });
 
 test("2 to 8 give bits, K keeps, L locks; other plain letters do nothing", () => {
   for (const bits of [2, 3, 4, 5, 6, 7, 8]) assert.deepEqual(press(`${bits}`), { act: "edit", action: "bits", bits });

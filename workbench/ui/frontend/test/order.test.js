@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { arranged, columnsOf } from "../src/columns.js";
 import { moved } from "../src/column_menu.js";
+import { arranged, columnsOf } from "../src/columns.js";
 import { isCondition, ordered } from "../src/order.js";
 import { fixture, newPlan, table } from "./fixtures.js";
 
@@ -44,7 +44,11 @@ test("a column sorts both ways; equal values keep the model's order, and what is
     assert.deepEqual(known, descending ? [3, 3, 2, 1] : [1, 2, 3, 3]);
     assert.ok(rows.slice(-2).every((row) => Number.isNaN(values[row])));
     const [threes, unknown] = [rows.filter((row) => values[row] === 3), rows.slice(-2)];
-    for (const equal of [threes, unknown]) assert.deepEqual(places(equal), places(equal).toSorted((a, b) => a - b));
+    for (const equal of [threes, unknown])
+      assert.deepEqual(
+        places(equal),
+        places(equal).toSorted((a, b) => a - b),
+      );
   }
 });
 

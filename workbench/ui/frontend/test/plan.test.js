@@ -4,11 +4,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { answerOf, newPlan, table } from "./fixtures.js";
 
-const near = (found, expected) => assert.ok(Math.abs(found - expected) <= 1e-9 * Math.abs(expected), `${found}, not ${expected}`);
+const near = (found, expected) =>
+  assert.ok(Math.abs(found - expected) <= 1e-9 * Math.abs(expected), `${found}, not ${expected}`);
 
 function agrees(plan, { after }, message) {
   assert.deepEqual([...plan.shown.bits], after.bits, message);
-  assert.deepEqual([...plan.shown.scheme].map((code) => plan.schemes[code]), after.scheme, message);
+  assert.deepEqual(
+    [...plan.shown.scheme].map((code) => plan.schemes[code]),
+    after.scheme,
+    message,
+  );
   assert.deepEqual([...plan.shown.group], after.group, message);
   assert.deepEqual([...plan.shown.nbytes], after.nbytes, message);
   assert.deepEqual([...plan.shown.locked].map(Boolean), after.locked, message);
@@ -88,7 +93,10 @@ test("an answer that comes twice, or late, changes nothing", () => {
 test("a width that a layer lacks says what is given instead", () => {
   const plan = newPlan();
   assert.equal(plan.has([0], 7), false);
-  assert.deepEqual(plan.instead([0, 1, 5], 7), [{ text: "8 bits", count: 2 }, { text: "kept", count: 1 }]);
+  assert.deepEqual(plan.instead([0, 1, 5], 7), [
+    { text: "8 bits", count: 2 },
+    { text: "kept", count: 1 },
+  ]);
   plan.propose("x", { action: "bits", rows: [0], bits: 7 });
   assert.equal(plan.askedInstead(0), 7);
   assert.equal(plan.askedInstead(1), null);
@@ -99,9 +107,19 @@ test("a width that a layer lacks says what is given instead", () => {
 test("a menu has each different option once, by the key that gives it, and marks the present one", () => {
   const plan = newPlan();
   const options = plan.menu(0);
-  assert.deepEqual(options.map(({ key }) => key), [2, 3, 4, 5, 6, 8, "keep"]);
-  assert.deepEqual(options.filter(({ present }) => present).map(({ bits }) => bits), [plan.shown.bits[0]]);
-  assert.deepEqual(plan.menu(5).map(({ key }) => key), ["keep"], "no group divides its rows");
+  assert.deepEqual(
+    options.map(({ key }) => key),
+    [2, 3, 4, 5, 6, 8, "keep"],
+  );
+  assert.deepEqual(
+    options.filter(({ present }) => present).map(({ bits }) => bits),
+    [plan.shown.bits[0]],
+  );
+  assert.deepEqual(
+    plan.menu(5).map(({ key }) => key),
+    ["keep"],
+    "no group divides its rows",
+  );
 });
 
 test("what is only tried is shown as an estimate until it ends", () => {

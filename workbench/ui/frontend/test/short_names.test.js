@@ -5,8 +5,13 @@ import { test } from "node:test";
 import { ShortNames } from "../src/short_names.js";
 
 const PARTS = ["attn1.to_q", "attn1.to_k", "attn2.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1.linear"];
-const unet = ["down_blocks", "up_blocks"].flatMap((place) => [0, 1].flatMap((block) => [0, 1, 10].flatMap((depth) =>
-  PARTS.map((part) => `${place}.${block}.attentions.0.transformer_blocks.${depth}.${part}.weight`))));
+const unet = ["down_blocks", "up_blocks"].flatMap((place) =>
+  [0, 1].flatMap((block) =>
+    [0, 1, 10].flatMap((depth) =>
+      PARTS.map((part) => `${place}.${block}.attentions.0.transformer_blocks.${depth}.${part}.weight`),
+    ),
+  ),
+);
 
 // Without a canvas every letter is 7 pixels wide.
 function namesOf(names) {
@@ -23,7 +28,10 @@ for (const room of [1200, 420, 300, 240, 200, 120]) {
     const { width } = short.fit(room, 1000);
     const found = texts(short, unet);
     assert.equal(new Set(found).size, unet.length);
-    assert.ok(found.every((text) => short.measure(text) <= width), `${width}`);
+    assert.ok(
+      found.every((text) => short.measure(text) <= width),
+      `${width}`,
+    );
   });
 }
 

@@ -18,7 +18,10 @@ test("within a budget the same corner is found as by the solver", () => {
     const plan = newPlan();
     plan.attempt(steps.walk(plan, budget));
     assert.deepEqual([...plan.shown.bits], bits, `${budget} bytes`);
-    assert.equal(plan.shown.nbytes.reduce((sum, value) => sum + value, 0), nbytes);
+    assert.equal(
+      plan.shown.nbytes.reduce((sum, value) => sum + value, 0),
+      nbytes,
+    );
   }
 });
 
