@@ -153,7 +153,7 @@ def test_a_plan_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("target", ["parquet", "mlx"])
 def test_a_payload_does_not_depend_on_what_was_predicted(
-    target: str, make_checkpoint: Callable[..., Path], tmp_path: Path
+    target: Any, make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = make_checkpoint()
     engine = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(target=target, min_accuracy=0.0))

@@ -51,7 +51,7 @@ def test_others_take_it(table: Table) -> None:
     assert table.to_arrow() is ARROW
     assert pa.table(table).schema == ARROW.schema
     shown = table.select(["name", "bytes"])
-    assert duckdb.sql("select sum(bytes) from shown").fetchall() == [(1_234_569,)]
+    assert duckdb.execute("select sum(bytes) from shown").fetchall() == [(1_234_569,)]
     for other in (copy.deepcopy(shown), pickle.loads(pickle.dumps(shown))):  # noqa: S301 - our own
         assert other == shown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -135,7 +136,7 @@ def test_a_class_that_is_named_describes_all_tensors(
         assert checkpoint.bundle == ()
 
 
-def export(path: Path, output: Path, target: str) -> wb.Report:
+def export(path: Path, output: Path, target: Any) -> wb.Report:
     return wb.DiffusionOrchestrator(
         wb.DiffusionQuantConfig(target=target, bit_width=4, min_accuracy=0.0)
     ).run(path, output)

@@ -38,8 +38,8 @@ def llama(folder: Path, *, tied: bool = True, head: str = "twin") -> Path:
     return folder
 
 
-def export(source: Path, output: Path, target: str, **settings: Any) -> wb.Report:
-    fixed = {"bit_width": 4, "group_size": 32, "scheme": "symmetric", "min_accuracy": 0.0}
+def export(source: Path, output: Path, target: Any, **settings: Any) -> wb.Report:
+    fixed: dict[str, Any] = {"bit_width": 4, "group_size": 32, "scheme": "symmetric", "min_accuracy": 0.0}
     config = wb.DiffusionQuantConfig(target=target, **{**fixed, **settings})
     return wb.DiffusionOrchestrator(config).run(source, output)
 

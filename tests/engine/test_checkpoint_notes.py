@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ SENTENCE = "2 of 3 tensors are not layers and are not quantized: 2,048 bytes, 20
 
 
 @pytest.mark.parametrize("target", target_names())
-def test_a_report_counts_what_is_no_layer(half_layers: Path, tmp_path: Path, target: str) -> None:
+def test_a_report_counts_what_is_no_layer(half_layers: Path, tmp_path: Path, target: Any) -> None:
     config = wb.DiffusionQuantConfig(target=target, min_accuracy=0.0)
     report = wb.DiffusionOrchestrator(config).run(half_layers, tmp_path / "out")
     assert sum(note.startswith(SENTENCE) for note in report.notes) == 1

@@ -12,7 +12,8 @@ import pytest
 
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
-from workbench.cli import arguments, planning
+from workbench.cli import arguments
+from workbench.cli.planning import command
 from workbench.config import GROUP_SIZES, TARGETS, Scheme
 from workbench.formats import target_named, target_names
 from workbench.formats.rules import FORMATS
@@ -67,7 +68,7 @@ def test_every_key_is_read_or_said_to_change_nothing(
 def test_the_choices_are_what_there_is(make_checkpoint: Callable[..., Path]) -> None:
     assert target_names() == TARGETS
     assert re.split(", | or ", arguments.TARGETS) == list(TARGETS)
-    assert re.split(", | or ", planning.RULES) == list(FORMATS)
+    assert re.split(", | or ", command.RULES) == list(FORMATS)
     with open_checkpoint(make_checkpoint()) as checkpoint:
         options = target_named("parquet").options(checkpoint.layers[0])
     assert {option.scheme for option in options} == {*get_args(Scheme), KEEP}

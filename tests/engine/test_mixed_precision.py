@@ -34,6 +34,7 @@ def test_a_budget_is_kept_and_used(target: str, tmp_path: Path) -> None:
     assert plan.predicted["nbytes"] == report.predicted_bytes
     assert plan.predicted["bpw"] == pytest.approx(report.bpw)
     assert plan.predicted["nsr"] == pytest.approx(report.nsr * len(report.layers), rel=0.02)
+    assert plan.predicted["gap"] is not None
     assert 0 <= plan.predicted["gap"] < 0.02
     assert any(note.startswith("enable_mixed_precision: a payload of ") for note in report.notes)
     assert len({layer.bits for layer in report.layers}) > 1

@@ -34,7 +34,7 @@ def source(make_checkpoint: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def export(source: Path, tmp_path: Path) -> Callable[..., Path]:
-    def export(target: str, **settings: Any) -> Path:
+    def export(target: Any, **settings: Any) -> Path:
         config = wb.DiffusionQuantConfig(target=target, min_accuracy=0.0, group_size=32, **settings)
         wb.DiffusionOrchestrator(config).run(source, tmp_path / "out")
         return tmp_path / "out"

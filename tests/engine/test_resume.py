@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def kill_after(stage: str, source: Path, output: Path) -> Path:
     return partial
 
 
-def orchestrator(**settings: object) -> wb.DiffusionOrchestrator:
+def orchestrator(**settings: Any) -> wb.DiffusionOrchestrator:
     return wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(**{"min_accuracy": 0.0, **settings}))
 
 

@@ -280,12 +280,12 @@ def test_the_model_that_loads_them_computes_the_same(written: dict[str, Path]) -
 
 @pytest.mark.parametrize("target", ["parquet", "mlx"])
 def test_they_export_to_any_target_with_their_calibration(
-    written: dict[str, Path], target: str, tmp_path: Path
+    written: dict[str, Path], target: Any, tmp_path: Path
 ) -> None:
     source = written[LANGUAGE]
     config = wb.DiffusionQuantConfig(
         target=target, bit_width=4, group_size=64, min_accuracy=0.0,
-        calibration=source / "calibration.parquet", enable_spatial=False,
+        calibration=str(source / "calibration.parquet"), enable_spatial=False,
     )  # fmt: skip
     wb.DiffusionOrchestrator(config).run(source, tmp_path / "out")
     assert wb.verify(tmp_path / "out", source).ok

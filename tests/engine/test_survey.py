@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import workbench as wb
 from workbench.checkpoint import TensorInfo, open_checkpoint
 from workbench.engine.execution import execute
+from workbench.engine.execution.units import write_units
 from workbench.engine.resolution.survey import survey_layer
 from workbench.formats import target_named
 from workbench.formats.parquet.target import ParquetTarget
@@ -182,7 +183,7 @@ def test_an_interrupted_second_attempt_is_resumed(
     source, out = misled(make_checkpoint), tmp_path / "out"
     two_bits(target).run(source, tmp_path / "whole")
     begun: list[Any] = []
-    original = execute.write_units
+    original = write_units
 
     def write(*args: Any) -> Any:
         begun.append(args)

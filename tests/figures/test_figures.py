@@ -244,6 +244,7 @@ def test_layers_stand_in_natural_order(unet: Path, cache: Path) -> None:
     with wb.open(
         unet / "model", target="mlx", group_size=32, calibration=unet / "calibration.parquet", cache=cache
     ) as session:
+        assert session.time_aware is not None
         heat_maps = (
             figures.option_costs(session),
             figures.temperature_sweep(session),

@@ -90,7 +90,7 @@ READERS: Mapping[str, Callable[[Path], Array]] = {
 }
 
 
-def export(source: Path, out: Path, target: str, **settings: Any) -> wb.Report:
+def export(source: Path, out: Path, target: Any, **settings: Any) -> wb.Report:
     config = wb.DiffusionQuantConfig(target=target, min_accuracy=0.0, **settings)
     return wb.DiffusionOrchestrator(config).run(source, out)
 

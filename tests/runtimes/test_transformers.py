@@ -48,7 +48,7 @@ def mixed_plan(source: Path) -> wb.Plan:
         return wb.Plan("compressed-tensors", choices, checkpoint.fingerprint)
 
 
-def export(source: Path, output: Path, scheme: str, plan: wb.Plan | None = None) -> torch.Tensor:
+def export(source: Path, output: Path, scheme: Any, plan: wb.Plan | None = None) -> torch.Tensor:
     """Write it, and give the logits of the source's own model with our decoded weights."""
     config = wb.DiffusionQuantConfig(
         target="compressed-tensors", bit_width=4, group_size=32, scheme=scheme, min_accuracy=0.0

@@ -96,6 +96,7 @@ def test_regrouping_and_the_estimator_change_the_prices(cache: Path) -> None:
                 cache=cache,
             ) as session:
                 totals[groups, importance] = session.totals.nsr
+                assert session.time_aware is not None
                 assert len(session.time_aware.groups) == groups
     assert len(set(totals.values())) == 4
 

@@ -72,7 +72,7 @@ def plain_weights_dtype(name: str) -> np.dtype[Any]:
 
 
 def test_all_widths_are_offered_when_asked_for_and_exported_as_planned(tmp_path: Path) -> None:
-    opened = {"target": "compressed-tensors", "group_size": 64, "cache": tmp_path / "cache"}
+    opened: dict[str, Any] = {"target": "compressed-tensors", "group_size": 64, "cache": tmp_path / "cache"}
     with wb.open("zoo:digits-dit", **opened) as session:
         session.set_bits("*", 3)
         assert {option.bits for option in session.plan.choices.values() if not option.is_kept} == {4}
@@ -86,7 +86,7 @@ def test_all_widths_are_offered_when_asked_for_and_exported_as_planned(tmp_path:
 
 def test_asymmetric_options_are_offered_when_asked_for(tmp_path: Path) -> None:
     """The default is what transformers loads. A plan that has others says how it is opened."""
-    opened = {"target": "compressed-tensors", "group_size": 64, "cache": tmp_path / "cache"}
+    opened: dict[str, Any] = {"target": "compressed-tensors", "group_size": 64, "cache": tmp_path / "cache"}
     with wb.open("zoo:digits-dit", **opened, scheme="asymmetric") as asked:
         assert {"asymmetric", "symmetric"} <= set(asked.options["scheme"].to_pylist())
         asked.save_plan(tmp_path / "plan.yaml")

@@ -128,7 +128,7 @@ def test_no_policy_loses_less_at_equal_exact_bytes(checkpoint: Checkpoint, targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_so_it_is_in_what_was_written(source: str, target: str, tmp_path: Path) -> None:
+def test_so_it_is_in_what_was_written(source: str, target: Any, tmp_path: Path) -> None:
     """Solved and uniform exports at the uniform one's predicted bytes, both measured by reading them back."""
     reports = []
     for name, is_solved in (("uniform", False), ("solved", True)):
