@@ -12,6 +12,8 @@ import typer
 from workbench import terminal
 from workbench.cli.ahead import look_ahead, open_ahead
 from workbench.cli.arguments import (
+    RULES,
+    RULES_NAMES,
     TARGETS,
     AllWidths,
     Calibration,
@@ -27,6 +29,7 @@ from workbench.cli.arguments import (
     ShardSize,
     parse_bytes,
     parse_widths,
+    rules_choices,
     settings_from,
 )
 from workbench.cli.ready_plans import take_plan
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from workbench.plan import Plan
     from workbench.session.prediction import Prediction
     from workbench.session.values import Totals
-
-RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
-
 
 UNSPENT = 0.9
 """A payload that is likely to take less of its budget than this is told of."""
@@ -111,8 +111,7 @@ def plan(
     rules_names: Annotated[
         str | None,
         typer.Option(
-            help="What the rules call tensors: gguf, as the GGUF file does (llama-quantize, stable-diffusion.cpp), or "
-            "checkpoint (the others).",
+            help=f"What the rules call tensors: {RULES_NAMES}.",
             metavar="NAME",
         ),
     ] = None,
@@ -151,18 +150,20 @@ def plan(
 
     Example: workbench plan zoo:digits-dit --size 2MB -o plan.yaml; then workbench quantize --plan plan.yaml
     """
-    from workbench.formats.rules import rules_format as format_named
+    from workbench.formats.rules import target_of_rules
     from workbench.text_file import require_absent
 
     if output is None and to_rules is None and not dry_run:
         raise typer.BadParameter("say where the plan goes: -o, --to-rules, or --dry-run.", param_hint="-o")
     if (from_rules or to_rules) and rules_format is None:
-        raise typer.BadParameter(f"name the format of the rules: {RULES}.", param_hint="--rules-format")
+        raise typer.BadParameter(
+            f"name the format of the rules: {rules_choices()}.", param_hint="--rules-format"
+        )
     for path in filter(None, (output, to_rules)):
         require_absent(path)
     settings = settings_from(shard_size, all_widths, scheme)
     if target is None and rules_format is not None and from_plan is None:
-        target = format_named(rules_format).target
+        target = target_of_rules(rules_format)
     totals: Totals | None = None
     notes: list[str] = []
     likely: int | None = None

@@ -34,9 +34,9 @@ def take_plan(
 
     Nothing has to be priced for it.
     """
-    from workbench.checkpoint import exported, named, named_as, open_checkpoint
+    from workbench.checkpoint import named_as, open_checkpoint
     from workbench.engine.orchestrator import check_fit
-    from workbench.formats import dequantized, target_named
+    from workbench.formats import exported, formats, named, plan_for, target_named
     from workbench.formats.rules import naming_of, rules_file, write_rules
     from workbench.plan import Plan
     from workbench.session.prediction import predict
@@ -47,13 +47,15 @@ def take_plan(
             found = Plan.load(from_plan)
             checkpoint = named_as(opened, found.choices)
             check_fit(found, checkpoint)
-            if target_name == "safetensors":
-                found = dequantized(found, checkpoint.layers)
-            elif target_name not in (None, found.target):
-                raise typer.BadParameter(
-                    f"the plan is for {found.target}; leave it out, or say safetensors to try what it decodes to.",
-                    param_hint="--target",
-                )
+            if target_name not in (None, found.target):
+                others = [name for name, one in formats().items() if one.plan_of is not None]
+                if target_name not in others:
+                    raise typer.BadParameter(
+                        f"the plan is for {found.target}; leave it out, or say {' or '.join(others)} to try what it "
+                        "decodes to.",
+                        param_hint="--target",
+                    )
+                found = plan_for(target_name, found, checkpoint.layers)
         else:
             assert from_rules is not None
             assert rules_format is not None
@@ -83,7 +85,7 @@ def _plan_of_rules(
     effort: str | None,
     settings: TargetSettings,
 ) -> Plan:
-    from workbench.config import DiffusionQuantConfig, default_effort
+    from workbench.config import DiffusionQuantConfig
     from workbench.config_sources import read_text
     from workbench.engine.survey import at_width
     from workbench.formats import kept_as, target_named
@@ -104,5 +106,5 @@ def _plan_of_rules(
     text = read_text(path)
     choices = read_rules(text, rules_format, layers, target, rest, where=str(path), naming=naming)
     made_by = {"method": "rules", "format": rules_format, "file": path.name}
-    encodings = Encodings(effort or default_effort(target.name))
+    encodings = Encodings(effort or target.effort)
     return Plan(target.name, choices, checkpoint.fingerprint, made_by=made_by, effort=encodings.effort)

@@ -20,8 +20,8 @@ from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.formats import DEFAULTS
 from workbench.formats.blocks import blocks_of
+from workbench.formats.placed import write_at
 from workbench.formats.safetensors.layout import FORMAT, FORMAT_KEY, FileLayout, Piece, by_size, lay_out
-from workbench.formats.units import write_at
 from workbench.work import Progress, ProgressCallback
 
 RECORD = "folds.json"

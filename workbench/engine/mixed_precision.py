@@ -15,7 +15,7 @@ from workbench.config import DiffusionQuantConfig
 from workbench.engine.origin import made_by
 from workbench.engine.survey import at_width, settled_option
 from workbench.errors import ConfigurationError
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.plan import Plan
 from workbench.quantize import Encodings
 from workbench.thermo import Constraints, PricedCheckpoint, Pricing, price
@@ -43,7 +43,7 @@ def pricing_of(
 def solve_plan(
     config: DiffusionQuantConfig,
     checkpoint: Checkpoint,
-    target: Target,
+    target: Format,
     pricing: Pricing | None = None,
     encodings: Encodings | None = None,
     *,
@@ -60,7 +60,7 @@ def solve_plan(
     ----------
     config : DiffusionQuantConfig
     checkpoint : Checkpoint
-    target : Target
+    target : Format
     pricing : Pricing, optional
         What a calibration says of the layers.
     encodings : Encodings, optional

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from workbench.calibration import TimeAwareQuantizer, records_for
-from workbench.checkpoint import Checkpoint, exported, named, named_as, open_checkpoint
-from workbench.config import DiffusionQuantConfig, default_effort, default_scheme
+from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
+from workbench.config import DiffusionQuantConfig
 from workbench.engine.export import RECORD
 from workbench.engine.finished import finished_report
 from workbench.engine.mixed_precision import pricing_of, solve_plan
@@ -23,7 +23,15 @@ from workbench.engine.report import Report
 from workbench.engine.run import Run
 from workbench.engine.spatial import balance_channels
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.formats import dequantized, require_storable, settings_of, target_named
+from workbench.formats import (
+    check_target,
+    exported,
+    named,
+    plan_for,
+    require_storable,
+    settings_of,
+    target_named,
+)
 from workbench.formats.loading import best_target
 from workbench.plan import Plan
 from workbench.quantize import Encodings
@@ -110,6 +118,7 @@ class DiffusionOrchestrator:
             Whatever is wrong with the input, the configuration or the disk; nothing is left half-written.
         """
         started = time.monotonic()
+        check_target(self.config)
         output = export_folder(output_path).absolute()
         is_finished = resume and (output / RECORD).is_file()
         if not is_finished:
@@ -119,7 +128,7 @@ class DiffusionOrchestrator:
             self._workers() as (executor, in_flight),
         ):
             name = self.config.target or (plan.target if plan else best_target(opened))
-            scheme = self.config.scheme or default_scheme(name)
+            scheme = self.config.scheme or target_named(name).scheme
             config = self.config.model_copy(update={"target": name, "scheme": scheme})
             checkpoint, spatial = opened, None
             if plan is not None:
@@ -127,8 +136,7 @@ class DiffusionOrchestrator:
                 check_fit(plan, checkpoint)
                 is_calibrated = config.calibration is not None or time_aware is not None
                 notes = (*notes, *notes_on_plan(config, plan, is_calibrated))
-                if name == "safetensors":
-                    plan = dequantized(plan, checkpoint.layers)
+                plan = plan_for(name, plan, checkpoint.layers)
             target = target_named(plan.target if plan else name, settings_of(config))
             opened, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
             to_write = checkpoint if plan else named(opened, config.names, target.name)[0]
@@ -162,7 +170,7 @@ class DiffusionOrchestrator:
             records = None if time_aware is None else time_aware.records
             notes = (*notes, *note_on_unrecorded(records, checkpoint.layers))
             encodings = (
-                Encodings(config.effort or default_effort(target.name), records)
+                Encodings(config.effort or target.effort, records)
                 if plan is None
                 else Encodings.of_plan(plan, records)
             )

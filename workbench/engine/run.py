@@ -25,7 +25,7 @@ from workbench.engine.remembered import remembered
 from workbench.engine.report import Report, layer_report, summarise
 from workbench.engine.spatial import SpatialQuantizer
 from workbench.engine.survey import Survey, entropy_of, fallbacks, miss_of, survey_layer, wished_option
-from workbench.formats import BlockCheck, Check, Target, Unit, Writer, kept_as
+from workbench.formats import BlockCheck, Check, Format, Layout, Unit, kept_as
 from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings, Error
@@ -39,7 +39,7 @@ class Run:
         self,
         config: DiffusionQuantConfig,
         checkpoint: Checkpoint,
-        target: Target,
+        target: Format,
         folder: Path,
         executor: Executor,
         in_flight: int,
@@ -56,6 +56,7 @@ class Run:
         self.checkpoint = checkpoint
         self.streamed = remembered(checkpoint, whole=not config.enable_streaming)
         self.target = target
+        self.encoder = target.encoder(self.streamed, encodings)
         self.folder = folder
         self.executor = executor
         self.in_flight = in_flight
@@ -69,20 +70,19 @@ class Run:
         surveys = self._survey(journal, plan)
         while True:
             chosen = plan or self._plan(surveys)
-            writer = self.target.writer(self.streamed, chosen, self.encodings)
-            predicted = writer.predicted_bytes
-            require_space(self.folder, predicted)
-            checks = self._write(journal, writer)
+            layout = self.target.layout(self.streamed, chosen)
+            require_space(self.folder, layout.nbytes)
+            checks = self._write(journal, layout)
             misled = [
                 layer for layer in self.layers if not plan and self._misled(surveys[layer.name], checks)
             ]
             if not misled:
                 break
             self._settle_again(misled, surveys, checks, journal)
-        place_side_files(self.checkpoint, self.folder, writer.documents, writer.predicted_files)
+        place_side_files(self.checkpoint, self.folder, layout.documents, layout.files)
         self.checkpoint.check_unchanged()
         report = self._report(
-            chosen, surveys, checks, predicted, started, (*notes, *writer.notes), plan is not None
+            chosen, surveys, checks, layout.nbytes, started, (*notes, *layout.notes), plan is not None
         )
         tables = None if self.time_aware is None else self.time_aware.to_dict()
         write_record(
@@ -130,9 +130,8 @@ class Run:
         return fallbacks(layer, wish, self.config, self.target)
 
     def _settle(self, layer: Layer, wishes: Sequence[Option], entropy: Callable[[], float]) -> Survey:
-        encoding = self.encodings.of(layer.name, layer.shape)
         return survey_layer(
-            layer, self.streamed, self.target, wishes, entropy, encoding, self.config, self.progress.advance
+            layer, self.streamed, self.encoder, wishes, entropy, self.config, self.progress.advance
         )
 
     def _misled(self, survey: Survey, checks: Mapping[str, Measured]) -> bool:
@@ -185,9 +184,9 @@ class Run:
             made_by=made_by(method, self.config, self.checkpoint),
         )
 
-    def _write(self, journal: Journal, writer: Writer) -> dict[str, Measured]:
+    def _write(self, journal: Journal, layout: Layout) -> dict[str, Measured]:
         """Write the units and read each back, in parallel; those in the journal are there already."""
-        units = writer.units
+        units, writer = layout.units, self.target.writer(layout, self.streamed, self.encoder)
         finished: dict[int, list[BlockCheck]] = {}
         for line in journal.lines:
             if line.get("kind") == "again":
@@ -270,7 +269,7 @@ class Run:
                 *note_on_kept(plan),
                 *note_on_rounding(measured),
                 *notes_on_cut_groups(cut, measured),
-                *note_on_size(self.source_bytes, payload.nbytes, self.target.name),
+                *note_on_size(self.source_bytes, payload.nbytes, self.target),
                 *(note.text for note in found),
             ),
             note_layers={note.text: note.layers for note in found if note.layers},

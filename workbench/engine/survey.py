@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.config import DiffusionQuantConfig, default_scheme
+from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError, setting
-from workbench.formats import Target, kept_as
+from workbench.formats import Encoder, Format, kept_as
 from workbench.formats.blocks import blocks_of
 from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option
-from workbench.quantize import Encoding, Error, count_weights, entropy_bits, find_range
+from workbench.quantize import Error, count_weights, entropy_bits, find_range
 from workbench.quantize.patterns import patterns_of
 from workbench.thermo import entropy_widths
 from workbench.thermo.statistics import BINS, CELL_BITS, PATTERNS, frame_of, is_finite, tally_patterns
@@ -54,7 +54,7 @@ class Survey:
 
 
 def wished_option(
-    layer: Layer, config: DiffusionQuantConfig, target: Target, entropy: Callable[[], float]
+    layer: Layer, config: DiffusionQuantConfig, target: Format, entropy: Callable[[], float]
 ) -> Option:
     """The option that the configuration asks for, before any fallback; `entropy` measures the layer's Ĥ."""
     option = settled_option(layer, config, target)
@@ -64,7 +64,7 @@ def wished_option(
     return at_width(layer, bits, config, target)
 
 
-def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option | None:
+def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Format) -> Option | None:
     """The option of a layer that the configuration keeps or gives a width; None of any other."""
     if config.keeps(layer.name, layer.role) or is_sensitive(layer, config):
         return kept_as(layer, target)
@@ -72,10 +72,9 @@ def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -
     return None if bits is None else at_width(layer, bits, config, target)
 
 
-def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Target) -> Option:
+def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Format) -> Option:
     """The option of a width in the configured scheme and group size."""
-    scheme = config.scheme or default_scheme(target.name)
-    return target.quantized(layer, bits, scheme, config.group_size)
+    return target.quantized(layer, bits, config.scheme or target.scheme, config.group_size)
 
 
 def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
@@ -119,10 +118,9 @@ def entropy_of(layer: Layer, checkpoint: Checkpoint, advance: Callable[[int], No
 def survey_layer(
     layer: Layer,
     checkpoint: Checkpoint,
-    target: Target,
+    encoder: Encoder,
     wishes: Sequence[Option],
     entropy: Callable[[], float],
-    encoding: Encoding,
     config: DiffusionQuantConfig,
     advance: Callable[[int], None],
 ) -> Survey:
@@ -132,14 +130,13 @@ def survey_layer(
     ----------
     layer : Layer
     checkpoint : Checkpoint
-    target : Target
+    encoder : Encoder
+        Of the export format and the checkpoint.
     wishes : sequence of Option
         The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
         one.
     entropy : callable
         Measures Ĥ, see `entropy_of`.
-    encoding : Encoding
-        How its weights become codes.
     config : DiffusionQuantConfig
         Says the least cosine, and whether to raise at a miss instead of falling back.
     advance : callable
@@ -160,11 +157,11 @@ def survey_layer(
         return Survey(layer.name, None, wishes[0])
     misses: list[str] = []
     for option in wishes[:-1]:
-        if _is_clear(layer, checkpoint, option, target, encoding, config.min_accuracy, advance):
+        if _is_clear(layer, checkpoint, option, encoder, config.min_accuracy, advance):
             return Survey(layer.name, found, option, tuple(misses), is_sampled=True)
         error = Error()
         for row_start, weights in _rows(layer, checkpoint):
-            error += target.error(weights, option, layer.name, row_start, encoding)
+            error += encoder.encode(layer, option, weights, row_start).error
             advance(0)
         if error.cosine >= config.min_accuracy:
             return Survey(layer.name, found, option, tuple(misses))
@@ -193,7 +190,7 @@ def miss_of(name: str, option: Option, error: Error, config: DiffusionQuantConfi
     return f"int{option.bits} ({error.cosine:.4f})"
 
 
-def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Target) -> list[Option]:
+def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Format) -> list[Option]:
     """The option wished for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
     if wish.is_kept or config.min_accuracy <= 0.0:
         return [wish]
@@ -218,8 +215,7 @@ def _is_clear(
     layer: Layer,
     checkpoint: Checkpoint,
     option: Option,
-    target: Target,
-    encoding: Encoding,
+    encoder: Encoder,
     min_accuracy: float,
     advance: Callable[[int], None],
 ) -> bool:
@@ -230,7 +226,7 @@ def _is_clear(
     for block in blocks_of(checkpoint.tensors[layer.name]):
         stop = block.row_start + -(-block.rows // SAMPLED)
         weights = checkpoint.read_rows(layer.name, block.row_start, stop)
-        error += target.error(weights, option, layer.name, block.row_start, encoding)
+        error += encoder.encode(layer, option, weights, block.row_start).error
         advance(0)
     # Squared sines, to which the noise is proportional where it is small.
     return 1.0 - error.cosine**2 <= CLEARLY * (1.0 - min_accuracy**2)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,25 @@ from workbench.errors import QuantizationError
 
 BLOCK_WEIGHTS = 2**21
 """Most weights a block holds, unless a single row has more."""
+
+
+class RowReader(Protocol):
+    """Reads rows of tensors, as a checkpoint does."""
+
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of a tensor, [rows, cols]."""
+
+
+class Named(Protocol):
+    """A layer, or a tensor of a checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the checkpoint."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,14 @@ def blocks_of(tensor: TensorInfo, multiple: int = 1) -> Iterator[Block]:
     step = max(BLOCK_WEIGHTS // cols // multiple, 1) * multiple
     for index, start in enumerate(range(0, rows, step)):
         yield Block(tensor, index, start, min(step, rows - start))
+
+
+def read_in_blocks(tensor: Named, reader: RowReader) -> Iterator[NDArray[Any]]:
+    """The weights of a tensor, [rows, cols], in blocks; none where it is empty."""
+    cols = math.prod(tensor.shape[1:])
+    step = max(BLOCK_WEIGHTS // max(cols, 1), 1)
+    for start in range(0, tensor.shape[0] if cols else 0, step):
+        yield reader.read_rows(tensor.name, start, min(start + step, tensor.shape[0]))
 
 
 def divide(checkpoint: Checkpoint, most_bytes: int, multiple: int = 1) -> list[list[Block]]:

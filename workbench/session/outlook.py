@@ -16,7 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.engine.notes import note_on_unrecorded
 from workbench.errors import ConfigurationError
 from workbench.expressions import evaluate, mask
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.formats.loading import loading_lines, readers
 from workbench.plan import Plan
 from workbench.session.columns import HEADINGS, layer_columns
@@ -66,7 +66,7 @@ class Outlook:
         return self._study.checkpoint
 
     @property
-    def target(self) -> Target:
+    def target(self) -> Format:
         """The export format."""
         return self._study.target
 

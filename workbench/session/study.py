@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.formats.rules import naming_of, read_rules
 from workbench.plan import TOTALS, Layer, Option, Plan
 from workbench.quantize import Encodings
@@ -44,7 +44,7 @@ class Study:
     Parameters
     ----------
     checkpoint : Checkpoint
-    target : Target
+    target : Format
     layers : pyarrow.Table
         Of `workbench.thermo.profile.profile`.
     options : pyarrow.Table
@@ -64,7 +64,7 @@ class Study:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        target: Target,
+        target: Format,
         layers: pa.Table,
         options: pa.Table,
         scheme: str,

@@ -19,10 +19,10 @@ from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.kernels import load_kernels
 from workbench.plan import Layer
-from workbench.quantize import count_weights
+from workbench.quantize import check_finite, count_weights
 from workbench.quantize.patterns import patterns_of
 from workbench.thermo.cache import Entry
-from workbench.thermo.sampling import IntArray, RowSample, check_finite, draw_rows, read_blocks
+from workbench.thermo.sampling import IntArray, RowSample, draw_rows, read_blocks
 from workbench.thermo.statistics import (
     BINS,
     CELL_BITS,
@@ -313,4 +313,4 @@ def _require_finite(
         return
     drawn = [rows for rows in parts if rows is not None]
     for some, weights in read_blocks(checkpoint, layer, np.sort(np.concatenate(drawn)) if drawn else None):
-        check_finite(weights, some, layer.name)
+        check_finite(weights, layer.name, some)

@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.formats import blocks
-from workbench.kernels import load_kernels
 from workbench.plan import Layer
-from workbench.quantize.patterns import patterns_of, raise_not_finite
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-
-RUN = 4096
-"""Weights whose extremes a kernel takes at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,22 +77,6 @@ def read_blocks(
             for place, row in enumerate(some.tolist()):
                 checkpoint.read_rows(layer.name, row, row + 1, weights[place : place + 1])
             yield some, weights
-
-
-def check_finite(weights: NDArray[Any], rows: IntArray, tensor: str) -> None:
-    """Make sure that the given rows of a tensor, weights [rows, cols], are finite.
-
-    Raises
-    ------
-    ValidationError
-        If a weight is NaN or Inf; it names the tensor and the first such weight.
-    """
-    patterns, is_half = patterns_of(weights)
-    extremes = np.empty((2, -(-weights.size // RUN)), np.float32)
-    bad = load_kernels().group_ranges(patterns, is_half, 1, weights.size, RUN, *extremes)
-    if bad >= 0:
-        row, col = divmod(bad, weights.shape[1])
-        raise_not_finite(weights[row : row + 1], col, tensor, int(rows[row]))
 
 
 def ratio(sample: RowSample, numerator: FloatArray, denominator: FloatArray) -> tuple[float, float]:
