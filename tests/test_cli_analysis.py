@@ -104,3 +104,8 @@ def test_csv_holds_every_layer_and_column(model: str, tmp_path: Path, capsys: Ca
     capsys.readouterr()
     assert run(["analyze", model, "--csv", str(path)]) == 1
     assert "exists already" in capsys.readouterr().err
+    nowhere = tmp_path / "no such folder" / "layers.csv"
+    assert run(["analyze", model, "--csv", str(nowhere)]) == 2
+    assert f"{nowhere}: cannot be written: No such file or directory; choose another place" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -567,6 +567,11 @@ def test_what_is_on_but_changes_nothing_is_reported() -> None:
     }
     solved = DiffusionQuantConfig(enable_mixed_precision=True, target_model_size_mb=100, **quiet)
     assert solved.inactive == {}
+    for profile in ("edge", "local", "cloud"):
+        assert "calibration_samples" not in DiffusionQuantConfig(deployment_profile=profile).inactive
+        assert DiffusionQuantConfig(deployment_profile=profile, calibration_samples=64, **quiet).inactive == {
+            "calibration_samples": "calibration records hold the samples that they were captured with"
+        }
 
 
 def test_only_one_of_solver_and_entropy_rule_chooses_the_bits(

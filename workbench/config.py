@@ -196,7 +196,7 @@ class DiffusionQuantConfig(BaseModel):
     ] = None
     """Path of calibration records, or ``zoo:NAME`` for those that ship with a model of the zoo."""
     calibration_samples: Annotated[int, Field(ge=1, description="a whole number from 1")] = 128
-    """Samples that a calibration is to be made with; the records themselves hold moments. 32 on edge, 512 on cloud."""
+    """Samples that a calibration is to be made with; no run makes one, see `inactive`. 32 on edge, 512 on cloud."""
     enable_time_aware: _Flag = True
     """Use the calibration by time group; see `inactive`."""
     enable_spatial: _Flag = True
@@ -289,6 +289,11 @@ class DiffusionQuantConfig(BaseModel):
             reasons["target_model_size_mb"] = "enable_mixed_precision is false"
         if self.enable_mixed_precision and self.fail_fast:
             reasons["fail_fast"] = "with enable_mixed_precision no layer falls back"
+        usual = _PROFILES[self.deployment_profile].get("calibration_samples", 128)
+        if self.calibration_samples != usual:
+            reasons["calibration_samples"] = (
+                "calibration records hold the samples that they were captured with"
+            )
         return reasons
 
     def bits_for(self, name: str) -> int:

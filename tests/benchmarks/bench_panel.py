@@ -41,11 +41,11 @@ import sys
 sys.path.append({root!r})
 import anywidget, traitlets
 from tests.browser.conftest import TRAITS, generated
-from workbench.ui.module import joined, style
+from workbench.ui.module import bundle
 
 header, blob = generated({rows})
 class Rows(anywidget.AnyWidget):
-    _esm, _css = joined("table.js"), style("table.css")
+    _esm, _css = bundle("table.js"), bundle("table.css")
     data = traitlets.Any({{"header": header, "blob": blob}}).tag(sync=True)
 
 table = Rows()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
-from workbench.ui.module import joined, style
+from workbench.ui.module import bundle
 from workbench.ui.packing import pack
 
 from .lab import Desk, Lab, notebook, started
@@ -135,8 +135,8 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         files: dict[str, tuple[str, str | bytes]] = {
             "": ("text/html", (HERE / "page.html").read_text(encoding="utf-8")),
             "stub.js": ("text/javascript", (HERE / "stub.js").read_text(encoding="utf-8")),
-            "table.js": ("text/javascript", joined(f"{module}.js")),
-            "table.css": ("text/css", style("table.css") + (style("panel.css") if module == "panel" else "")),
+            "table.js": ("text/javascript", bundle(f"{module}.js")),
+            "table.css": ("text/css", bundle(f"{module}.css")),
             "header.json": ("application/json", json.dumps(header)),
             "traits.json": ("application/json", json.dumps({**TRAITS, **(traits or {})})),
             "blob.bin": ("application/octet-stream", blob),
@@ -162,7 +162,7 @@ def show(browser: Browser) -> Iterator[ShowTable]:
         page.wait_for_function("window.stubReady")
         if theme:
             page.evaluate("theme => document.body.dataset.jpThemeLight = theme", theme)
-        page.evaluate("async () => { window.took = await window.show() }")
+        page.evaluate("async () => { await window.show() }")
         page.wait_for_selector(".aq-table[data-ready] .aq-body .aq-row")
         return page
 

@@ -104,9 +104,8 @@ window.reply = ({ rows = {}, ack = model.sent.at(-1).id, version = header.versio
 };
 
 window.show = () => new Promise((resolve) => {
-  const start = performance.now();
   window.close = module.render({ model, el: document.getElementById("host") });
   // The frame after the next: what was drawn is on screen.
-  requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - start)));
+  requestAnimationFrame(() => requestAnimationFrame(resolve));
 });
 window.stubReady = true;

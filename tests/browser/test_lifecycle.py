@@ -50,7 +50,11 @@ def opening(path: Path, variable: str = "s") -> str:
 def test_a_long_cell_that_starts_before_the_panel_has_settled(
     open_desk: Callable[..., Desk], blocks: Path
 ) -> None:
-    desk = open_desk("long.ipynb", [opening(blocks) + "\ns", "import time\ntime.sleep(25)"])
+    done = blocks.parent / "done"
+    wait = (
+        f"import time\nfrom pathlib import Path\nwhile not Path({str(done)!r}).exists():\n    time.sleep(0.1)"
+    )
+    desk = open_desk("long.ipynb", [opening(blocks) + "\ns", wait])
     page = desk.page
     page.evaluate(LATE_SUBSHELL, 3)
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
@@ -59,10 +63,11 @@ def test_a_long_cell_that_starts_before_the_panel_has_settled(
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("3")
     page.keyboard.press("6")
-    expect(desk.table).to_have_attribute("data-version", "2", timeout=18_000)
+    expect(desk.table).to_have_attribute("data-version", "2", timeout=PATIENCE)
     desk.settle()
     assert page.evaluate(BUSY.format(1)), "while the cell runs"
     expect(desk.told("alert")).to_be_hidden()
+    done.touch()
     page.wait_for_function("!" + BUSY.format(1), timeout=PATIENCE)
     desk.choose(4)
     page.keyboard.press("8")

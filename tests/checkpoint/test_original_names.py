@@ -19,9 +19,9 @@ from workbench.calibration import records_for
 from workbench.checkpoint import Checkpoint, named_as, open_checkpoint, originally_named
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.folds.architectures import find_sites
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
+from workbench.folds.sites import find_sites
 from workbench.formats import named
 from workbench.formats.gguf.families import family_of
 
@@ -161,10 +161,6 @@ def edited(folder: Path, output: Path, edit: Callable[[dict[str, np.ndarray]], o
 QUERY = "transformer_blocks.1.attn.to_q.weight"
 EDITS: dict[str, tuple[Callable[[dict[str, np.ndarray]], object], str]] = {
     "missing": (lambda t: t.pop(QUERY), "is missing beside"),
-    "unknown": (
-        lambda t: t.update({"ip_adapter.weight": np.ones((4, 4), np.float32)}),
-        "'ip_adapter.weight' has no place",
-    ),
     "dtype": (lambda t: t.update({QUERY: t[QUERY].astype(np.float64)}), "cannot be one tensor"),
     "shape": (lambda t: t.update({QUERY: np.ascontiguousarray(t[QUERY][:, :128])}), "cannot be one tensor"),
     "halves": (
@@ -172,7 +168,10 @@ EDITS: dict[str, tuple[Callable[[dict[str, np.ndarray]], object], str]] = {
         "have no halves",
     ),
     "scalar": (lambda t: t.update({"norm_out.linear.bias": np.array(1.0, np.float32)}), "have no halves"),
-    "block": (lambda t: t.update({"transformer_blocks.9.norm1.x": np.ones(4, np.float32)}), "has no place"),
+    "nothing": (
+        lambda t: [t.pop(name) for name in list(t)] and t.update({"x.weight": np.ones((4, 4), np.float32)}),
+        "None of the 1 tensors has a place",
+    ),
 }
 
 
@@ -193,6 +192,38 @@ def test_what_does_not_fit_keeps_its_names_and_says_why(case: str, sd3_folder: P
         remark = family_of(checkpoint).remark
         assert "use the original names" not in remark, "what cannot be had is not recommended"
         assert named_as(checkpoint, ["anything"]) is checkpoint
+
+
+EXTRA = ("ip_adapter.weight", "transformer_blocks.9.norm1.x", "blocks_of_mine.0.weight", "mask")
+
+
+def test_a_tensor_without_a_place_keeps_its_name_and_the_others_map(
+    request: pytest.FixtureRequest, family: str, tmp_path: Path
+) -> None:
+    folder = make(request, family, tmp_path, torch.float32)
+    with open_checkpoint(folder) as checkpoint:
+        whole = originally_named(checkpoint)
+        assert whole is not None
+        expected = {*whole.tensors, *EXTRA}
+
+    def add(tensors: dict[str, np.ndarray]) -> None:
+        tensors.update({name: np.full((4, 4), 7, np.float32) for name in EXTRA})
+
+    with open_checkpoint(edited(folder, tmp_path / "more", add)) as checkpoint:
+        found, notes = named(checkpoint, None, "gguf")
+        assert set(found.tensors) == expected
+        assert named(checkpoint, "original", "mlx")[0].tensors == found.tensors
+        (note,) = [note for note in notes if "no place" in note]
+        assert all(repr(name) in note for name in sorted(EXTRA)[:2])
+        assert "and 1 more have no place" in note
+        assert all((found.view(name) == 7).all() for name in EXTRA)
+        assert named_as(checkpoint, [layer.name for layer in found.layers]).parts == found.parts
+        assert "comfyui" in family_of(found).loaders
+        back = converted_back(
+            request, family, {name: tensor_of(found, name, 10_000) for name in found.tensors}
+        )
+        source = set(checkpoint.tensors) - set(EXTRA)
+        assert source <= set(back), "diffusers passes over what it does not know"
 
 
 def test_folds_and_names_go_together(sd3_folder: Path) -> None:

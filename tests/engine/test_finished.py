@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,15 @@ def test_a_home_is_told_from_a_folder_of_that_name(
     assert run(["verify", "~/quoted", "--source", source, "--json"]) == 0
     assert run(["quantize", source, "./~/here", "--json"]) == 0
     assert (work / "~" / "here" / "workbench.json").is_file()
+    (work / "~").rename(work / "other")
+    assert run(["quantize", source, "./~", "--json"]) == 0
+    assert (work / "~" / "workbench.json").is_file()
+    assert run(["verify", "./~", "--source", source, "--json"]) == 0
+    shutil.rmtree(work / "~")
+    wb.DiffusionOrchestrator().run(source, "./~")
+    assert (work / "~" / "workbench.json").is_file()
+    shutil.rmtree(work / "~")
+    (work / "other").rename(work / "~")
     wb.DiffusionOrchestrator().run(source, "~/python")
     assert wb.load("~/python").path == home / "python"
     assert export_folder(Path("~/in a folder of that name")) == Path("~/in a folder of that name")

@@ -21,10 +21,10 @@ from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.engine import InlineExecutor, SpatialQuantizer, write_folded
 from workbench.engine.fold_search import LEAST_GAIN, _step_energy, _try
 from workbench.engine.spatial import restore
-from workbench.folds.architectures import find_sites
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import TOLERANCE, Fold
 from workbench.folds.records import divided
+from workbench.folds.sites import find_sites
 from workbench.formats import TargetSettings, target_named
 from workbench.thermo import Pricing
 from workbench.zoo.digits_dit.sample import load as load_digits

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import DTYPES, open_checkpoint
 from workbench.errors import ShapeMismatchError
-from workbench.folds.architectures import find_sites
 from workbench.folds.check import deviation
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import TOLERANCE, Divided, Fold, Site
+from workbench.folds.sites import find_sites
 
 MODULATION = "transformer_blocks.1.norm1.linear"
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from workbench import zoo
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.folds.architectures import _ARCHITECTURES, find_sites
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import TOLERANCE, Fold
+from workbench.folds.sites import find_sites, foldable_classes
 from workbench.zoo.digits_dit.sample import load as load_digits
 from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
@@ -264,7 +264,7 @@ def test_the_function_stays(name: str, tmp_path: Path) -> None:
 
 def test_no_architecture_is_known_that_is_not_tried() -> None:
     tried = {type(make()[0]).__name__ for make in MODELS.values()} - {"Llada"}
-    assert tried | {"LLaDAModelLM", "DreamModel"} == set(_ARCHITECTURES), (
+    assert tried | {"LLaDAModelLM", "DreamModel"} == set(foldable_classes()), (
         "LLaDA is above, Dream's network in the zoo"
     )
 

@@ -13,10 +13,10 @@ from workbench import zoo
 from workbench.calibration import CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import open_checkpoint
 from workbench.errors import ValidationError
-from workbench.folds.architectures import find_sites
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
 from workbench.folds.records import fold_records
+from workbench.folds.sites import find_sites
 from workbench.live import capture
 from workbench.thermo import Pricing
 from workbench.zoo.digits_dit.sample import denoise, load

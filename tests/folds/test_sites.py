@@ -15,8 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from workbench.checkpoint import open_checkpoint
-from workbench.folds.architectures import find_sites
-from workbench.folds.sites import FoldSites
+from workbench.folds.sites import FoldSites, find_sites
 
 Shapes = dict[str, tuple[int, ...]]
 Find = Callable[..., FoldSites]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.figures.widths import COLOURS, KEPT_COLOUR
 from workbench.session import Session
 from workbench.ui import LayerTable
-from workbench.ui.module import FRONTEND, joined
 from workbench.ui.packing import pack, unpack
 
 
@@ -237,12 +234,6 @@ def test_filters_take_headings_patterns_and_ones_own_columns(session: Session, w
     assert "Did you mean 'role:attention.q'?" in content["error"]
 
 
-def test_browser_and_session_tell_conditions_from_words_alike() -> None:
-    (script,) = re.findall(r"isCondition = \(text\) => /(.*)/\.test", (FRONTEND / "order.js").read_text())
-    python = (FRONTEND.parents[1] / "expression_text.py").read_text(encoding="utf-8")
-    assert f'r"{script}"' in python
-
-
 @pytest.mark.parametrize(
     "text", ["name.__class__", "__import__('os')", "nsr ** 9999", "bits[0]", "bits", "x" * 10_000, "(" * 400]
 )
@@ -302,20 +293,3 @@ def test_packing_is_undone_by_unpacking() -> None:
         np.testing.assert_array_equal(found, arrays[name].ravel())
     with pytest.raises(TypeError, match="int64"):
         pack({"x": np.arange(3)})
-
-
-def test_the_module_is_one_small_file_that_asks_nobody() -> None:
-    module = joined("table.js")
-    assert len(module.encode()) < 100_000
-    assert not re.search(r"^\s*import |\bimport\(|https?://(?!www\.w3\.org)", module, re.MULTILINE)
-    assert module.count("export ") == module.count("export default {") == 1
-    defined = re.findall(r"^(?:export )?(?:const|let|class|function) (\w+)", module, re.MULTILINE)
-    assert len(defined) == len(set(defined))
-    assert all(len(path.read_text().splitlines()) <= 400 for path in FRONTEND.iterdir())
-
-
-def test_widths_look_as_in_the_figures() -> None:
-    text = (FRONTEND / "columns.js").read_text(encoding="utf-8")
-    colours = {int(bits): colour for bits, colour in re.findall(r'^  (\d): \["(#\w+)"', text, re.MULTILINE)}
-    assert colours == COLOURS
-    assert f'KEPT = ["{KEPT_COLOUR}"' in text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from workbench.architectures import is_denoiser_name, known_architectures
 from workbench.checkpoint.header import TensorInfo
-from workbench.checkpoint.wrappers import DENOISER_NAMES
 
 DENOISER = "denoiser"
 EMA = "EMA copy of the denoiser"
@@ -14,9 +14,6 @@ REST = "constants and the rest"
 
 _DENOISERS = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
 """Before the names of the denoiser; the first that is there counts."""
-
-_STABLE_AUDIO = "model.model."
-"""The same in a file of Stable Audio, whose autoencoder is called pretransform."""
 
 _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (EMA, ("model_ema.", "ema_model.", "ema.")),
@@ -73,10 +70,11 @@ def find_bundle(tensors: Mapping[str, TensorInfo], config: Mapping[str, object])
     if not groups:
         return ()
     rest = [name for name in tensors if name not in groups]
-    candidates = (*_DENOISERS, *([_STABLE_AUDIO] if _has(groups, "pretransform.") else []))
+    own = [one.bundle_prefix for one in known_architectures() if one.bundle_prefix is not None]
+    candidates = (*_DENOISERS, *(found.prefix for found in own if _has(groups, found.beside)))
     prefix = next((prefix for prefix in candidates if any(name.startswith(prefix) for name in rest)), None)
     if prefix is None:
-        if not any(DENOISER_NAMES.match(name) for name in rest):
+        if not any(is_denoiser_name(name) for name in rest):
             return ()
         prefix = ""
     for name in rest:

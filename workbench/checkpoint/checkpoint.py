@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.architectures import DENOISER_PREFIX, Architecture, class_of, recognise
 from workbench.checkpoint.bundle import DENOISER, BundlePart, find_bundle
 from workbench.checkpoint.folders import Layout, Weights
 from workbench.checkpoint.gguf import GgufAdapter
@@ -60,6 +61,8 @@ class Checkpoint:
     """What the model generates, with the evidence."""
     architecture: str | None
     """The model's class by its configuration, such as ``"DiTTransformer2DModel"``."""
+    family: Architecture | None
+    """What is known of models of its kind, by its configuration or its tensors; None where nothing is."""
     metadata: Mapping[str, str]
     """``__metadata__`` of the safetensors files; where two differ, the first file's value."""
     config: Mapping[str, Any]
@@ -100,7 +103,7 @@ class Checkpoint:
         self.gguf = source.file if isinstance(source, GgufAdapter) else None
         self.parts = source.parts if isinstance(source, RenamedAdapter) else None
         self.config = MappingProxyType(dict(weights.config))
-        self.architecture = _architecture(weights.config)
+        self.architecture = class_of(weights.config)
         self._weights = weights
         self._source = source
         self.left_out = left_out
@@ -108,12 +111,15 @@ class Checkpoint:
             () if self.parts is not None or left_out else find_bundle(source.tensors, weights.config)
         )
         self.denoiser_prefix = self.bundle[0].prefix if self.bundle else denoiser_prefix
-        roles = roles_of(self.tensors.values())
-        self.roles = MappingProxyType(roles)
         model = self.tensors
         if self.bundle:
             model = {name: source.tensors[name] for name in self.bundle[0].tensors}
-        self.layers = find_layers(model, roles, self._peek)
+        prefix = self.denoiser_prefix or DENOISER_PREFIX
+        self.family = recognise(self.config, {name.removeprefix(prefix) for name in model})
+        roles = roles_of(self.tensors.values(), self.family)
+        self.roles = MappingProxyType(roles)
+        lists = () if self.family is None else self.family.lists
+        self.layers = find_layers(model, roles, self._peek, lists)
         self.modality = detect_modality(
             pipeline=weights.pipeline,
             config=weights.config,
@@ -369,14 +375,6 @@ def denoiser_of(checkpoint: Checkpoint) -> Checkpoint:
     names = {name: name for name in checkpoint.bundle[0].tensors}
     others = tuple(part for part in checkpoint.bundle if part.name != DENOISER)
     return checkpoint.over(SelectedAdapter(checkpoint, names), left_out=others)
-
-
-def _architecture(config: Mapping[str, Any]) -> str | None:
-    architectures = config.get("architectures")
-    name = config.get("_class_name") or (
-        architectures[0] if isinstance(architectures, list) and architectures else None
-    )
-    return name if isinstance(name, str) else None
 
 
 def _writable_bytes(buffer: Any, tensor: str) -> NDArray[np.uint8]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.architectures import Architecture, is_norm, is_table, role_of
 from workbench.checkpoint.header import FLOAT_DTYPES, TensorInfo
-from workbench.checkpoint.roles import is_norm, is_table, role_of
 from workbench.plan import Kind, Layer, Role
 
 Peek = Callable[[TensorInfo], NDArray[np.float32]]
@@ -17,7 +17,7 @@ Peek = Callable[[TensorInfo], NDArray[np.float32]]
 
 PEEK_VALUES = 1024
 
-_BLOCK = re.compile(r"\b((?:\w*(?:blocks?|layers?|stages?|refiner)|h))\.(\d{1,6})\.")
+_BLOCK = re.compile(r"\b((?:\w*(?:blocks?|layers?|stages?|refiner)|h|blk))\.(\d{1,6})\.")
 _MIDDLE = re.compile(r"\b(mid_block|middle_block|bottleneck)\.")
 
 _STAGES: tuple[tuple[str, int], ...] = (
@@ -30,13 +30,15 @@ _STAGES: tuple[tuple[str, int], ...] = (
 _MAIN_STAGE = 2
 
 
-def roles_of(tensors: Iterable[TensorInfo]) -> dict[str, Role]:
+def roles_of(tensors: Iterable[TensorInfo], architecture: Architecture | None = None) -> dict[str, Role]:
     """The role of every tensor, by its name and shape.
 
     Parameters
     ----------
     tensors : iterable of TensorInfo
         The tensors of a checkpoint.
+    architecture : Architecture, optional
+        Its family.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def roles_of(tensors: Iterable[TensorInfo]) -> dict[str, Role]:
     shapes = {info.name: info.shape for info in tensors}
     roles: dict[str, Role] = {}
     for name in shapes:
-        roles[name] = role_of(name)
+        roles[name] = role_of(name, architecture)
         weight = f"{name.removesuffix('.bias')}.weight" if name.endswith(".bias") else name
         rank = len(shapes.get(weight, ())) if weight.endswith(".weight") else 0
         if rank == 1:
@@ -59,7 +61,10 @@ def roles_of(tensors: Iterable[TensorInfo]) -> dict[str, Role]:
 
 
 def find_layers(
-    tensors: Mapping[str, TensorInfo], roles: Mapping[str, Role], peek: Peek | None = None
+    tensors: Mapping[str, TensorInfo],
+    roles: Mapping[str, Role],
+    peek: Peek | None = None,
+    lists: Sequence[str] = (),
 ) -> tuple[Layer, ...]:
     """The quantizable weights among the tensors of a checkpoint.
 
@@ -76,13 +81,15 @@ def find_layers(
         Their roles, see `roles_of`.
     peek : callable, optional
         Reads first values, asked only for names that no rule knows; without it they are not looked at.
+    lists : sequence of str
+        As for `block_depths`.
 
     Returns
     -------
     tuple of Layer
         In the order of `tensors`.
     """
-    depths = block_depths(tensors)
+    depths = block_depths(tensors, lists)
     layers = []
     for info in tensors.values():
         role = roles[info.name]
@@ -120,7 +127,7 @@ def _kind(info: TensorInfo, tensors: Mapping[str, TensorInfo]) -> Kind:
     return "embedding" if is_table(info.name) and not has_bias else "linear"
 
 
-def block_depths(names: Iterable[str]) -> dict[str, int | None]:
+def block_depths(names: Iterable[str], lists: Sequence[str] = ()) -> dict[str, int | None]:
     """The index of the block that each tensor belongs to, counted along the model.
 
     The outermost numbered list of blocks counts (in a UNet, ``down_blocks.1`` and not the transformer block
@@ -131,23 +138,38 @@ def block_depths(names: Iterable[str]) -> dict[str, int | None]:
     ----------
     names : iterable of str
         The tensors' names.
+    lists : sequence of str
+        Lists of blocks that a family calls otherwise, in the order in which they run; the others follow.
 
     Returns
     -------
     dict of str to int or None
         In the order given; None outside the blocks.
     """
-    places = {name: _place(name) for name in names}
+    own = tuple(re.compile(rf"(?:^|\.)({re.escape(name)})\.(\d{{1,6}})\.") for name in lists)
+    places = {name: _own_place(name, own) or _place(name) for name in names}
     lengths: dict[str, int] = {}
     for place in places.values():
         if place is not None:
             family, index = place
             lengths[family] = max(lengths.get(family, 0), index + 1)
     starts, total = {}, 0
-    for family in sorted(lengths, key=lambda family: (_stage(family), family)):
+    for family in sorted(lengths, key=lambda family: (_turn(family, lists), _stage(family), family)):
         starts[family] = total
         total += lengths[family]
     return {name: None if place is None else starts[place[0]] + place[1] for name, place in places.items()}
+
+
+def _own_place(name: str, lists: Iterable[re.Pattern[str]]) -> tuple[str, int] | None:
+    found = next((match for pattern in lists if (match := pattern.search(name))), None)
+    return None if found is None else (name[: found.end(1)], int(found[2]))
+
+
+def _turn(family: str, lists: Sequence[str]) -> int:
+    """When a list runs, among those of a family."""
+    return next(
+        (turn for turn, name in enumerate(lists) if family == name or family.endswith(f".{name}")), len(lists)
+    )
 
 
 def _place(name: str) -> tuple[str, int] | None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from workbench.architectures import DENOISER_PREFIX, Medium, architecture_named, architecture_of_tensors
 from workbench.checkpoint.strict_json import quote
-
-Medium = Literal["text", "code", "image", "audio", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Modality:
     """A sentence that says how this is known."""
 
 
-# Sound comes first: AudioLDM's denoiser is a UNet, Stable Audio's a DiT.
+# The generic rules. Sound comes first: AudioLDM's denoiser is a UNet, Stable Audio's a DiT.
 _CLASSES: tuple[tuple[Medium, str], ...] = (
     ("audio", r"audio|music|speech|sound|voice|waveform|vocoder|tts|riffusion|ace_?step"),
     ("text", r"llada|^dream(model|for\w+)?$|mdlm|sedd|CausalLM|MaskedLM|LMHead|llama|mistral|bert|gpt"),
@@ -72,11 +70,15 @@ def detect_modality(
         metadata (``modelspec.architecture``), else the tensors' names, else ``"unknown"``.
     """
     for source, field, value in _statements(pipeline, config, metadata):
-        for medium, pattern in _CLASSES:
-            if re.search(pattern, value, re.IGNORECASE):
-                evidence = f"{source} has {field} = {quote(value)}"
-                return _tell_code(medium, evidence, (value, config.get("_name_or_path"), title))
+        medium = _medium_of_class(value)
+        if medium != "unknown":
+            evidence = f"{source} has {field} = {quote(value)}"
+            return _tell_code(medium, evidence, (value, config.get("_name_or_path"), title))
     found = list(names)
+    family = architecture_of_tensors({name.removeprefix(DENOISER_PREFIX) for name in found})
+    if family is not None and family.medium != "unknown":
+        evidence = f"its tensors are those of {family.name}"
+        return _tell_code(family.medium, evidence, (config.get("_name_or_path"), title))
     for medium, pattern in _NAMES:
         name = next((name for name in found if re.search(pattern, name, re.IGNORECASE)), None)
         if name is not None:
@@ -101,6 +103,15 @@ def _statements(
     ):
         if isinstance(value, str):
             yield source, field, value
+
+
+def _medium_of_class(name: str) -> Medium:
+    family = architecture_named(name)
+    if family is not None and family.medium != "unknown":
+        return family.medium
+    return next(
+        (medium for medium, pattern in _CLASSES if re.search(pattern, name, re.IGNORECASE)), "unknown"
+    )
 
 
 def _tell_code(medium: Medium, evidence: str, titles: Iterable[object]) -> Modality:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from workbench.architectures import architecture_of_config
 from workbench.checkpoint.checkpoint import Checkpoint
-from workbench.checkpoint.original_names import original_parts
+from workbench.checkpoint.original_names import OriginalTensors, original_tensors
 from workbench.checkpoint.renamed import RenamedAdapter
 from workbench.config import NAMES
 from workbench.errors import ConfigurationError, ValidationError, setting
+
+NAMED = 3
+"""How many tensors a sentence names."""
 
 
 def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
     """A diffusers checkpoint under the names, and with the fused tensors, of the original single-file checkpoint.
 
-    Nothing is copied, and the files are shared: closing one closes both.
+    Nothing is copied, and the files are shared: closing one closes both. Tensors that have no place in the original
+    checkpoint keep their names.
 
     Returns
     -------
@@ -24,12 +29,29 @@ def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
     Raises
     ------
     ValidationError
-        If a tensor has no place in the original checkpoint, or tensors that go together do not fit.
+        If no tensor has a place in the original checkpoint, or tensors that go together do not fit.
     """
+    found = _original_tensors(checkpoint)
+    return None if found is None else checkpoint.over(RenamedAdapter(checkpoint, found.parts))
+
+
+def _original_tensors(checkpoint: Checkpoint) -> OriginalTensors | None:
     if checkpoint.parts is not None or checkpoint.gguf is not None:
         return None
-    parts = original_parts(checkpoint.architecture or "", checkpoint.tensors)
-    return None if parts is None else checkpoint.over(RenamedAdapter(checkpoint, parts))
+    return original_tensors(architecture_of_config(checkpoint.config), checkpoint.tensors)
+
+
+def _unplaced(checkpoint: Checkpoint) -> str:
+    """A sentence on the tensors that have no place in the original checkpoint; empty where all have."""
+    found = _original_tensors(checkpoint)
+    if found is None or not found.unplaced:
+        return ""
+    listed = ", ".join(map(repr, found.unplaced[:NAMED]))
+    more = f" and {len(found.unplaced) - NAMED} more" if len(found.unplaced) > NAMED else ""
+    have = "has no place in an original checkpoint and keeps its name"
+    if len(found.unplaced) > 1:
+        have = "have no place in an original checkpoint and keep their names"
+    return f"{listed}{more} {have}; a program that reads the original names may pass over or refuse such tensors."
 
 
 def under_names(checkpoint: Checkpoint, names: str | None, usual: str) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -68,6 +90,7 @@ def under_names(checkpoint: Checkpoint, names: str | None, usual: str) -> tuple[
         return found, (
             f"Layers are called as in the original checkpoint, which ComfyUI reads{several}; the setting names: "
             "checkpoint keeps diffusers' names.",
+            *filter(None, [_unplaced(checkpoint)]),
         )
     if names is None or checkpoint.parts is not None:
         return checkpoint, ()

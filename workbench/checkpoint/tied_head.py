@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.architectures import Tie, known_architectures
 from workbench.checkpoint.header import TensorInfo
 
-_TIES = ("tie_word_embeddings", "weight_tying")
-"""What configurations call it: that of transformers, that of LLaDA."""
-
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|transformer\.ff_out)\.weight$")
-_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings?|embed_in|tok_embeddings)\.weight$")
+_TIE = Tie(
+    "tie_word_embeddings", "lm_head|embed_out", "embed_tokens|wte|word_embeddings?|embed_in|tok_embeddings"
+)
+"""That of transformers; families with another have it in their record."""
 
 SAMPLED_ROWS = 1024
 """Rows of both that are compared."""
@@ -41,16 +41,23 @@ class TiedHead:
 
 def find_tied_head(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> TiedHead | None:
     """The stored head of a model whose configuration ties it; None where it has none, or is not tied."""
-    key = next((key for key in _TIES if config.get(key) is True), None)
+    ties = (_TIE, *(family.tie for family in known_architectures() if family.tie is not None))
+    key = next((tie.key for tie in ties if config.get(tie.key) is True), None)
     if key is None:
         return None
-    heads = [name for name in tensors if _HEAD.search(name)]
-    tables = [name for name in tensors if _EMBEDDING.search(name)]
+    heads = _weights(tensors, [tie.head for tie in ties])
+    tables = _weights(tensors, [tie.embedding for tie in ties])
     if len(heads) != 1 or len(tables) != 1:
         return None
     head, table = tensors[heads[0]], tensors[tables[0]]
     is_pair = head.shape == table.shape and len(head.shape) == 2
     return TiedHead(key, head.name, table.name, head.shape[0]) if is_pair else None
+
+
+def _weights(tensors: Iterable[str], modules: Iterable[str]) -> list[str]:
+    """The weights of modules whose names end in one of some patterns."""
+    pattern = re.compile(rf"(?:^|\.)(?:{'|'.join(modules)})\.weight$")
+    return [name for name in tensors if pattern.search(name)]
 
 
 def note_on_tied_head(tied: TiedHead, read_row: ReadRow) -> str:

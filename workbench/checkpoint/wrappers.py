@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from workbench.architectures import is_denoiser_name
 from workbench.errors import ValidationError
 
 _ANYWHERE: Mapping[str, str] = {
@@ -40,13 +41,6 @@ _FIRST: Mapping[str, str] = {
     "base_model": "PEFT",
 }
 """First parts that all names may have in common: the attributes under which training code keeps its model."""
-
-DENOISER_NAMES = re.compile(
-    r"(?:\w*double_(?:stream_)?(?:blocks|layers)|\w*single_(?:stream_|transformer_)?(?:blocks|layers)|joint_blocks"
-    r"|\w*transformer_blocks|down_blocks|up_blocks|mid_block|input_blocks|middle_block|output_blocks|blocks"
-    r"|\w+_refiner|x_embedder|img_in|patch_embed\w*|pos_embed)\."
-)
-"""How the names of a denoiser begin, in diffusers and in the original checkpoints."""
 
 _LANGUAGE = re.compile(
     r"(?:^|\.)(?:embed_tokens|wte|wpe|word_embeddings?|tok_embeddings|lm_head|ff_out)\.weight$"
@@ -147,5 +141,5 @@ def _common_first(names: Iterable[str], is_language_model: bool) -> str | None:
     if any(_LANGUAGE.search(name) for name in inner):
         return None
     # Several wrappers may stand one in another.
-    is_denoiser = any(DENOISER_NAMES.match(name) for name in inner) or _common_first(inner, False) is not None
+    is_denoiser = any(is_denoiser_name(name) for name in inner) or _common_first(inner, False) is not None
     return prefix if is_denoiser else None

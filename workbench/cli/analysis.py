@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from workbench.cli.arguments import (
     Target,
     settings_from,
 )
-from workbench.errors import ValidationError
+from workbench.text_file import FileKind, require_absent, write_text
 
 Row = Mapping[str, Any]
 
@@ -57,6 +58,9 @@ NAME_ROOM = 36
 
 NAMED = 3
 """How many layers a sentence names."""
+
+CSV = FileKind("a table", lambda _: False)
+"""What ``--csv`` writes; it never replaces a file."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -102,10 +106,8 @@ def analyze(
     Example: workbench analyze zoo:digits-dit --sort crest --top 5
     """
     settings = settings_from(shard_size=None, all_widths=all_widths)
-    if csv_file is not None and csv_file.exists():
-        raise ValidationError(
-            f"{csv_file} exists already. Choose another name, or move it away.", path=csv_file
-        )
+    if csv_file is not None:
+        require_absent(csv_file)
     with look_ahead(model, component, target, names, patterns={"--keep": keep or []}) as ahead:
         if not as_json:
             ahead.say(model)
@@ -262,11 +264,12 @@ def _cell(row: Row, key: str) -> str:
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns.sort(key=lambda key: (key.startswith("nsr_"), key if key.startswith("nsr_") else ""))
-    with path.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow(_plain(terminal.finite(row.get(key))) for key in columns)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(_plain(terminal.finite(row.get(key))) for key in columns)
+    write_text(path, text.getvalue(), CSV)
 
 
 def _plain(value: Any) -> Any:

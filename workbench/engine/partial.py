@@ -122,8 +122,8 @@ class Journal:
 def export_folder(path: str | os.PathLike[str]) -> Path:
     """The folder of an export as its user names it, with ``~`` at the beginning as the home.
 
-    ``./~`` is a folder of that name. A `Path` has forgotten the ``./``; there ``~`` is the home unless such a folder is
-    here.
+    ``./~`` is a folder of that name, and is returned absolute, so that nobody who asks again takes it for the home. A
+    `Path` has forgotten the ``./``; there ``~`` is the home unless such a folder is here.
 
     Raises
     ------
@@ -131,6 +131,8 @@ def export_folder(path: str | os.PathLike[str]) -> Path:
         If there is no such user.
     """
     folder = Path(path)
+    if not os.fspath(path).startswith("~") and str(folder).startswith("~"):
+        return folder.absolute()
     if not os.fspath(path).startswith("~") or (isinstance(path, Path) and Path(folder.parts[0]).exists()):
         return folder
     try:

@@ -21,10 +21,10 @@ from workbench.config import DiffusionQuantConfig
 from workbench.engine.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
 from workbench.engine.survey import at_width, settled_option
 from workbench.errors import ConfigurationError, MetadataError
-from workbench.folds.architectures import find_sites
 from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Site, read_folds
 from workbench.folds.records import fold_records
+from workbench.folds.sites import find_sites
 from workbench.formats import Format, TargetSettings, target_named
 from workbench.plan import Layer, Option
 from workbench.thermo import Pricing

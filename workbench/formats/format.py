@@ -142,6 +142,9 @@ class Loading:
     """The lines that load the export of a plan in a folder; what is in the folder already counts before the plan."""
     suits: Callable[[Checkpoint], bool] | None = None
     """Whether the usual runtime of a checkpoint's family loads the format; None where it never is the usual one."""
+    depends_on_file: bool = False
+    """Whether the programs that an architecture names for the format load a file only by what is in it, so that the
+    notes of a layout say which do; they come first where a target is chosen."""
 
 
 @dataclass(frozen=True)

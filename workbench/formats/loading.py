@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench.architectures import Reader
 from workbench.checkpoint import Checkpoint
 from workbench.formats.format import Format, Language, TargetSettings
-from workbench.formats.registry import target_named, target_names
+from workbench.formats.model_classes import reader_lines
+from workbench.formats.registry import formats, target_named
 from workbench.plan import Plan
 
 ARCHIVE = "parquet"
@@ -18,19 +20,22 @@ ARCHIVE = "parquet"
 def best_target(checkpoint: Checkpoint) -> str:
     """The target whose files the usual runtime of a checkpoint's family loads; ``"parquet"`` where none is known.
 
-    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; compressed-tensors for the
-    other models of transformers.
+    GGUF for what ComfyUI-GGUF, diffusers or llama.cpp load of it, tokenizer included; else the format of a program that
+    its architecture names; compressed-tensors for the other models of transformers.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         Under the names of its files or under the original ones.
     """
-    for name in target_names():
-        suits = target_named(name).loading.suits
-        if suits is not None and suits(checkpoint):
-            return name
-    return ARCHIVE
+    records = formats().values()
+    suiting = [one for one in records if one.loading.suits is not None and one.loading.suits(checkpoint)]
+    found = [
+        *(one for one in suiting if one.loading.depends_on_file),
+        *(one for one in records if _named_readers(checkpoint, one)),
+        *suiting,
+    ]
+    return found[0].name if found else ARCHIVE
 
 
 def readers(
@@ -55,7 +60,8 @@ def readers(
     """
     target = target_named(target_name, TargetSettings(scheme=scheme))
     plan = plan or _four_bits(checkpoint, target, scheme)
-    return (*target.loading.readers(checkpoint, plan), *target.layout(checkpoint, plan).notes)
+    own = tuple(f"Known to load it: {reader.program}." for reader in _named_readers(checkpoint, target))
+    return (*(own or target.loading.readers(checkpoint, plan)), *target.layout(checkpoint, plan).notes)
 
 
 def loading_lines(
@@ -85,7 +91,17 @@ def _lines(
     checkpoint: Checkpoint, target_name: str, folder: Path, plan: Plan | None = None
 ) -> tuple[Language, Sequence[str]]:
     target = target_named(target_name)
+    for reader in _named_readers(checkpoint, target):
+        if reader.lines:
+            return reader.language, reader_lines(reader, folder)
     return target.loading.lines(checkpoint, folder, plan or _four_bits(checkpoint, target))
+
+
+def _named_readers(checkpoint: Checkpoint, target: Format) -> tuple[Reader, ...]:
+    """The programs that a checkpoint's architecture names for a format, where they load whatever it stores."""
+    if checkpoint.family is None or target.loading.depends_on_file:
+        return ()
+    return checkpoint.family.readers_of(target.name)
 
 
 def _four_bits(checkpoint: Checkpoint, target: Format, scheme: str | None = None) -> Plan:

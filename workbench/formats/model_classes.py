@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
+from workbench.architectures import Reader, architecture_of_config
 from workbench.checkpoint import Checkpoint
 
 
@@ -17,8 +19,9 @@ def transformers_class(checkpoint: Checkpoint) -> str | None:
     if isinstance(own_code, dict):
         autos = [auto for auto, name in own_code.items() if str(name).endswith(f".{kind}")]
         return autos[0] if autos else None
-    # Those of llama.cpp's diffusion models are no part of transformers: without their code it does not load them.
-    return None if checkpoint.config["model_type"].lower() in ("dream", "llada") else kind
+    # A family that comes with its own code is no part of transformers, which does not load it without that.
+    family = architecture_of_config(config)
+    return kind if family is None or family.library == "transformers" else None
 
 
 def is_causal(checkpoint: Checkpoint) -> bool:
@@ -51,6 +54,12 @@ def workbench_lines(folder: Path) -> list[str]:
         "",
         f"weights = wb.load({quoted(folder)})  # a mapping from tensor names to arrays, decoded when asked for",
     ]
+
+
+def reader_lines(reader: Reader, place: Path) -> list[str]:
+    """The lines that an architecture knows for a program, with the export in its place."""
+    shown = shlex.quote(str(place)) if reader.language == "sh" else quoted(place)
+    return [line.replace("{export}", shown) for line in reader.lines]
 
 
 def quoted(path: Path | str) -> str:

@@ -201,9 +201,12 @@ class Actions:
         PermissionError
             If the path is outside that folder.
         """
-        if not text.strip():
+        typed = text.strip()
+        if not typed:
             raise ConfigurationError("The field is empty; write a name into it.", key="path")
-        path = (self._folder / Path(text.strip()).expanduser()).resolve()
+        # A Path forgets the "./" of "./~", a folder of that name and not the home.
+        named = Path(typed).expanduser() if typed.startswith("~") else Path(typed)
+        path = (self._folder / named).resolve()
         if self._confined and not path.is_relative_to(self._folder.resolve()):
             raise PermissionError(f"{text!r} is outside {self._folder}; give a name within it")
         return path

@@ -15,7 +15,7 @@ from workbench.thermo.policies import ABOUT
 from workbench.ui.actions import POLICIES, Actions
 from workbench.ui.jobs import Jobs
 from workbench.ui.later import Later
-from workbench.ui.module import joined, style
+from workbench.ui.module import bundle
 from workbench.ui.packing import pack
 from workbench.ui.strip import Strip
 from workbench.ui.table import LayerTable
@@ -50,8 +50,8 @@ class Panel(LayerTable):
     ``exported`` (see `Actions.exported`).
     """
 
-    _esm = joined("panel.js")
-    _css = style("table.css") + style("panel.css")
+    _esm = bundle("panel.js")
+    _css = bundle("panel.css")
 
     overview = traitlets.Dict().tag(sync=True)
     """The figures beside the table, see `workbench.ui.charts.overview`; empty before they are drawn."""

@@ -9,13 +9,13 @@ from importlib.resources import files
 import anywidget
 import traitlets
 
-from workbench.ui.module import joined
+from workbench.ui.module import bundle
 
 
 class PlotlyLibrary(anywidget.AnyWidget):  # type: ignore[misc]
     """Carries plotly.js to the browser, compressed to 1.7 MB; it has nothing to show."""
 
-    _esm = joined("plotly_library.js")
+    _esm = bundle("plotly_library.js")
 
     source = traitlets.Bytes().tag(sync=True)
     """plotly.min.js of the installed plotly, gzip."""

@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 
 from workbench.ui.jobs import duration
-from workbench.ui.module import joined, style
+from workbench.ui.module import bundle
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -69,8 +69,8 @@ class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]
         Called by the button.
     """
 
-    _esm = joined("progress.js")
-    _css = style("progress.css")
+    _esm = bundle("progress.js")
+    _css = bundle("progress.css")
 
     title = traitlets.Unicode().tag(sync=True)
     """What is done."""

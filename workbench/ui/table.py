@@ -21,7 +21,7 @@ from workbench.ui import shown
 from workbench.ui.edits import Edit
 from workbench.ui.extra_columns import ExtraColumn, added, reckoned
 from workbench.ui.inbox import Inbox
-from workbench.ui.module import joined, style
+from workbench.ui.module import bundle
 from workbench.ui.packing import pack
 from workbench.ui.question import Question
 from workbench.ui.rows import Arrays, Columns, changed
@@ -57,8 +57,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     gets ``here`` (version).
     """
 
-    _esm = joined("table.js")
-    _css = style("table.css")
+    _esm = bundle("table.js")
+    _css = bundle("table.css")
 
     data = traitlets.Any(None).tag(sync=True, to_json=_to_state)
     """All that the browser needs, packed whenever a page asks for it, so that a reload finds the present plan."""

@@ -96,8 +96,8 @@ def _model_keys(checkpoint: Checkpoint, family: Family) -> dict[str, GgufKey]:
     epsilon = float(_number(checkpoint, float, "rms_norm_eps"))
     found[f"{name}.attention.layer_norm_rms_epsilon"] = number_key(FLOAT32, epsilon)
     found[f"{name}.attention.causal"] = number_key(BOOL, False)
-    if family.language_model is gguf.MODEL_ARCH.LLADA:
-        found["diffusion.shift_logits"] = number_key(BOOL, False)
+    if family.language_model is not None:
+        found |= {key: number_key(BOOL, value) for key, value in family.language_model.keys}
     return found
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-
-import gguf
 
 from workbench.checkpoint import Checkpoint, denoiser_of, under_names
 from workbench.errors import ArrowQuantError
@@ -14,14 +11,8 @@ from workbench.formats.format import DEFAULTS, Language, Loading
 from workbench.formats.gguf.export import file_name, layout_of
 from workbench.formats.gguf.families import family_of
 from workbench.formats.gguf.options import nearest
-from workbench.formats.model_classes import has_diffusers_class, quoted, workbench_lines
+from workbench.formats.model_classes import has_diffusers_class, quoted, reader_lines, workbench_lines
 from workbench.plan import Plan
-
-_DIFFUSION: Mapping[gguf.MODEL_ARCH, str] = {
-    gguf.MODEL_ARCH.DREAM: "--diffusion-eps 0.001 --diffusion-algorithm 3",
-    gguf.MODEL_ARCH.LLADA: "--diffusion-block-length 32",
-}
-"""What llama-diffusion-cli wants to know of the sampling of each architecture."""
 
 
 def _readers(checkpoint: Checkpoint, plan: Plan) -> tuple[str, ...]:
@@ -33,11 +24,11 @@ def _lines(checkpoint: Checkpoint, folder: Path, plan: Plan) -> tuple[Language, 
     family = family_of(checkpoint)
     file = folder / file_name(checkpoint)
     loaders = _loaders(checkpoint)
+    for reader in family.readers:
+        if reader.lines and reader.program in loaders:
+            return reader.language, reader_lines(reader, file)
     if "llama.cpp" in loaders:
-        if family.language_model is None:
-            return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
-        sampling = f"{_DIFFUSION[family.language_model]} --diffusion-steps 128"
-        return "sh", [f"llama-diffusion-cli -m {_shell(file)} -p 'Hello' -ub 512 {sampling}"]
+        return "sh", [f"llama-cli -m {_shell(file)} -p 'Hello'"]
     comfyui = []
     if "comfyui" in loaders:
         name = _shell(Path(f"{folder.name or 'model'}.gguf"))
@@ -86,5 +77,5 @@ def _shell(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-LOADING = Loading(_readers, _lines, _suits)
+LOADING = Loading(_readers, _lines, _suits, depends_on_file=True)
 """Who loads it."""

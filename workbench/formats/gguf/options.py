@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from workbench.architectures import is_high_precision
 from workbench.formats.format import TargetSettings, smaller
-from workbench.formats.gguf.families import is_high_precision
 from workbench.formats.gguf.tensors import SMALL, is_decoded, kept_option
 from workbench.plan import Layer, Option
 from workbench.quantize.float16 import FLOAT16

@@ -6,19 +6,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from workbench.architectures import DENOISER_PREFIX
 from workbench.checkpoint.gguf_file import GgufKey
-from workbench.formats.gguf.families import COMFYUI_NAME_BYTES, LLAMA_NAME_BYTES, PREFIX, Family
+from workbench.formats.gguf.families import COMFYUI_NAME_BYTES, LLAMA_NAME_BYTES, Family, title_of
 from workbench.formats.gguf.tensors import Stored
 from workbench.formats.gguf.tokenizer import has_tokenizer
 from workbench.quantize.ggml import FORMATS
-
-PROGRAMS: Mapping[str, str] = {
-    "comfyui": "ComfyUI-GGUF",
-    "stable-diffusion.cpp": "stable-diffusion.cpp",
-    "diffusers": "diffusers by from_single_file with GGUFQuantizationConfig and config=",
-    "llama.cpp": "llama.cpp",
-}
-"""What each program is called."""
 
 _TYPES = frozenset({"F32", "F16", "BF16", *FORMATS})
 """The types that loaders of images' models decode."""
@@ -34,7 +27,7 @@ class Runtimes:
     """The programs that load a file, and what is to be said of it."""
 
     loaders: tuple[str, ...]
-    """Those known to load it, keys of `PROGRAMS`."""
+    """Those known to load it, see `title_of`."""
     notes: tuple[str, ...]
     """Sentences: who loads it, and why another of its family's programs does not."""
 
@@ -62,7 +55,7 @@ def _sentences(
     obstacles: Mapping[str, str | None],
 ) -> Iterator[str]:
     if loaders:
-        found = ", ".join(PROGRAMS[name] for name in loaders)
+        found = ", ".join(title_of(name) for name in loaders)
         if family.language_model is not None:
             found += " (llama-diffusion-cli)"
         yield f"Known to load {family.architecture} files: {found}."
@@ -73,7 +66,7 @@ def _sentences(
     by_reason: dict[str, list[str]] = {}
     for name, obstacle in obstacles.items():
         if obstacle is not None:
-            by_reason.setdefault(obstacle, []).append(PROGRAMS[name].partition(" ")[0])
+            by_reason.setdefault(obstacle, []).append(title_of(name).partition(" ")[0])
     for reason, programs in by_reason.items():
         yield f"Not known to load it: {', '.join(programs)}, for {reason}."
     if family.remark:
@@ -107,7 +100,7 @@ def _obstacle(program: str, tensors: Collection[Stored], keys: Mapping[str, Gguf
             )
         return None
     others = [stored.name for stored in tensors if _OF_OTHER_MODELS.match(stored.name)]
-    if others and not any(stored.name.startswith(PREFIX) for stored in tensors):
+    if others and not any(stored.name.startswith(DENOISER_PREFIX) for stored in tensors):
         return f"{len(others)} tensors are not the denoiser's, such as {others[0]!r}"
     foreign = next((stored for stored in tensors if stored.kind not in _TYPES), None)
     if foreign is not None:

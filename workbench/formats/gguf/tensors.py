@@ -13,9 +13,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.architectures import is_high_precision
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.errors import MetadataError, ValidationError
-from workbench.formats.gguf.families import MAX_DIMS, Family, is_high_precision
+from workbench.formats.gguf.families import MAX_DIMS, Family
 from workbench.formats.gguf.layout import GgufPiece
 from workbench.formats.kept import narrowed
 from workbench.plan import KEEP, Layer, Option, Plan

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf
-
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.gguf_file import GgufKey
 from workbench.checkpoint.strict_json import read_object
@@ -144,8 +142,8 @@ def _keys(
         number = _special(name, settings, checkpoint.config, numbers)
         if number is not None and 0 <= number < size:
             keys[f"tokenizer.ggml.{word}_token_id"] = number_key(UINT32, number)
-    if family.language_model is gguf.MODEL_ARCH.LLADA:
-        keys["tokenizer.ggml.add_bos_token"] = number_key(BOOL, True)
+    if family.language_model is not None:
+        keys |= {key: number_key(BOOL, value) for key, value in family.language_model.tokenizer_keys}
     return keys
 
 

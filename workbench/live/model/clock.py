@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.architectures import MASK_RATIO
 from workbench.calibration.layer_record import MAX_BUCKETS
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
@@ -62,8 +63,9 @@ def clock_for(model: nn.Module, checkpoint: Checkpoint, time: Read | Clock | str
     checkpoint : Checkpoint
         Its configuration's ``mask_token_id`` tells a masked-diffusion language model.
     time : Clock, callable or str, optional
-        A clock, a function that reads the time off a call, or the name of the argument it is in. By default the mask
-        ratio where the configuration has a mask token and the model takes ``input_ids``, else the time step.
+        A clock, a function that reads the time off a call, or the name of the argument it is in. By default that of the
+        checkpoint's architecture where the model takes its arguments; else the mask ratio where the configuration has a
+        mask token and the model takes ``input_ids``; else the time step.
 
     Raises
     ------
@@ -76,12 +78,23 @@ def clock_for(model: nn.Module, checkpoint: Checkpoint, time: Read | Clock | str
         case str():
             return Clock(time, _argument(model, (time,)))
         case None:
-            mask = checkpoint.config.get("mask_token_id")
-            if isinstance(mask, int) and "input_ids" in _signature(model).parameters:
-                return mask_ratio(mask)
-            return timestep(model)
+            return _known_clock(model, checkpoint) or timestep(model)
         case _:
             return Clock("time", time)
+
+
+def _known_clock(model: nn.Module, checkpoint: Checkpoint) -> Clock | None:
+    """The clock of the checkpoint's architecture, or of any language model with a mask token; None for neither."""
+    mask = checkpoint.config.get("mask_token_id")
+    own = None if checkpoint.family is None else checkpoint.family.clock
+    for clock in filter(None, (own, MASK_RATIO)):
+        if not any(name in _signature(model).parameters for name in clock.arguments):
+            continue
+        if clock.name != MASK_RATIO.name:
+            return Clock(clock.name, _argument(model, clock.arguments))
+        if isinstance(mask, int):
+            return _mask_ratio(mask, clock.arguments)
+    return None
 
 
 def timestep(model: nn.Module) -> Clock:
@@ -100,14 +113,17 @@ def mask_ratio(mask_token_id: int) -> Clock:
 
     The ratio is told as the middle of one of 64 equal parts of 0 to 1.
     """
+    return _mask_ratio(mask_token_id, MASK_RATIO.arguments)
 
+
+def _mask_ratio(mask_token_id: int, arguments: Sequence[str]) -> Clock:
     def read(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-        ids: Tensor = _bound(model, ("input_ids",), args, kwargs)
+        ids: Tensor = _bound(model, arguments, args, kwargs)
         masked = (ids == mask_token_id).reshape(len(ids), -1).double().mean(dim=1)
         part = (masked * MAX_BUCKETS).floor().clamp(max=MAX_BUCKETS - 1)
         return (part + 0.5) / MAX_BUCKETS
 
-    return Clock("mask ratio", read)
+    return Clock(MASK_RATIO.name, read)
 
 
 def _signature(model: nn.Module) -> inspect.Signature:

@@ -1,7 +1,7 @@
-// A bar, what is done, and a button that stops it.
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 c72b7b8c3e68b0992ddb7deb297fcd3a34a4003b86d18c615442d2fcdae6719f */
 
-const PATIENCE = 3000; // milliseconds until a click that the kernel did not hear of is explained
-
+// src/progress.js
+var PATIENCE = 3e3;
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "aq-progress";
@@ -17,7 +17,6 @@ function render({ model, el }) {
   button.title = "Stop; interrupting the cell does the same";
   root.append(title, bar, text, button);
   el.append(root);
-
   let waiting;
   const show = () => {
     const { fraction, text: said } = model.get("status");
@@ -27,7 +26,7 @@ function render({ model, el }) {
     const ended = model.get("ended");
     bar.hidden = button.hidden = ended !== "";
     root.classList.toggle("aq-progress-ended", ended !== "");
-    button.disabled = model.get("stopping") || waiting !== undefined;
+    button.disabled = model.get("stopping") || waiting !== void 0;
     if (ended !== "") {
       clearTimeout(waiting);
       text.textContent = ended;
@@ -35,7 +34,7 @@ function render({ model, el }) {
     } else if (model.get("stopping")) {
       clearTimeout(waiting);
       text.textContent = "stopping …";
-    } else if (waiting === undefined) {
+    } else if (waiting === void 0) {
       text.textContent = said;
     }
   };
@@ -54,5 +53,7 @@ function render({ model, el }) {
     model.off("change", show);
   };
 }
-
-export default { render };
+var progress_default = { render };
+export {
+  progress_default as default
+};

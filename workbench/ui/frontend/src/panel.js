@@ -1,5 +1,7 @@
 // The panel: the layer table, and around it toolbar, figures, the chosen layer from close by, jobs and script.
 
+import "./table.css";
+import "./panel.css";
 import { Chart } from "./chart.js";
 import { element } from "./columns.js";
 import { ScriptLine } from "./foot.js";

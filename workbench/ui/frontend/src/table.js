@@ -1,5 +1,6 @@
 // The layer table alone.
 
+import "./table.css";
 import { Table } from "./layer_table.js";
 
 export default {

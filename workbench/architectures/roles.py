@@ -1,50 +1,48 @@
-"""What a tensor is for, told from its name.
+"""What a tensor is for, told from its name: by the rules of its family, then by generic ones.
 
-The names are those of the modelling code of each family: diffusers and transformers for most, the original
-repositories for LLaDA and for single-file checkpoints (DiT, Stable Diffusion, Flux, Wan, HunyuanVideo).
+The generic rules know the words that modelling code has for its modules: diffusers' and transformers', those of the
+original repositories of single-file checkpoints (DiT, Stable Diffusion, Flux, Wan, HunyuanVideo), and llama.cpp's.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
+from workbench.architectures.record import Architecture
+from workbench.architectures.registry import ARCHITECTURES
 from workbench.plan import Role
 
 _FEED_FORWARD = r"\b((\w+_)?ff[nd]?(_\w+)?|\w*mlp|feed_?forward\w*)\.(net\.)?"
 
 _RULES: tuple[tuple[Role, str], ...] = (
     # The first pattern found in the module's name decides, so the specific stand before the general.
-    # DiT's label table sits inside the time embedder of norm1: norm1.emb.class_embedder.embedding_table.
-    ("embedding", r"\b(embedding_table|class_embedding)$"),
+    ("embedding", r"\bclass_embedding$"),
     # Modulation: linears, and PixArt's and Wan's tables, that turn conditioning into shifts and scales.
     ("modulation", r"\b\w*norm\w*\.linear(_\d+)?$"),  # diffusers' adaLN: norm1.linear, norm_out.linear
     ("modulation", r"\badaln\w*\.(linear|\d+)$"),  # PixArt: adaln_single.linear; DiT: adaLN_modulation.1
-    ("modulation", r"\b\w*time_embed\.linear$"),  # LTX-Video, Allegro
     ("modulation", r"\b\w*mod\.(lin|linear|\d+)$|modulation"),  # Flux, HunyuanVideo and Wan; Qwen-Image
-    ("modulation", r"\btime_proj(ection)?(\.\d+)?$"),  # Wan: one projection for all blocks
     ("modulation", r"scale_shift(_table|\.linear)$"),
-    ("modulation", r"^proj_out_1$"),  # DiT: the shift and scale before the last projection
     # Embedders of time, guidance, size and pooled text: small MLPs of one vector per sample.
     ("time_embed", r"\b(t|\w*time\w*|guidance|resolution|aspect_ratio)_embed\w*\b"),
     ("time_embed", r"\btime_emb_proj$|\btime_?step_proj\b|\bemb_layers\.\d+$"),
     ("time_embed", r"\b(time|vector|guidance)_in\b"),  # Flux as published
     ("time_embed", r"\b(add|class|label|cond|augment|pooled\w*)_(emb|embed\w*|proj\w*)\b"),  # SDXL
     # The last projection of the whole model.
-    ("head", r"^(proj_out(_2)?|conv_out|head(\.head)?|out\.\d+|output_proj\w*)$|\b(lm_head|embed_out)$"),
+    ("head", r"^(proj_out|conv_out|head(\.head)?|out\.\d+|output_proj\w*)$|\b(lm_head|embed_out)$"),
     ("head", r"\bfinal_layer\.(linear|proj\w*)$"),
-    ("head", r"^transformer\.ff_out$"),  # LLaDA
     # Attention, before embeddings: a text refiner's attention sits inside the context embedder.
     ("attention.q", r"\b(\w*qkv(_proj)?|to_q(_\w+)?|add_q_proj|q|q_proj|(to_)?query|wq)$"),
     ("attention.q", r"\b(att_proj|c_attn|in_proj|query_key_value)$"),
-    ("attention.k", r"\b(to_k(_\w+)?|add_k_proj|k|k_proj|k_img|(to_)?key|wk|(to_)?kv(_proj)?)$"),
-    ("attention.v", r"\b(to_v(_\w+)?|add_v_proj|v|v_proj|v_img|(to_)?value|wv)$"),
+    ("attention.k", r"\b(to_k(_\w+)?|add_k_proj|k|k_proj|(to_)?key|wk|(to_)?kv(_proj)?)$"),
+    ("attention.v", r"\b(to_v(_\w+)?|add_v_proj|v|v_proj|(to_)?value|wv)$"),
     ("attention.out", r"\b(to_out(\.\d+)?|to_add_out|o|o_proj|out_proj|wo|attn_out|\w*attn_proj)$"),
     ("attention.out", r"\b\w*att(n|ention)\w*\.(proj(_out)?|c_proj|out_layer|output\.dense)$|\bproj_attn$"),
     # MLPs. Flux's single-stream blocks fuse: linear1 is qkv and MLP in, linear2 attention out and MLP out.
     ("mlp.in", r"\b(gate_proj|up_proj|gate_up_proj|ff_proj|w1|w3|fc1|c_fc|wi(_\d)?|proj_mlp|linear1)$"),
     ("mlp.in", r"\b(conv_inverted|intermediate\.dense)$"),
     ("mlp.out", r"\b(down_proj|ff_out|w2|fc2|linear2|conv_point|mlp\.c_proj|output\.dense)$"),
-    ("mlp.out", r"\bsingle\w*_blocks\.\d+\.proj_out$"),
     # Projections of the model's inputs (tokens, patches, captions, images), their small MLPs included, but
     # not the blocks that an embedder may hold (HunyuanVideo's token refiner).
     ("embedding", r"\b(embed_tokens|wte|wpe|word_embeddings?|\w*position_embeddings?|shared|embed_in)$"),
@@ -61,8 +59,32 @@ _RULES: tuple[tuple[Role, str], ...] = (
     ("embedding", r"\bproj_in$"),
     ("mlp.in", _FEED_FORWARD + r"(0(\.proj)?|linear_[13]|linear_in|in_layer|gate\w*|up|proj)$"),
     ("mlp.out", _FEED_FORWARD + r"([1-9]|linear_2|linear_out|out\w*|down|proj_out)$"),
+    # llama.cpp's names, which it writes to a GGUF file.
+    ("attention.q", r"\battn_q$"),
+    ("attention.k", r"\battn_k$"),
+    ("attention.v", r"\battn_v$"),
+    ("attention.out", r"\battn_output$"),
+    ("mlp.in", r"\bffn_(gate|up)$"),
+    ("mlp.out", r"\bffn_down$"),
+    ("head", r"^output$"),
 )
-_PATTERNS = tuple((role, re.compile(pattern, re.IGNORECASE)) for role, pattern in _RULES)
+
+Rules = tuple[tuple[Role, re.Pattern[str]], ...]
+
+
+def _compiled(rules: Iterable[tuple[Role, str]]) -> Rules:
+    return tuple((role, re.compile(pattern, re.IGNORECASE)) for role, pattern in rules)
+
+
+_GENERIC = _compiled((*(rule for one in ARCHITECTURES for rule in one.roles), *_RULES))
+"""The rules for any checkpoint. Those of a family go first: its own words have one meaning wherever they stand, such as
+in a file without a configuration."""
+
+
+@lru_cache
+def _rules_of(architecture: Architecture | None) -> Rules:
+    return _GENERIC if architecture is None else (*_compiled(architecture.roles), *_GENERIC)
+
 
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|model\.diffusion_model\.|diffusion_model\.|model\.)+")
 
@@ -95,13 +117,15 @@ def module_of(tensor: str) -> str:
     return re.sub(r"\.(?:weight|bias|scale|gamma|beta)$", "", _WRAPPERS.sub("", tensor))
 
 
-def role_of(tensor: str) -> Role:
+def role_of(tensor: str, architecture: Architecture | None = None) -> Role:
     """The role that a tensor's name tells.
 
     Parameters
     ----------
     tensor : str
         The tensor's name; a bias has the role of its weight.
+    architecture : Architecture, optional
+        Its family.
 
     Returns
     -------
@@ -111,7 +135,7 @@ def role_of(tensor: str) -> Role:
     if is_norm(tensor):
         return "norm"
     module = module_of(tensor)
-    return next((role for role, pattern in _PATTERNS if pattern.search(module)), "other")
+    return next((role for role, pattern in _rules_of(architecture) if pattern.search(module)), "other")
 
 
 def is_norm(tensor: str) -> bool:
