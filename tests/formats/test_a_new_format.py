@@ -167,7 +167,7 @@ def test_its_plan_can_be_tried_as_dequantized_safetensors(
 
 def test_the_command_line_takes_it(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["quantize", "--help"]) == 0
-    assert "toy-fp8 (of the tests)" in " ".join(capsys.readouterr().out.split())
+    assert "toy-fp8(ofthetests)" in "".join(capsys.readouterr().out.split())
     assert run(["quantize", str(source), str(tmp_path / "out"), "--target", TOY, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["target"] == TOY
     assert run(["verify", str(tmp_path / "out"), "--source", str(source)]) == 0

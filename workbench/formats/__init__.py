@@ -1,6 +1,14 @@
-"""Export formats: each a folder with one record, `Format`, and this their registry.
+"""Export formats: each is a folder with one record, `Format`, and they are registered here; nothing else names them.
 
-Whoever adds a format writes its record and registers it; nothing else in the workbench names formats.
+To add a format, write its record and register it:
+
+- the options that it has for a layer, with their exact bytes, and which of them is nearest to a width;
+- a codec (`workbench.formats.codec.Codec`): rows to what is stored and back, and what must be known of a whole tensor
+  before its first row; where the files are safetensors, `SafetensorsCodec`, and `safetensors_format` makes the record;
+- otherwise the layout of its files, what writes them (`PlacedWriter` where every row has its place), a reader;
+- who loads it, its referee, rules of other tools and default names where there are any.
+
+``tests/formats/toy_fp8.py`` is one in a single module.
 """
 
 from workbench.formats import compressed_tensors, gguf, mlx, parquet, safetensors
