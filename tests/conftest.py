@@ -190,7 +190,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks, row groups and parts so small that the sample checkpoint has many."""
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
     monkeypatch.setattr("workbench.formats.parquet.writer.ROW_GROUP_BYTES", 4_000)
     monkeypatch.setattr("workbench.formats.parquet.writer.PART_BYTES", 16_384)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,9 @@ def test_a_payload_does_not_depend_on_what_was_predicted(
     assert wb.load(tmp_path / "second").plan == foretold, "workbench.json has it all"
     assert wb.load(tmp_path / "second").payload.plan == first
     assert wb.verify(tmp_path / "second", source).ok
+
+
+def test_a_plan_can_be_sent_to_another_process() -> None:
+    found = pickle.loads(pickle.dumps(plan()))  # noqa: S301 - its own
+    assert found == plan()
+    assert found.digest == plan().digest

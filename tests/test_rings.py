@@ -33,7 +33,7 @@ HEAVY = {"torch", "IPython", "ipywidgets", "plotly", "dask"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 """Words that no file or folder is called by."""
 
-MAX_LINES = 400
+MAX_LINES = 600
 
 BUILD_SCRIPTS = {"record_build.py"}
 """What meson runs; not kernels."""
@@ -261,7 +261,7 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
         ("workbench/formats/utils.py", "", "workbench/formats/utils.py is called utils"),
         ("workbench/ui/common/a.py", "", "workbench/ui/common/a.py is called common"),
         ("workbench/ui/job_manager.py", "", "workbench/ui/job_manager.py is called manager"),
-        ("workbench/cli.py", "x = 1\n" * 401, "workbench/cli.py has 401 lines"),
+        ("workbench/cli.py", "x = 1\n" * 601, "workbench/cli.py has 601 lines"),
         ("kernels_pythran/affine.py", "import math", "kernels_pythran/affine.py imports math"),
         ("kernels_pythran/helpers.py", "", "kernels_pythran/helpers.py is called helpers"),
     ],

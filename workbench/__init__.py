@@ -1,10 +1,13 @@
 """ArrowQuant Workbench: see which layers of a diffusion model hold information, and spend bits where they matter.
 
-The public names load when they are first used, so that importing the package is quick.
+The public names load when they are first used, so that importing the package is quick; `__init__.pyi` tells type
+checkers what they are.
 """
 
 from importlib import import_module
 from typing import Any
+
+from workbench.display import register
 
 _HOMES = {
     "workbench.arrowquant": ["ArrowQuantV2", "AsyncArrowQuantV2"],
@@ -54,8 +57,6 @@ __all__ = sorted([*_HOME_OF, *_PARTS])
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return import_module(f"workbench.{name}")
-    if name == "open":
-        import_module("workbench.notebook").register()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), _AT_HOME.get(name, name))
@@ -63,3 +64,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+register()

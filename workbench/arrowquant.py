@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from workbench.config import DiffusionQuantConfig
 from workbench.engine import DiffusionOrchestrator, ProgressCallback
-from workbench.engine.partial import export_folder
+from workbench.engine.output.partial_folder import export_folder
 from workbench.errors import ConfigurationError
 
 Mode = Literal["diffusion", "base"]

@@ -1,43 +1,25 @@
-"""What a notebook or a terminal shows by itself: how far opening is, sessions as panels, comparisons with a figure.
-
-Neither plotly nor a widget is loaded before it is needed.
-"""
+"""`open` and `verify` as the package offers them: they show how far they are, in a cell or on a terminal."""
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.display import kernel_shell
 from workbench.engine import Verification, verify
 from workbench.errors import CancelledError
-from workbench.session import Job, Session, open_session
+from workbench.session import Session, open_session
 from workbench.session.opening import STEPS, source_bytes
-from workbench.work import REFRESH_SECONDS, ProgressCallback
+from workbench.work import ProgressCallback
 
 if TYPE_CHECKING:
-    from workbench.ui.reopened import Reopened
-
-
-def register() -> None:
-    """In a kernel that can show widgets, let sessions show themselves as the panel and comparisons
-    with a figure; elsewhere do nothing."""
-    shell = _kernel_shell()
-    if shell is None:
-        return
-    Job.watch = _watching
-    # By itself, for what it displays are two outputs: the panel, and what the notebook keeps of it.
-    formatter = shell.display_formatter.ipython_display_formatter
-    formatter.for_type_by_name("workbench.session.session", "Session", _show)
-    formatter = shell.display_formatter.mimebundle_formatter
-    formatter.for_type_by_name("workbench.live.validation.comparison", "Comparison", _show_comparison)
+    from workbench.ui.cell_sessions import CellSessions
 
 
 @functools.wraps(open_session)
@@ -66,14 +48,14 @@ def open_shown(
 
 def _gone_on(session: Session, fresh: bool) -> Session:
     """The session, or in a cell that runs again the one that it opened before, and a line that says so."""
-    shell = _kernel_shell()
+    shell = kernel_shell()
     if shell is None or threading.current_thread() is not threading.main_thread():
         return session
     request = shell.get_parent()
     cell = request.get("metadata", {}).get("cellId")
     if not cell:
         return session
-    found = _reopened().take(cell, request["header"]["msg_id"], session, fresh=fresh)
+    found = _cell_sessions().take(cell, request["header"]["msg_id"], session, fresh=fresh)
     if found is not session:
         edits = f"{found.version:,} edit{'' if found.version == 1 else 's'}"
         print(
@@ -84,10 +66,10 @@ def _gone_on(session: Session, fresh: bool) -> Session:
 
 
 @functools.cache
-def _reopened() -> Reopened:
-    from workbench.ui.reopened import Reopened
+def _cell_sessions() -> CellSessions:
+    from workbench.ui.cell_sessions import CellSessions
 
-    return Reopened()
+    return CellSessions()
 
 
 @functools.wraps(verify)
@@ -140,7 +122,7 @@ def _progress(
     """
     if threading.current_thread() is not threading.main_thread():  # its cell, if any, may be long over
         yield None
-    elif _kernel_shell() is not None:
+    elif kernel_shell() is not None:
         from workbench.ui.progress import bar_in_cell
 
         try:
@@ -157,50 +139,3 @@ def _progress(
             return
         with terminal.progress_bar(title, source_bytes(source, component)) as hear:
             yield hear
-
-
-@contextmanager
-def _watching(job: Job[Any]) -> Iterator[None]:
-    """A bar in the cell that waits for a job; interrupting the cell cancels the job."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    from workbench.ui.progress import bar_in_cell
-
-    try:
-        with bar_in_cell(job.name, 1, job.cancel) as tracker:
-            unfollow = job.follow(tracker)
-            try:
-                yield
-            finally:
-                unfollow()
-    except KeyboardInterrupt:
-        job.cancel()
-        while job.state == "running":
-            time.sleep(REFRESH_SECONDS)
-        if job.state != "cancelled":
-            raise
-        raise CancelledError(f"{job.name} was cancelled; nothing was left half-written.") from None
-
-
-def _kernel_shell() -> Any:
-    """IPython's shell where it has a kernel, that is, where widgets may be shown; None elsewhere."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if hasattr(shell, "kernel") else None
-
-
-def _show(session: Any) -> None:
-    from workbench.ui.display import show
-
-    show(session)
-
-
-def _show_comparison(comparison: Any, include: object = None, exclude: object = None) -> dict[str, Any]:
-    from workbench.figures import predicted_against_measured
-
-    figure = predicted_against_measured(comparison).update_layout(height=420)
-    return {
-        **comparison._repr_mimebundle_(),
-        "application/vnd.plotly.v1+json": json.loads(figure.to_display_json()),
-    }

@@ -130,6 +130,10 @@ class Plan:
         """Bytes of the layers' tensor data."""
         return sum(option.nbytes for option in self.choices.values())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only mappings cannot be pickled; the document that a plan's file has holds all of it.
+        return type(self).from_dict, (self.to_dict(), "the plan")
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, as `from_dict` takes them."""
         return {

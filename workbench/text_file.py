@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench import system
 from workbench.config_sources import error_at
 from workbench.errors import ValidationError
 
@@ -91,7 +92,7 @@ def new_file(path: str | os.PathLike[str], kind: FileKind, *, overwrite: bool = 
             if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
                 return
             _require_replaceable(path, kind, overwrite)
-        temporary.replace(path)
+        system.replace_file(path, temporary)
     finally:
         with suppress(OSError):
             temporary.unlink()

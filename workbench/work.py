@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from pathlib import Path
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, TypeVar
 
 from workbench.errors import CancelledError
+from workbench.system import anonymous_bytes, usable_cores
 
 T = TypeVar("T")
 
@@ -18,6 +18,15 @@ ProgressCallback = Callable[[float, str], None]
 """Called with the fraction done and a message, at most 10 times a second, on the side of the caller."""
 
 REFRESH_SECONDS = 0.1
+
+Watch = Callable[[Any], AbstractContextManager[Any]]
+"""Takes a job, and is entered while somebody waits for its result."""
+
+
+class Waiting:
+    """How waiting for a job shows; a notebook's kernel sets it."""
+
+    watch: ClassVar[Watch] = nullcontext
 
 
 class InlineExecutor(Executor):
@@ -57,7 +66,7 @@ class Progress:
         self.peak_anonymous = 0
         self._done = 0
         self._callback = callback
-        self._cancel = cancel or threading.Event()
+        self.cancelled = cancel or threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._last_call = -1.0
@@ -70,7 +79,7 @@ class Progress:
         CancelledError
             If the work is to stop.
         """
-        if self._cancel.is_set() or self._stop.is_set():
+        if self.cancelled.is_set() or self._stop.is_set():
             raise CancelledError("The work was cancelled; nothing was left half-written.")
         with self._lock:
             self._done += amount
@@ -109,7 +118,7 @@ class Progress:
             except BaseException as error:
                 self.raised = error
                 raise
-        if self._cancel.is_set():
+        if self.cancelled.is_set():
             raise CancelledError("The work was cancelled; nothing was left half-written.")
 
 
@@ -150,25 +159,6 @@ def run_tasks(
             wait(running)
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS does not tell which
-
-
 def disk_workers() -> int:
     """Threads that keep all cores busy while one of them waits for the disk."""
     return usable_cores() + 1
-
-
-def anonymous_bytes() -> int:
-    """Anonymous resident memory of this process in bytes; 0 where the system does not tell (not Linux)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -32,8 +32,8 @@ from subjects import JUDGED, Subject, digits, language_model
 from workbench.calibration import ActivationTables, CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.engine import InlineExecutor, SpatialQuantizer
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold, Site, balance
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.formats import target_named
 from workbench.live import Applied

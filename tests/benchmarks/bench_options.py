@@ -23,8 +23,9 @@ from bench_pipeline import BLOCKS, VOCABULARY, generated
 
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
+from workbench.system import anonymous_bytes, usable_cores
 from workbench.thermo import cost_table, price, profile, solve
-from workbench.work import ProgressCallback, anonymous_bytes, usable_cores
+from workbench.work import ProgressCallback
 
 
 def timed(name: str, measure: Callable[[ProgressCallback], pa.Table]) -> tuple[pa.Table, float]:

@@ -25,7 +25,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from workbench.work import usable_cores
+from workbench.system import usable_cores
 
 TARGETS = ("mlx", "compressed-tensors", "parquet", "gguf")
 

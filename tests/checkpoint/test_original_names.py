@@ -19,8 +19,8 @@ from workbench.calibration import records_for
 from workbench.checkpoint import Checkpoint, named_as, open_checkpoint, originally_named
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites
 from workbench.formats import named
 from workbench.formats.gguf.families import family_of

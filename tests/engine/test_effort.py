@@ -11,7 +11,7 @@ import workbench as wb
 from workbench.calibration import CalibrationRecords
 from workbench.cli import app
 from workbench.engine import DiffusionOrchestrator, verify
-from workbench.engine.export import read_record
+from workbench.engine.output.record import read_record
 from workbench.errors import CancelledError, ConfigurationError, ValidationError
 from workbench.plan import Plan
 

@@ -14,8 +14,8 @@ import pytest
 import workbench as wb
 from workbench.__main__ import run
 from workbench.checkpoint import Checkpoint, SideFile, open_checkpoint
-from workbench.engine.output_folder import place_side_files, require_readable
-from workbench.engine.partial import export_folder
+from workbench.engine.output.partial_folder import export_folder
+from workbench.engine.output.side_files import place_side_files, require_readable
 from workbench.plan import KEEP
 
 Make = Callable[..., Path]

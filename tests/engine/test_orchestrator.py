@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -21,8 +20,7 @@ from safetensors.numpy import load_file, save_file
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.engine import InlineExecutor
-from workbench.engine.remembered import remembered
-from workbench.work import anonymous_bytes
+from workbench.system import anonymous_bytes
 
 Make = Callable[..., Path]
 
@@ -368,42 +366,13 @@ def test_what_a_format_cannot_hold_is_refused_before_anything_is_measured(
 def test_a_payload_larger_than_the_disk_is_refused_beforehand(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("workbench.engine.output_folder.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("workbench.system.free_bytes", lambda _: 1000)
     with pytest.raises(wb.QuantizationError, match="0 MB free, and the payload may need"):
         run(make_checkpoint(), tmp_path / "out")
     assert leftovers(tmp_path) == []
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------
-
-
-def test_a_thread_remembers_the_rows_it_read_last() -> None:
-    read: list[tuple[int, int]] = []
-
-    class Source:
-        tensors = {"w": SimpleNamespace(shape=(8, 2))}  # noqa: RUF012 - a stand-in
-
-        def read_rows(self, name: str, start: int, stop: int) -> Any:
-            read.append((start, stop))
-            if start == 6:
-                raise wb.QuantizationError("changed")
-            return np.full((stop - start, 2), start)
-
-    source: Any = Source()
-    rows = remembered(source, whole=False)
-    assert rows.read_rows("w", 0, 2) is not None
-    assert rows.read_rows("w", 0, 2).tolist() == [[0, 0], [0, 0]]
-    with pytest.raises(ValueError, match="read-only"):
-        rows.read_rows("w", 0, 2)[0] = 1
-    with pytest.raises(wb.QuantizationError):
-        rows.read_rows("w", 6, 8)
-    assert rows.read_rows("w", 0, 2).tolist() == [[0, 0], [0, 0]]
-    assert read == [(0, 2), (6, 8), (0, 2)]
-    read.clear()
-    whole = remembered(source, whole=True)
-    assert (whole.read_rows("w", 2, 3).shape, whole.read_rows("w", 4, 8).shape) == ((1, 2), (4, 2))
-    assert read == [(0, 8)]
 
 
 def test_too_little_memory_is_a_configuration_error(make_checkpoint: Make, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import workbench as wb
 from workbench.checkpoint import DTYPES, open_checkpoint
-from workbench.engine.judge import compare
+from workbench.engine.verification.runtime_check import compare
 from workbench.formats import target_named
 
 NAMES = {
@@ -111,7 +111,7 @@ def test_a_wrong_config_is_a_problem(export: Callable[..., Path], source: Path, 
     if target == "mlx":
         config["quantization"]["bits"] = 2
     else:
-        config["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = 8
+        config["quantization_config"]["config_groups"]["group_0"]["weights"]["symmetric"] = True
     (out / "config.json").write_text(json.dumps(config))
     outcome = wb.verify(out, source)
     assert not outcome.ok

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.checkpoint.side_files import SideFile
+from workbench.checkpoint.folders.side_files import SideFile
 
 KILLED = """
 import os, signal, sys
-import workbench.formats.blocks as blocks, workbench.formats.parquet.writer as parquet, workbench.work as work
+import workbench.checkpoint.blocks as blocks, workbench.formats.parquet.writer as parquet, workbench.work as work
 import workbench as wb
 blocks.BLOCK_WEIGHTS, parquet.ROW_GROUP_BYTES, parquet.PART_BYTES = 2_048, 4_000, 16_384
 work.REFRESH_SECONDS = 0.0

@@ -19,10 +19,10 @@ from workbench import zoo
 from workbench.calibration import ActivationTables, CalibrationRecords, pool
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.engine import InlineExecutor, SpatialQuantizer, write_folded
-from workbench.engine.fold_search import LEAST_GAIN, _step_energy, _try
-from workbench.engine.spatial import restore
-from workbench.folds.checkpoint import FoldedCheckpoint
+from workbench.engine.equalization.fold_search import LEAST_GAIN, _step_energy, _try
+from workbench.engine.equalization.spatial import restore
 from workbench.folds.fold import TOLERANCE, Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import divided
 from workbench.folds.sites import find_sites
 from workbench.formats import TargetSettings, target_named
@@ -176,7 +176,7 @@ def test_one_strength_may_be_asked_for(opened: dict[str, Checkpoint]) -> None:
 def test_a_fold_that_moves_the_function_is_refused(
     opened: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.engine.fold_search.TOLERANCE", 1e-9)
+    monkeypatch.setattr("workbench.engine.equalization.fold_search.TOLERANCE", 1e-9)
     strict = SpatialQuantizer.of(opened[DIGITS], DIGITS, bits=3, group_size=64, alpha=0.2)
     assert strict.checkpoint.folds == ()
     remarks = [row["remark"] for row in strict.table().to_pylist() if row["deviation"] is not None]
@@ -296,8 +296,10 @@ def test_they_export_to_any_target_with_their_calibration(
 def test_many_weights_are_written_in_shards(
     spatial: dict[str, SpatialQuantizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.engine.folded_output.DEFAULTS", TargetSettings(shard_bytes=4 * 10**6))
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 10_000)
+    monkeypatch.setattr(
+        "workbench.engine.equalization.folded_output.DEFAULTS", TargetSettings(shard_bytes=4 * 10**6)
+    )
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 10_000)
     write_folded(spatial[DIGITS], tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "transformer").glob("*safetensors*"))
     assert names[0] == "diffusion_pytorch_model-00001-of-00003.safetensors"

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.checkpoint import TensorInfo, open_checkpoint
-from workbench.engine.run import Run
-from workbench.engine.survey import entropy_of, survey_layer
+from workbench.engine.execution import execute
+from workbench.engine.resolution.survey import survey_layer
 from workbench.formats import target_named
 from workbench.formats.parquet.codec import ParquetCodec
 from workbench.plan import Layer, Option
 from workbench.quantize import encode_affine
+from workbench.thermo.profile import layer_entropy
 
 Make = Callable[..., Path]
 NAME = "blocks.0.attn.to_q.weight"
@@ -39,7 +40,7 @@ def test_the_entropy_is_that_of_the_same_weights_in_float32(make_checkpoint: Mak
     found = []
     for name, tensor in (("narrow", values), ("wide", values.astype(np.float32))):
         with open_checkpoint(make_checkpoint({NAME: tensor}, name)) as checkpoint:
-            found.append(entropy_of(checkpoint.layers[0], checkpoint, lambda _: None))
+            found.append(layer_entropy(checkpoint, checkpoint.layers[0], lambda _: None))
     counts, _ = np.histogram(values.astype(np.float64), 256)
     share = counts[counts > 0] / values.size
     assert found[0] == found[1] == pytest.approx(-(share * np.log2(share)).sum() / 8, abs=2e-3)
@@ -58,8 +59,9 @@ def surveyed(source: Path, min_accuracy: float) -> Any:
     with open_checkpoint(source) as checkpoint:
         layer = checkpoint.layers[0]
         wishes = [target.quantized(layer, bits, "asymmetric", 64) for bits in (4, 8)]
-        encoder = target.encoder(checkpoint)
-        return survey_layer(layer, checkpoint, encoder, wishes, lambda: 0.5, config, lambda _: None)
+        return survey_layer(
+            layer, checkpoint, target.encoder(checkpoint), wishes, lambda: 0.5, config, lambda _: None
+        )
 
 
 def test_a_large_layer_whose_accuracy_is_clear_is_not_encoded_whole(
@@ -97,6 +99,7 @@ def test_without_a_clear_sample_a_layer_is_settled_by_its_own_cosine(
     checkpoint: Any = SimpleNamespace(
         tensors={NAME: TensorInfo(NAME, "BF16", values.shape, Path("w"), 0, values.nbytes)},
         read_rows=lambda name, start, stop: values[start:stop],
+        keeps_rows=True,
     )
     found = survey_layer(
         layer, checkpoint, target.encoder(checkpoint), [option, Option(16, "none", 0, values.nbytes)], lambda: 0.5,
@@ -183,16 +186,16 @@ def test_an_interrupted_second_attempt_is_resumed(
     source, out = misled(make_checkpoint), tmp_path / "out"
     two_bits(target).run(source, tmp_path / "whole")
     begun: list[Any] = []
-    original = Run._write
+    original = execute.write_units
 
-    def write(run: Run, *args: Any) -> Any:
+    def write(*args: Any) -> Any:
         begun.append(args)
         if len(begun) == 2:
             raise RuntimeError("enough")
-        return original(run, *args)
+        return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_write", write)
+        patch.setattr(execute, "write_units", write)
         with pytest.raises(RuntimeError, match="enough"):
             two_bits(target).run(source, out, resume=True)
     two_bits(target).run(source, out, resume=True)

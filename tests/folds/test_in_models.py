@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from workbench import zoo
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import TOLERANCE, Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites, foldable_classes
 from workbench.zoo.digits_dit.sample import load as load_digits
 from workbench.zoo.stdlib_mdlm.model import load as load_language_model

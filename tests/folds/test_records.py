@@ -13,8 +13,8 @@ from workbench import zoo
 from workbench.calibration import CalibrationRecords, TimeAwareQuantizer
 from workbench.checkpoint import open_checkpoint
 from workbench.errors import ValidationError
-from workbench.folds.checkpoint import FoldedCheckpoint
 from workbench.folds.fold import Fold
+from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.folds.sites import find_sites
 from workbench.live import capture

@@ -32,7 +32,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "toy_fp8", module)
     monkeypatch.setattr(registry, "_FORMATS", dict(registry._FORMATS))
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
     monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 4_096)
     spec.loader.exec_module(module)
     registry.register(module.FORMAT)

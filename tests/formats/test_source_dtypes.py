@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import workbench as wb
-from workbench.checkpoint.header import DTYPES
+from workbench.checkpoint.tensors import DTYPES
 
 Array = np.ndarray[Any, Any]
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")

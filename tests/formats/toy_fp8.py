@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.engine.referees import Decoded
-from workbench.formats.blocks import Named, RowReader, read_in_blocks
+from workbench.formats.codec import Named, RowReader, read_in_blocks
 from workbench.formats.format import Language, Loading, TargetSettings, kept, smaller
 from workbench.formats.model_classes import workbench_lines
 from workbench.formats.safetensors.codec import SafetensorsCodec, merged_config, module_of

@@ -14,6 +14,7 @@ import pytest
 
 import workbench as wb
 from workbench.session import Change, Job, Session
+from workbench.work import Waiting
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_whoever_waits_for_it_sees_how_far_it_is(tmp_path: Path, monkeypatch: py
         watched.append(job.name)
         yield
 
-    monkeypatch.setattr(Job, "watch", watch)
+    monkeypatch.setattr(Waiting, "watch", watch)
     with wb.open("zoo:digits-dit", target="parquet", group_size=64, cache=tmp_path) as unmeasured:
         notes = unmeasured.retarget("gguf")
         assert notes[0].startswith("The plan is now for gguf")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.session import Change, ObserverWarning, Session
-from workbench.session.values import parse_size
+from workbench.thermo.goal import parse_size
 from workbench.work import Progress
 
 

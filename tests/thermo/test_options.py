@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 import pytest
 from safetensors.numpy import save_file
 
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint, blocks, open_checkpoint, target_named
 from workbench.errors import ConfigurationError, ValidationError
-from workbench.formats import blocks, target_named
 from workbench.quantize import entropy_bits
 from workbench.thermo import cost_table, options_of, price, solve
 from workbench.thermo.sampling import draw_rows

@@ -18,9 +18,8 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 import workbench
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint, blocks, open_checkpoint
 from workbench.errors import CancelledError, ConfigurationError, QuantizationError, ValidationError
-from workbench.formats import blocks
 from workbench.thermo import CacheWarning, ThermodynamicMetrics, cache_folder, metrics, profile
 from workbench.work import InlineExecutor
 

@@ -115,7 +115,7 @@ def transcript(session: Session) -> dict[str, Any]:
 def hulls(session: Session) -> dict[str, Any]:
     """The way along the hulls, and where the front is within some budgets of all layers' bytes."""
     front = session.front
-    layout, blob = pack(Columns(session).steps(front))
+    layout, blob = pack(Columns(session.snapshot).steps(front))
     low, high = int(front.nbytes[0]), int(front.nbytes[-1])
     walks = []
     for budget in [low, *np.linspace(low, high, 7).astype(int).tolist(), high]:
@@ -127,7 +127,7 @@ def hulls(session: Session) -> dict[str, Any]:
                 "places": front.choice_at(corner).tolist(),
             }
         )
-    starts = session.starts.tolist()
+    starts = session.snapshot.measurements.starts.tolist()
     bits = session.options["bits"].to_pylist()
     for walk in walks:
         walk["bits"] = [bits[start + place] for start, place in zip(starts, walk.pop("places"), strict=True)]

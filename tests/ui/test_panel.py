@@ -20,9 +20,9 @@ import workbench as wb
 from workbench.session import Session
 from workbench.thermo import Constraints, solve, trace
 from workbench.ui import LayerTable, Panel
+from workbench.ui.cells import CellViews
 from workbench.ui.display import panel_of, show
 from workbench.ui.packing import unpack
-from workbench.ui.shown import Shown
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -194,14 +194,14 @@ def test_an_export_says_beforehand_what_it_takes(asked: Asked, session: Session,
     assert ahead["readers"] == list(session.readers)
     assert "outside" in asked.ask(type="predict", folder="../small")["error"]
     asked.do("export", folder="small")
-    wait_until(lambda: "read back and compared" in asked.panel.strip.text)
+    wait_until(lambda: "read back and compared" in asked.panel.message_bar.text)
     assert wb.load(tmp_path / "small").plan.choices == session.plan.choices
     jobs = asked.told("job")
     assert "export to small" in jobs[0]["job"]["text"]
     assert jobs[-1]["job"] is None
     wait_until(lambda: asked.panel.jobs.shown is None)
     assert asked.panel.actions.exported is not None
-    assert str(tmp_path / "small") in asked.panel.strip.text
+    assert str(tmp_path / "small") in asked.panel.message_bar.text
     assert str(tmp_path / "small") in asked.panel.actions.exported["lines"]
     assert asked.panel.state()["header"]["exported"] == asked.panel.actions.exported, "also after a reload"
     assert {one["job"]["place"] for one in jobs if one["job"]} == {"export"}
@@ -210,10 +210,10 @@ def test_an_export_says_beforehand_what_it_takes(asked: Asked, session: Session,
     assert "" in [one["text"] for one in asked.told("strip")], (
         "a new action ends the message of the one before"
     )
-    wait_until(lambda: asked.panel.strip.kind == "error")
-    assert "exists" in asked.panel.strip.text
+    wait_until(lambda: asked.panel.message_bar.kind == "error")
+    assert "exists" in asked.panel.message_bar.text
     state = asked.panel.get_state()["data"]["header"]
-    assert state["strip"]["text"] == asked.panel.strip.text, "a page that is loaded again shows it too"
+    assert state["strip"]["text"] == asked.panel.message_bar.text, "a page that is loaded again shows it too"
     asked.panel._handle_custom_msg({"type": "dismiss"}, [])
     assert asked.panel.get_state()["data"]["header"]["strip"]["text"] == ""
 
@@ -261,7 +261,7 @@ def test_what_is_said_before_another_target_is_told_is_of_that_target(
 
 def test_the_target_is_changed_by_a_job(asked: Asked, session: Session) -> None:
     asked.do("retarget", target="parquet")
-    wait_until(lambda: "now for parquet" in asked.panel.strip.text)
+    wait_until(lambda: "now for parquet" in asked.panel.message_bar.text)
     assert session.target.name == "parquet"
     assert session.script[-1] == "s.retarget('parquet')"
     assert asked.panel.get_state()["data"]["header"]["target"] == "parquet"
@@ -297,7 +297,7 @@ def test_the_steps_are_the_way_that_the_solver_begins_with(panel: Panel, session
     costs, front = session.costs, trace(session.costs)
     session.lock("role:modulation", bits=8)
     locked = session.snapshot.locked
-    locks = np.where(locked, session.snapshot.rows - session.starts, -1)
+    locks = np.where(locked, session.snapshot.rows - session.snapshot.measurements.starts, -1)
     fixed = trace(costs, Constraints(locks=locks))
     for budget in np.linspace(fixed.nbytes[0], fixed.nbytes[-1], 6).astype(int).tolist():
         present = session.thermodynamics["nbytes"].to_numpy()
@@ -378,7 +378,7 @@ def test_what_a_cell_showed_before_is_closed_when_it_runs_again() -> None:
         def close(self) -> None:
             self.closed += 1
 
-    shown, old, other, new = Shown(), View(), View(), View()
+    shown, old, other, new = CellViews(), View(), View(), View()
     for view in (old, other, old):
         shown.note(view)
     shown.end_cell("one")

@@ -137,15 +137,15 @@ def test_a_proof_can_be_cancelled_and_what_fails_is_told(
         session.prove()
     asked.do("cancel")
     go_on.set()
-    wait_until(lambda: "was cancelled" in asked.panel.strip.text)
+    wait_until(lambda: "was cancelled" in asked.panel.message_bar.text)
     assert session.proof is None
     assert not model[0]._forward_hooks
 
     wb.live.attach(session, model[0], lambda number: run(number)[:, :, 99, 99])
     prove(asked)
-    wait_until(lambda: asked.panel.strip.kind == "error")
-    assert "run(0), which generates with the model, failed: IndexError" in asked.panel.strip.text
-    assert "bug" not in asked.panel.strip.text
+    wait_until(lambda: asked.panel.message_bar.kind == "error")
+    assert "run(0), which generates with the model, failed: IndexError" in asked.panel.message_bar.text
+    assert "bug" not in asked.panel.message_bar.text
     wb.live.attach(session, model[0], lambda number: [1.0])
     with pytest.raises(ValidationError, match=r"run\(0\) gave a list; let it return the final output"):
         session.prove().result()

@@ -131,7 +131,7 @@ def test_a_bug_is_told_in_the_table(session: Session, wire: Any, monkeypatch: py
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of cheese")
 
-    monkeypatch.setattr(session, "set_bits", broken)
+    monkeypatch.setattr(session, "do", broken)
     ((answer, _),) = wire.ask(type="edit", id="x", action="bits", rows=[1], bits=3)
     assert "out of cheese" in answer["error"]
     assert answer["ack"] == "x"

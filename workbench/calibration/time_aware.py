@@ -15,6 +15,7 @@ from workbench.calibration.pooling import pool_steps
 from workbench.calibration.records import CalibrationRecords
 from workbench.calibration.variance import group_of_steps, variance_table
 from workbench.errors import ConfigurationError
+from workbench.table import Table
 
 TABLE_SCHEMA = pa.schema(
     [
@@ -43,9 +44,9 @@ class TimeAwareQuantizer:
         """The quantizer of a number of groups, see `group_steps`."""
         return cls(records, group_steps(records, num_time_groups, grouping))
 
-    def variance_table(self) -> pa.Table:
+    def variance_table(self) -> Table:
         """See `workbench.calibration.variance_table`."""
-        return variance_table(self.records, self.groups)
+        return Table(variance_table(self.records, self.groups))
 
     def ranges(self, layer: str, smoothing: float = 0.0) -> FloatArray:
         """Range of a layer's input in each group, [groups, 2]; NaN where it did not run.

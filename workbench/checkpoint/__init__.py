@@ -2,13 +2,13 @@
 
 from workbench.checkpoint.bundle import BundlePart
 from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
-from workbench.checkpoint.header import DTYPES, TensorInfo
+from workbench.checkpoint.folders.side_files import SideFile
 from workbench.checkpoint.modality import Modality, detect_modality
 from workbench.checkpoint.naming import named_as, originally_named, under_names
 from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint, opened
-from workbench.checkpoint.renamed import split_rows
-from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
-from workbench.checkpoint.side_files import SideFile
+from workbench.checkpoint.readers.fusion import split_rows
+from workbench.checkpoint.readers.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
+from workbench.checkpoint.tensors import DTYPES, TensorInfo
 
 __all__ = [
     "DTYPES",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.architectures import is_denoiser_name, known_architectures
-from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.tensors import TensorInfo
 
 DENOISER = "denoiser"
 EMA = "EMA copy of the denoiser"

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.architectures import DENOISER_PREFIX, Architecture, class_of, recognise
-from workbench.checkpoint.bundle import DENOISER, BundlePart, find_bundle
-from workbench.checkpoint.folders import Layout, Weights
-from workbench.checkpoint.gguf import GgufAdapter
-from workbench.checkpoint.gguf_file import GgufFile
-from workbench.checkpoint.header import DTYPES, TensorInfo
-from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
-from workbench.checkpoint.modality import Modality, detect_modality
+from workbench.architectures import Architecture
+from workbench.checkpoint.bundle import DENOISER, BundlePart
+from workbench.checkpoint.description import Description, describe
+from workbench.checkpoint.folders.side_files import LeftFile, SideFile, find_left_files, find_side_files
+from workbench.checkpoint.folders.weights import Layout, Weights
+from workbench.checkpoint.modality import Modality
 from workbench.checkpoint.notes import (
     notes_on_bundle,
     notes_on_denoisers,
@@ -27,24 +26,25 @@ from workbench.checkpoint.notes import (
     sentence_on_the_rest,
 )
 from workbench.checkpoint.original_names import Part
-from workbench.checkpoint.renamed import RenamedAdapter
-from workbench.checkpoint.safetensors import ShardedSafeTensorsAdapter
-from workbench.checkpoint.selected import SelectedAdapter
-from workbench.checkpoint.side_files import LeftFile, SideFile, find_left_files, find_side_files
-from workbench.checkpoint.tied_head import TiedHead, find_tied_head, note_on_tied_head
-from workbench.errors import ShapeMismatchError, ValidationError
+from workbench.checkpoint.readers.fusion import FusedReader
+from workbench.checkpoint.readers.gguf import GgufReader
+from workbench.checkpoint.readers.gguf_file import GgufFile
+from workbench.checkpoint.readers.reader import TensorReader
+from workbench.checkpoint.readers.selection import SelectedReader
+from workbench.checkpoint.tensors import TensorInfo
+from workbench.checkpoint.tied_head import TiedHead
 from workbench.plan import Layer, Role
 
-Adapter = ShardedSafeTensorsAdapter | GgufAdapter | RenamedAdapter | SelectedAdapter
-"""What reads the tensors of a checkpoint."""
 
-
-class Checkpoint:
+class Checkpoint(TensorReader):
     """An open checkpoint. Made by `open_checkpoint`; safe to read from several threads at once.
 
-    The files must stay as they are while it is open: every read checks it.
+    The files must stay as they are while it is open: every read checks it. It is a reader around a reader, with what
+    is known of the model; `around` and `over` give the same checkpoint read in another way.
     """
 
+    description: Description
+    """What is known of it besides its numbers, which readers around it share."""
     path: Path
     """What was opened, as an absolute path."""
     layout: Layout
@@ -67,10 +67,6 @@ class Checkpoint:
     """``__metadata__`` of the safetensors files; where two differ, the first file's value."""
     config: Mapping[str, Any]
     """config.json of the component, empty when there is none."""
-    gguf: GgufFile | None
-    """The file with its keys, where the checkpoint is a GGUF file."""
-    parts: Mapping[str, tuple[Part, ...]] | None
-    """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
     tied_head: TiedHead | None
     """A stored head that config.json ties to the embedding, and that is not among `tensors`."""
     bundle: tuple[BundlePart, ...]
@@ -81,73 +77,111 @@ class Checkpoint:
     """What stands before the names of the denoiser's tensors in an all-in-one file, else nothing."""
 
     def __init__(
-        self,
-        path: Path,
-        weights: Weights,
-        source: Adapter,
-        *,
-        remarks: Sequence[str] = (),
-        left_out: tuple[BundlePart, ...] = (),
-        denoiser_prefix: str = "",
+        self, description: Description, reader: TensorReader, *, opened: Checkpoint | None = None
     ) -> None:
-        self.path = path
-        self._remarks = tuple(remarks)
-        self.layout = weights.layout
-        self.component = weights.component
-        self.tied_head = find_tied_head(source.tensors, weights.config)
-        self.tensors = source.tensors
-        if self.tied_head is not None:
-            rest = {name: info for name, info in source.tensors.items() if name != self.tied_head.head}
+        self.description = description
+        self._reader = reader
+        self._opened = opened
+        self._guard = threading.Lock()
+        self._holders = 0
+        self._is_closing = False
+        self.path = description.path
+        self.metadata = reader.metadata
+        self.keeps_rows = reader.keeps_rows
+        self.tied_head = description.tied_head
+        self.tensors = reader.tensors
+        if self.tied_head is not None and self.tied_head.head in reader.tensors:
+            rest = {name: info for name, info in reader.tensors.items() if name != self.tied_head.head}
             self.tensors = MappingProxyType(rest)
-        self.metadata = source.metadata
-        self.gguf = source.file if isinstance(source, GgufAdapter) else None
-        self.parts = source.parts if isinstance(source, RenamedAdapter) else None
-        self.config = MappingProxyType(dict(weights.config))
-        self.architecture = class_of(weights.config)
-        self._weights = weights
-        self._source = source
-        self.left_out = left_out
-        self.bundle = (
-            () if self.parts is not None or left_out else find_bundle(source.tensors, weights.config)
-        )
-        self.denoiser_prefix = self.bundle[0].prefix if self.bundle else denoiser_prefix
-        model = self.tensors
-        if self.bundle:
-            model = {name: source.tensors[name] for name in self.bundle[0].tensors}
-        prefix = self.denoiser_prefix or DENOISER_PREFIX
-        self.family = recognise(self.config, {name.removeprefix(prefix) for name in model})
-        roles = roles_of(self.tensors.values(), self.family)
-        self.roles = MappingProxyType(roles)
-        lists = () if self.family is None else self.family.lists
-        self.layers = find_layers(model, roles, self._peek, lists)
-        self.modality = detect_modality(
-            pipeline=weights.pipeline,
-            config=weights.config,
-            metadata=source.metadata,
-            names=source.tensors,
-            title=path.name,
-        )
+        self.roles = description.roles
+        self.layers = description.layers_of(self.tensors)
+        self.modality = description.modality
+        self.layout = description.weights.layout
+        self.component = description.weights.component
+        self.config = MappingProxyType(dict(description.weights.config))
+        self.architecture = description.architecture
+        self.family = description.family
+        self.bundle = description.bundle
+        self.left_out = description.left_out
+        self.denoiser_prefix = description.denoiser_prefix
+
+    @classmethod
+    def of(cls, path: Path, weights: Weights, reader: TensorReader, *, remarks: Sequence[str] = ()) -> Self:
+        """The checkpoint that a reader gives the tensors of, with remarks for `notes`."""
+        return cls(describe(path, weights, reader, remarks=remarks), reader)
 
     def over(
-        self, source: Adapter, *, remarks: Sequence[str] = (), left_out: tuple[BundlePart, ...] | None = None
+        self,
+        reader: TensorReader,
+        *,
+        remarks: Sequence[str] = (),
+        left_out: tuple[BundlePart, ...] | None = None,
     ) -> Checkpoint:
-        """The same checkpoint with its tensors taken from elsewhere, with further remarks for `notes`."""
-        return Checkpoint(
+        """The same checkpoint with other tensors, whose layers are found anew, with further remarks for `notes`."""
+        description = self.description
+        found = describe(
             self.path,
-            self._weights,
-            source,
-            remarks=(*self._remarks, *filter(None, [self.tie_note]), *remarks),
+            description.weights,
+            reader,
+            remarks=(*description.all_remarks, *remarks),
             left_out=self.left_out if left_out is None else left_out,
             denoiser_prefix=self.denoiser_prefix,
+            is_one_model=isinstance(reader, FusedReader),
         )
+        return Checkpoint(found, reader, opened=self.opened)
+
+    def around(self, reader: TensorReader) -> Checkpoint:
+        """The same checkpoint, its tensors, of the same names and shapes, read by a reader around this one."""
+        return Checkpoint(self.description, reader, opened=self.opened)
+
+    @property
+    def opened(self) -> Checkpoint:
+        """The checkpoint as it was opened: with all its models, and under the names of its files."""
+        return self if self._opened is None else self._opened
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep the files open until the context that is returned is left, also when `close` is called meanwhile."""
+        root = self.opened
+        with root._guard:
+            root._holders += 1
+        return _release(root)
+
+    @property
+    def tie_note(self) -> str | None:
+        """A sentence on the head that config.json ties to the embedding, where it is stored and so left out."""
+        return self.description.tie_note
+
+    @property
+    def gguf(self) -> GgufFile | None:
+        """The file with its keys, where the checkpoint is a GGUF file."""
+        found = self.description.reader
+        return found.file if isinstance(found, GgufReader) else None
+
+    @property
+    def parts(self) -> Mapping[str, tuple[Part, ...]] | None:
+        """Of which rows of the files' tensors each tensor is made; None where they are those of the files."""
+        found = self.description.reader
+        return found.parts if isinstance(found, FusedReader) else None
+
+    @property
+    def stored(self) -> Checkpoint:
+        """The checkpoint under the names of its files; itself where it is not renamed."""
+        found = self.description.reader
+        inner = found.source if isinstance(found, FusedReader) else self
+        return inner if isinstance(inner, Checkpoint) else self
+
+    @property
+    def files_fingerprint(self) -> str:
+        """The fingerprint of the checkpoint under its own names; another than `fingerprint` where it is renamed."""
+        return self.fingerprint if self.parts is None else self.stored.fingerprint
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of what was opened: names without wrappers, several models, files passed over."""
         return (
-            *dict.fromkeys((*self._remarks, *filter(None, [self.tie_note]))),
+            *self.description.all_remarks,
             *notes_on_bundle(self.bundle, self.left_out),
-            *notes_on_denoisers(self._weights),
+            *notes_on_denoisers(self.description.weights),
             *notes_on_files({}, self.left_files),
         )
 
@@ -159,7 +193,7 @@ class Checkpoint:
     @property
     def denoisers(self) -> tuple[str, ...]:
         """The components of a diffusers folder that are denoisers, such as the two transformers of Wan 2.2."""
-        return self._weights.denoisers
+        return self.description.weights.denoisers
 
     @property
     def nbytes(self) -> int:
@@ -169,20 +203,14 @@ class Checkpoint:
     @cached_property
     def side_files(self) -> tuple[SideFile, ...]:
         """The small files that travel along into an export, see `find_side_files`."""
-        root = self._weights.root
-        return () if root is None else find_side_files(root, self._weights.folders)
-
-    @cached_property
-    def tie_note(self) -> str | None:
-        """A sentence on the head that config.json ties to the embedding, where it is stored and so left out."""
-        tied = self.tied_head
-        return None if tied is None else note_on_tied_head(tied, self._row_of)
+        root = self.description.weights.root
+        return () if root is None else find_side_files(root, self.description.weights.folders)
 
     @cached_property
     def left_files(self) -> tuple[LeftFile, ...]:
         """Files beside the weights that do not travel along, with the reason, see `find_left_files`."""
-        root = self._weights.root
-        return () if root is None else find_left_files(root, self._weights.folders)
+        root = self.description.weights.root
+        return () if root is None else find_left_files(root, self.description.weights.folders)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -193,175 +221,46 @@ class Checkpoint:
         depend on where the files are, what they are called, in which layout, or when they were written, and
         it does not cover configurations and other side files.
         """
-        return self._source.digest().hex()
-
-    @cached_property
-    def files_fingerprint(self) -> str:
-        """The fingerprint of the checkpoint under its own names; another than `fingerprint` where it is renamed."""
-        source = self._source
-        return source.source.fingerprint if isinstance(source, RenamedAdapter) else self.fingerprint
-
-    @property
-    def stored(self) -> Checkpoint:
-        """The checkpoint under the names of its files; itself where it is not renamed."""
-        source = self._source
-        inner = source.source if isinstance(source, RenamedAdapter) else self
-        return inner if isinstance(inner, Checkpoint) else self
-
-    def read_into(self, name: str, start_byte: int, buffer: Any) -> None:
-        """Fill a buffer with bytes of a tensor by positioned reads.
-
-        Parameters
-        ----------
-        name : str
-            The tensor.
-        start_byte : int
-            First byte, counted from the start of the tensor's data.
-        buffer : writable buffer
-            A C-contiguous array of any dtype, a bytearray or a memoryview; filled completely.
-
-        Raises
-        ------
-        QuantizationError
-            If the file changed since it was opened, ends early or cannot be read.
-        ShapeMismatchError
-            If the bytes asked for are not all the tensor's.
-        ValidationError
-            If there is no such tensor, the buffer is read-only or not contiguous, or the checkpoint was
-            closed.
-        """
-        info = self._info(name)
-        target = _writable_bytes(buffer, name)
-        if not 0 <= start_byte <= info.nbytes - target.size:
-            raise ShapeMismatchError(
-                f"{info.path}: tensor {name!r} has {info.nbytes:,} bytes; {target.size:,} from "
-                f"{start_byte:,} on are not within it.",
-                path=info.path,
-                tensor=name,
-            )
-        self._source.read_into(name, start_byte, target)
+        return self._reader.fingerprint
 
     def read_rows(self, name: str, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Read rows of a tensor, seen as two-dimensional.
-
-        Parameters
-        ----------
-        name : str
-            The tensor, [out, ...], seen as [out, in]; a vector as [n, 1], a scalar as [1, 1].
-        start, stop : int
-            Rows, ``0 <= start <= stop <= out``.
-        out : ndarray, optional
-            Filled and returned: C-contiguous, shape (stop - start, in), with an item size of the tensor's
-            dtype (so that BF16 may be read as the uint16 patterns that kernels take).
-
-        Returns
-        -------
-        ndarray
-            Shape (stop - start, in), in the dtype stored (`DTYPES`) unless `out` has another.
-
-        Raises
-        ------
-        QuantizationError
-            If the file changed since it was opened, ends early or cannot be read.
-        ShapeMismatchError
-            If the rows are not within the tensor or `out` does not fit.
-        ValidationError
-            If there is no such tensor, `out` is read-only or not contiguous, or the checkpoint was closed.
-        """
-        info = self._info(name)
-        dtype = DTYPES[info.dtype]
-        rows = info.shape[0] if info.shape else 1
-        cols = math.prod(info.shape[1:])
-        if not 0 <= start <= stop <= rows:
-            raise ShapeMismatchError(
-                f"{info.path}: tensor {name!r} has {rows} rows; there are no rows {start} to {stop}.",
-                path=info.path,
-                tensor=name,
-            )
-        shape = (stop - start, cols)
-        if out is None:
-            out = np.empty(shape, dtype)
-        elif out.shape != shape or out.itemsize != dtype.itemsize:
-            raise ShapeMismatchError(
-                f"{info.path}: rows {start} to {stop} of tensor {name!r} have the shape {shape} and "
-                f"{dtype.itemsize} bytes an item; the array to fill has {out.shape} and {out.itemsize}.",
-                path=info.path,
-                tensor=name,
-            )
-        self._source.read_into(name, start * cols * dtype.itemsize, _writable_bytes(out, name))
-        return out
-
-    def view(self, name: str) -> NDArray[Any]:
-        """A read-only, memory-mapped array of a tensor, for looking.
-
-        A file that is truncated while it is mapped kills the process that looks: stream with `read_rows`.
-
-        Parameters
-        ----------
-        name : str
-            The tensor.
-
-        Returns
-        -------
-        ndarray
-            In the dtype stored, without copying; it stays valid after `close`.
-
-        Raises
-        ------
-        QuantizationError
-            If the file changed since it was opened.
-        ValidationError
-            If there is no such tensor, or the checkpoint was closed.
-        """
+        """Read rows of a tensor, see `TensorReader.read_rows`."""
         self._info(name)
-        return self._source[name]
+        return self._reader.read_rows(name, start, stop, out)
 
     def check_unchanged(self) -> None:
-        """Make sure that the weights are what they were when they were opened.
-
-        Raises
-        ------
-        QuantizationError
-            If a file's size, modification time or inode is another, or it is gone; the message names it.
-        """
-        self._source.check_unchanged()
+        """Make sure that the weights are what they were when they were opened, see `TensorReader.check_unchanged`."""
+        self._reader.check_unchanged()
 
     def close(self) -> None:
-        """Close the files; views taken before stay valid."""
-        self._source.close()
+        """Close the files, at once or when nobody holds them any more; views taken before stay valid."""
+        with self._guard:
+            self._is_closing = True
+            if self._holders:
+                return
+        self._reader.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def _fill(self, info: TensorInfo, start: int, target: NDArray[np.uint8]) -> None:
+        self._reader.read_into(info.name, start, target)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _view(self, info: TensorInfo) -> NDArray[Any]:
+        return self._reader.view(info.name)
 
     def __repr__(self) -> str:
         what = self.architecture or self.layout
         return f"<Checkpoint {str(self.path)!r}: {what}, {len(self.layers)} layers, {self.nbytes:,} bytes>"
 
-    def _info(self, name: str) -> TensorInfo:
-        try:
-            return self.tensors[name]
-        except KeyError:
-            raise ValidationError(
-                f"{self.path}: there is no tensor {name!r}.", path=self.path, tensor=name
-            ) from None
 
-    def _row_of(self, name: str, row: int) -> NDArray[Any]:
-        """A row of a tensor of the files."""
-        info = self._source.tensors[name]
-        values = np.empty(info.shape[1:], DTYPES[info.dtype])
-        self._source.read_into(name, row * values.nbytes, values.view(np.uint8).reshape(-1))
-        return values
-
-    def _peek(self, info: TensorInfo) -> NDArray[np.float32]:
-        values = np.empty(min(math.prod(info.shape), PEEK_VALUES), DTYPES[info.dtype])
-        self._source.read_into(info.name, 0, values.view(np.uint8))
-        with np.errstate(all="ignore"):
-            return values.astype(np.float32)
+@contextmanager
+def _release(root: Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with root._guard:
+            root._holders -= 1
+            is_last = root._is_closing and not root._holders
+        if is_last:
+            root.close()
 
 
 def denoiser_of(checkpoint: Checkpoint) -> Checkpoint:
@@ -374,14 +273,4 @@ def denoiser_of(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     names = {name: name for name in checkpoint.bundle[0].tensors}
     others = tuple(part for part in checkpoint.bundle if part.name != DENOISER)
-    return checkpoint.over(SelectedAdapter(checkpoint, names), left_out=others)
-
-
-def _writable_bytes(buffer: Any, tensor: str) -> NDArray[np.uint8]:
-    # NumPy does not export arrays of ml_dtypes as buffers, so arrays are viewed, not wrapped.
-    array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)
-    if not array.flags.c_contiguous or not array.flags.writeable:
-        raise ValidationError(
-            f"The buffer for tensor {tensor!r} must be writable and C-contiguous.", tensor=tensor
-        )
-    return array.reshape(-1).view(np.uint8)
+    return checkpoint.over(SelectedReader(checkpoint, names), left_out=others)

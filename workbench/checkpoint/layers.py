@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.architectures import Architecture, is_norm, is_table, role_of
-from workbench.checkpoint.header import FLOAT_DTYPES, TensorInfo
+from workbench.checkpoint.tensors import FLOAT_DTYPES, TensorInfo
 from workbench.plan import Kind, Layer, Role
 
 Peek = Callable[[TensorInfo], NDArray[np.float32]]

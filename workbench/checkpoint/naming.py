@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from workbench.architectures import architecture_of_config
 from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.original_names import OriginalTensors, original_tensors
-from workbench.checkpoint.renamed import RenamedAdapter
+from workbench.checkpoint.readers.fusion import FusedReader
 from workbench.config import NAMES
 from workbench.errors import ConfigurationError, ValidationError, setting
 
@@ -32,7 +32,7 @@ def originally_named(checkpoint: Checkpoint) -> Checkpoint | None:
         If no tensor has a place in the original checkpoint, or tensors that go together do not fit.
     """
     found = _original_tensors(checkpoint)
-    return None if found is None else checkpoint.over(RenamedAdapter(checkpoint, found.parts))
+    return None if found is None else checkpoint.over(FusedReader(checkpoint, found.parts))
 
 
 def _original_tensors(checkpoint: Checkpoint) -> OriginalTensors | None:

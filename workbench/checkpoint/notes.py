@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workbench.checkpoint.bundle import DENOISER, EMA, BundlePart
-from workbench.checkpoint.folders import Weights
-from workbench.checkpoint.header import TensorInfo
-from workbench.checkpoint.side_files import LeftFile
+from workbench.checkpoint.folders.side_files import LeftFile
+from workbench.checkpoint.folders.weights import Weights
+from workbench.checkpoint.tensors import TensorInfo
 from workbench.plan import Layer
 
 

@@ -10,15 +10,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from workbench.checkpoint.adapters import refuse_adapter
 from workbench.checkpoint.bundle import find_bundle
 from workbench.checkpoint.checkpoint import Checkpoint
-from workbench.checkpoint.folders import Weights, find_weights
-from workbench.checkpoint.gguf import GGUF_SUFFIX, GgufAdapter
+from workbench.checkpoint.folders.weights import Weights, find_weights
 from workbench.checkpoint.notes import notes_on_files
-from workbench.checkpoint.quantized import refuse_quantized
-from workbench.checkpoint.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
-from workbench.checkpoint.selected import SelectedAdapter
+from workbench.checkpoint.readers.gguf import GGUF_SUFFIX, GgufReader
+from workbench.checkpoint.readers.reader import TensorFiles, TensorReader
+from workbench.checkpoint.readers.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
+from workbench.checkpoint.readers.selection import SelectedReader
+from workbench.checkpoint.refusals.adapters import refuse_adapter
+from workbench.checkpoint.refusals.quantized import refuse_quantized
 from workbench.checkpoint.wrappers import describe_wrappers, unwrapped_names
 from workbench.errors import ModelNotFoundError
 
@@ -61,17 +62,16 @@ def open_checkpoint(path: str | Path, component: str | None = None) -> Checkpoin
     try:
         refuse_adapter(location, source.tensors, source.metadata, weights.adapter)
         _refuse_quantized_denoiser(location, weights, source)
-        if isinstance(source, GgufAdapter):
-            return Checkpoint(location, weights, source)
+        if isinstance(source, GgufReader):
+            return Checkpoint.of(location, weights, source)
         remarks = tuple(notes_on_files(source.trailing, ()))
         is_language_model = "architectures" in weights.config or "model_type" in weights.config
         names = unwrapped_names(source.tensors, location, is_language_model=is_language_model)
-        checkpoint = Checkpoint(location, weights, source, remarks=remarks)
         wrapped = describe_wrappers(names)
         if wrapped is None:
-            return checkpoint
-        clean = {new: old for old, new in names.items()}
-        return checkpoint.over(SelectedAdapter(checkpoint, clean), remarks=(wrapped,))
+            return Checkpoint.of(location, weights, source, remarks=remarks)
+        clean = SelectedReader(source, {new: old for old, new in names.items()})
+        return Checkpoint.of(location, weights, clean, remarks=(*remarks, wrapped))
     except BaseException:
         source.close()
         raise
@@ -94,9 +94,7 @@ def opened(source: Checkpoint | str | os.PathLike[str], component: str | None = 
             yield checkpoint
 
 
-def _refuse_quantized_denoiser(
-    path: Path, weights: Weights, source: ShardedSafeTensorsAdapter | GgufAdapter
-) -> None:
+def _refuse_quantized_denoiser(path: Path, weights: Weights, source: TensorReader) -> None:
     """Raise when what would be quantized is so already; what else an all-in-one file holds is kept as it is."""
     bundle = find_bundle(source.tensors, weights.config)
     if not bundle:
@@ -127,15 +125,15 @@ def load_sharded_safetensors(path: str | Path) -> Mapping[str, NDArray[Any]]:
     """
     weights = find_weights(_locate(path), whole=False)
     if weights.paths[0].suffix == GGUF_SUFFIX:
-        return GgufAdapter(weights.paths[0])
+        return GgufReader(weights.paths[0])
     if len(weights.paths) == 1 and weights.paths[0].suffix != ".json":
         return SafeTensorsAdapter(weights.paths[0])
     return ShardedSafeTensorsAdapter(*weights.paths)
 
 
-def _open(weights: Weights) -> ShardedSafeTensorsAdapter | GgufAdapter:
+def _open(weights: Weights) -> TensorFiles:
     if weights.paths[0].suffix == GGUF_SUFFIX:
-        return GgufAdapter(weights.paths[0])
+        return GgufReader(weights.paths[0])
     return ShardedSafeTensorsAdapter(*weights.paths)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.architectures import Architecture, Place, original_names_of
-from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.tensors import TensorInfo
 from workbench.errors import ValidationError
 
 JOINED = frozenset({"F32", "F16", "BF16"})

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.architectures import Tie, known_architectures
-from workbench.checkpoint.header import TensorInfo
+from workbench.checkpoint.tensors import TensorInfo
 
 _TIE = Tie(
     "tie_word_embeddings", "lm_head|embed_out", "embed_tokens|wte|word_embeddings?|embed_in|tok_embeddings"

@@ -44,7 +44,7 @@ Json = Annotated[
 
 def export_folder(text: str) -> Path:
     """The folder of an export, of what was typed; a Path would forget the ``./`` of ``./~``."""
-    from workbench.engine.partial import export_folder as folder_of
+    from workbench.engine.output.partial_folder import export_folder as folder_of
 
     return folder_of(text)
 
@@ -119,7 +119,7 @@ def parse_widths(texts: Sequence[str], option: str) -> dict[str, int]:
 
 def parse_bytes(text: str) -> int:
     """Bytes of a size such as ``2GB``."""
-    from workbench.session.values import parse_size
+    from workbench.thermo.goal import parse_size
 
     return parse_size(text)
 

@@ -65,7 +65,7 @@ def equalize(
     from workbench.checkpoint import open_checkpoint
     from workbench.config import DiffusionQuantConfig
     from workbench.engine import SpatialQuantizer, write_folded
-    from workbench.engine.partial import refuse_existing
+    from workbench.engine.output.partial_folder import refuse_existing
 
     refuse_existing(output.absolute())
     given: dict[str, Any] = {"target": target, "bit_width": bits, "group_size": group_size}

@@ -214,7 +214,7 @@ def quantize(
 
     Example: workbench quantize zoo:digits-dit out --bit-width 4 --override '*.norm1.linear.weight=2'
     """
-    from workbench.engine.partial import refuse_existing
+    from workbench.engine.output.partial_folder import refuse_existing
 
     given: dict[str, Any] = {
         "target": target,

@@ -10,6 +10,7 @@ from workbench.errors import ANY
 _OPTIONS: Mapping[str, str] = {
     "all_widths": "--all-widths",
     "bit_width": "--bit-width",
+    "bpw": "--bpw",
     "calibration": "--calibration",
     "ceilings": "--ceiling",
     "component": "--component",
@@ -30,7 +31,9 @@ _OPTIONS: Mapping[str, str] = {
     "resume": "--resume",
     "scheme": "--scheme",
     "shard_size_mb": "--shard-size",
+    "size": "--size",
     "target": "--target",
+    "temperature": "--temperature",
     "ties": "--tie",
 }
 """Options by the setting they give; the other settings are keys of --config."""

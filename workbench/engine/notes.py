@@ -11,7 +11,8 @@ from typing import Self
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.survey import Survey, at_width, settled_option
+from workbench.engine.resolution.survey import Survey
+from workbench.engine.resolution.widths import at_width, settled_option
 from workbench.formats import Format, kept_as
 from workbench.layer_names import matching
 from workbench.plan import Layer, Plan

@@ -5,36 +5,24 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 
-from workbench.calibration import TimeAwareQuantizer, records_for
-from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
+from workbench.calibration import TimeAwareQuantizer
+from workbench.checkpoint import Checkpoint, opened
 from workbench.config import DiffusionQuantConfig
-from workbench.engine.export import RECORD
-from workbench.engine.finished import finished_report
-from workbench.engine.mixed_precision import pricing_of, solve_plan
-from workbench.engine.notes import note_on_solved, note_on_unrecorded, notes_on_plan
-from workbench.engine.output_folder import require_readable, write_errors_explained
-from workbench.engine.partial import Journal, PartialOutput, export_folder, refuse_existing
+from workbench.engine.execution.execute import execute
+from workbench.engine.output.finished import finished_report
+from workbench.engine.output.partial_folder import Journal, PartialOutput, export_folder, refuse_existing
+from workbench.engine.output.record import RECORD
+from workbench.engine.output.side_files import write_errors_explained
+from workbench.engine.preparation import balance, prepare, subject_of
 from workbench.engine.report import Report
-from workbench.engine.run import Run
-from workbench.engine.spatial import balance_channels
-from workbench.errors import ConfigurationError, ValidationError
-from workbench.formats import (
-    check_target,
-    exported,
-    named,
-    plan_for,
-    require_storable,
-    settings_of,
-    target_named,
-)
-from workbench.formats.loading import best_target
+from workbench.engine.resolution.resolve import resolve, strategy_of
+from workbench.engine.subject import Workers
+from workbench.errors import ConfigurationError
 from workbench.plan import Plan
-from workbench.quantize import Encodings
 from workbench.work import Progress, ProgressCallback, disk_workers
 
 WORKER_BYTES = 96 * 10**6
@@ -42,9 +30,6 @@ WORKER_BYTES = 96 * 10**6
 
 BASE_BYTES = 200 * 10**6
 """Anonymous memory of the process without workers: the interpreter and its libraries."""
-
-SPATIAL = 0.2
-"""Fraction of a run that the balancing of channels counts for, where there is any."""
 
 DEFAULT_LIMIT = 10**9
 """Bound of the memory where the configuration names none."""
@@ -69,7 +54,7 @@ class DiffusionOrchestrator:
 
     def run(
         self,
-        model_path: str | os.PathLike[str],
+        model_path: Checkpoint | str | os.PathLike[str],
         output_path: str | os.PathLike[str],
         *,
         plan: Plan | None = None,
@@ -79,13 +64,14 @@ class DiffusionOrchestrator:
         callback: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
         notes: Sequence[str] = (),
+        entropies: Mapping[str, float] | None = None,
     ) -> Report:
         """Quantize a checkpoint into a new folder, and measure what was written.
 
         Parameters
         ----------
-        model_path : path-like
-            A checkpoint, as `workbench.checkpoint.open_checkpoint` takes it.
+        model_path : Checkpoint or path-like
+            A checkpoint that is open, and stays so, or a path as `workbench.checkpoint.open_checkpoint` takes it.
         output_path : path-like
             A folder that does not exist; it appears when all is done.
         plan : Plan, optional
@@ -107,6 +93,8 @@ class DiffusionOrchestrator:
             Set it to end the run with a `CancelledError`.
         notes : sequence of str
             Sentences for the report, before the engine's own.
+        entropies : mapping of str to float, optional
+            Ĥ of layers under a plan, where they were measured already; they are not measured again.
 
         Returns
         -------
@@ -118,81 +106,32 @@ class DiffusionOrchestrator:
             Whatever is wrong with the input, the configuration or the disk; nothing is left half-written.
         """
         started = time.monotonic()
-        check_target(self.config)
         output = export_folder(output_path).absolute()
         is_finished = resume and (output / RECORD).is_file()
         if not is_finished:
             refuse_existing(output)
         with (
-            open_checkpoint(os.fspath(model_path), component) as opened,
+            opened(model_path, component) as checkpoint,
             self._workers() as (executor, in_flight),
         ):
-            name = self.config.target or (plan.target if plan else best_target(opened))
-            scheme = self.config.scheme or target_named(name).scheme
-            config = self.config.model_copy(update={"target": name, "scheme": scheme})
-            checkpoint, spatial = opened, None
-            if plan is not None:
-                checkpoint = named_as(opened, plan.choices)
-                check_fit(plan, checkpoint)
-                is_calibrated = config.calibration is not None or time_aware is not None
-                notes = (*notes, *notes_on_plan(config, plan, is_calibrated))
-                plan = plan_for(name, plan, checkpoint.layers)
-            target = target_named(plan.target if plan else name, settings_of(config))
-            opened, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
-            to_write = checkpoint if plan else named(opened, config.names, target.name)[0]
-            require_storable(to_write, target)
-            require_readable(opened)
+            request = prepare(self.config, checkpoint, plan, is_calibrated=time_aware is not None)
             if is_finished:
-                return finished_report(output, config, plan, opened, to_write)
-            if plan is None and config.enable_spatial and config.calibration is not None:
-                spatial = balance_channels(
-                    config,
-                    opened,
-                    target,
-                    executor=executor,
-                    callback=_part(callback, 0.0, SPATIAL),
-                    cancel=cancel,
-                )
-                callback = _part(callback, SPATIAL, 1.0)
-                notes = (*notes, f"enable_spatial: {spatial.summary}.", *spatial.remarks)
-                spatial = spatial if spatial.checkpoint.folds else None
-            if spatial is not None:
-                checkpoint = spatial.checkpoint
-            if plan is None:
-                checkpoint, named_so = named(checkpoint, config.names, target.name)
-                notes = (*notes, *named_so)
-            pricing = pricing_of(config, checkpoint, spatial.records if spatial else None)
-            if pricing is not None:
-                time_aware = time_aware or pricing.time_aware
-                notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
-            if time_aware is not None:
-                time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
-            records = None if time_aware is None else time_aware.records
-            notes = (*notes, *note_on_unrecorded(records, checkpoint.layers))
-            encodings = (
-                Encodings(config.effort or target.effort, records)
-                if plan is None
-                else Encodings.of_plan(plan, records)
-            )
-            layers = sum(checkpoint.tensors[layer.name].nbytes for layer in checkpoint.layers)
-            is_solved = plan is None and config.enable_mixed_precision
-            work = (2 if is_solved else 1) * layers + 2 * checkpoint.nbytes
-            progress = Progress(work, callback, cancel)
-            if is_solved:
-                plan = solve_plan(
-                    config, checkpoint, target, pricing, encodings,
-                    executor=executor, callback=progress.follow(layers), cancel=cancel,
-                )  # fmt: skip
-                notes = (*notes, note_on_solved(plan))
+                return finished_report(output, request.config, request.plan, request.source, request.written)
+            request, callback = balance(request, executor, callback, cancel)
+            subject, remarks = subject_of(request, time_aware, entropies or {})
+            strategy = strategy_of(subject.config, request.plan)
+            progress = Progress(strategy.work(subject) + 2 * subject.checkpoint.nbytes, callback, cancel)
+            workers = Workers(executor, in_flight, progress)
             with (
                 write_errors_explained(output, progress),
                 PartialOutput(output, resume) as place,
             ):
-                run = Run(
-                    config, checkpoint, target, place.folder, executor, in_flight, progress, encodings,
-                    time_aware, spatial,
+                journal = Journal(place.folder, output)
+                resolution = resolve(strategy, subject, workers, journal)
+                report = execute(
+                    resolution, strategy, subject, place.folder, journal, workers,
+                    started=started, notes=(*notes, *remarks),
                 )  # fmt: skip
-                report = run.export(Journal(place.folder, output), plan, started, notes)
                 progress.pump(finished=True)
                 place.commit()
         return report
@@ -218,44 +157,3 @@ class DiffusionOrchestrator:
             return
         with ThreadPoolExecutor(in_flight, thread_name_prefix="workbench") as executor:
             yield executor, in_flight
-
-
-def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:
-    """Make sure that a plan is for a checkpoint: the same layers, each with a legal option.
-
-    Raises
-    ------
-    ValidationError
-        If it was made for another checkpoint, or a layer is missing, unknown or has an option that the target
-        does not offer.
-    """
-    layers = {layer.name: layer for layer in checkpoint.layers if layer.params}
-    for name in sorted(set(layers) ^ set(plan.choices)):
-        what = "the plan lacks the layer" if name in layers else "the checkpoint lacks the plan's layer"
-        raise ValidationError(
-            f"{checkpoint.path}: {what} {name!r}. Make a plan for this checkpoint.",
-            path=checkpoint.path,
-            tensor=name,
-        )
-    if plan.fingerprint != checkpoint.fingerprint:
-        raise ValidationError(
-            f"{checkpoint.path}: the plan was made for a checkpoint with other contents (fingerprint "
-            f"{plan.fingerprint[:12]}…, this one has {checkpoint.fingerprint[:12]}…). Make it again.",
-            path=checkpoint.path,
-        )
-    target = target_named(plan.target)
-    for name, option in plan.choices.items():
-        if not target.stores(layers[name], option):
-            raise ValidationError(
-                f"The plan's option for {name!r}, {option}, is not one that {plan.target} offers for it. Make the plan "
-                "again.",
-                tensor=name,
-                option=option,
-            )
-
-
-def _part(callback: ProgressCallback | None, start: float, stop: float) -> ProgressCallback | None:
-    """A callback for a part of the work."""
-    if callback is None:
-        return None
-    return lambda fraction, message: callback(start + (stop - start) * fraction, message)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.engine.survey import Survey
+from workbench.engine.resolution.survey import Survey
 from workbench.plan import Layer, Option
 from workbench.quantize import Error, entropy_bits
 

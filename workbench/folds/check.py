@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
-from workbench.folds.checkpoint import FoldedCheckpoint
+from workbench.checkpoint.blocks import row_ranges
 from workbench.folds.fold import Divided, Fold
+from workbench.folds.folded import FoldedCheckpoint
 
 PROBES = 16
 """Inputs that a fold is tried with."""
@@ -127,7 +128,6 @@ def _vector(checkpoint: Checkpoint, name: str, start: int, channels: int, dtype:
 
 def _rows(checkpoint: Checkpoint, name: str, start: int = 0, stop: int | None = None) -> Iterator[Array]:
     shape = checkpoint.tensors[name].shape
-    stop = shape[0] if stop is None else stop
-    step = max(BLOCK_WEIGHTS // max(math.prod(shape[1:]), 1), 1)
-    for first in range(start, stop, step):
-        yield checkpoint.read_rows(name, first, min(first + step, stop))
+    rows = shape[0] if stop is None else stop
+    for first, last in row_ranges(start, rows, math.prod(shape[1:]), most=BLOCK_WEIGHTS):
+        yield checkpoint.read_rows(name, first, last)

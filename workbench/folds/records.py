@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.calibration import CalibrationRecords, LayerRecord, StepStatistics
-from workbench.folds.checkpoint import Change, FoldedCheckpoint
+from workbench.checkpoint.blocks import row_ranges
 from workbench.folds.fold import SingleArray
+from workbench.folds.folded import Change, FoldedCheckpoint
 
 BLOCK_WEIGHTS = 2**20
 """Weights of a producer that are looked at together."""
@@ -113,9 +114,7 @@ def _share_left(record: LayerRecord, folded: FoldedCheckpoint, name: str, change
     mean = record.mean.astype(np.float64)
     variance = np.maximum(record.second_moment - mean**2, 0.0)
     before, after = np.zeros(len(mean)), np.zeros(len(mean))
-    step = max(BLOCK_WEIGHTS // channels, 1)
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
+    for start, stop in row_ranges(0, rows, channels, most=BLOCK_WEIGHTS):
         weights = folded.source.read_rows(name, start, stop).astype(np.float32)
         energy = np.square(weights) @ variance.T.astype(np.float32)
         energy += np.square(weights @ record.mean.T)

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.formats.blocks import Block, Named, RowReader
+from workbench.checkpoint.blocks import Block, row_ranges
 from workbench.plan import Option, Plan
 from workbench.quantize import Encoded, Encodings, Error, Rows, measure_error
 
 NO_ERROR = Error()
+
+
+class RowReader(Protocol):
+    """Reads rows of tensors, as a checkpoint does."""
+
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of a tensor, [rows, cols]."""
+
+
+class Named(Protocol):
+    """A layer, or a tensor of a checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the checkpoint."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+
+def read_in_blocks(tensor: Named, reader: RowReader) -> Iterator[NDArray[Any]]:
+    """The weights of a tensor, [rows, cols], in blocks; none where it is empty."""
+    cols = math.prod(tensor.shape[1:])
+    for start, stop in row_ranges(0, tensor.shape[0] if cols else 0, cols):
+        yield reader.read_rows(tensor.name, start, stop)
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,7 @@ class Codec(ABC):
     def prepare(self, tensor: Named, reader: RowReader) -> Any:
         """What must be known of a whole tensor before its first row, for all its options: a scale, a codebook.
 
-        It is to be read in blocks, see `workbench.formats.blocks.read_in_blocks`. None where rows stand alone.
+        It is to be read in blocks, see `read_in_blocks`. None where rows stand alone.
         """
         return None
 

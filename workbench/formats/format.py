@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.config import Effort, Names, Scheme
-from workbench.formats.blocks import RowReader
-from workbench.formats.codec import BlockCheck, Codec, Encoder
+from workbench.formats.codec import BlockCheck, Codec, Encoder, RowReader
 from workbench.formats.requests import RulesSyntax
 from workbench.plan import KEEP, Layer, Option, Plan
 from workbench.quantize import Encodings

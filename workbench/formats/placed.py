@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
+from workbench import system
 from workbench.checkpoint import Checkpoint, TensorInfo
-from workbench.formats.blocks import Block, divide
+from workbench.checkpoint.blocks import Block, divide
 from workbench.formats.codec import Encoder
 from workbench.formats.format import Unit
 from workbench.plan import Option
@@ -127,14 +126,6 @@ class PlacedWriter:
         return self._encoder.encode(tensor, option, weights, block.row_start, measured=False).pieces
 
 
-def write_at(file: int, rows: NDArray[Any], offset: int) -> None:
-    """Write all bytes of an array to a place of an open file."""
-    rest = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while len(rest):
-        count = os.pwrite(file, rest, offset)
-        offset, rest = offset + count, rest[count:]
-
-
 class PlacedRows:
     """Rows written into their places in files that exist.
 
@@ -150,23 +141,17 @@ class PlacedRows:
     def write(self, path: Path, rows: NDArray[Any], offset: int) -> None:
         """Write all bytes of an array to a place of a file."""
         if path not in self._files:
-            self._files[path] = os.open(path, os.O_WRONLY)
-        write_at(self._files[path], rows, offset)
+            self._files[path] = system.open_for_writing(path)
+        system.write_at(self._files[path], rows, offset)
         self._places.append((self._files[path], offset, rows.nbytes))
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         try:
             if kind is None:
                 for file in self._files.values():
-                    os.fsync(file)
+                    system.sync(file)
                 for place in self._places:
-                    let_go(*place)
+                    system.release(*place)
         finally:
             for file in self._files.values():
-                os.close(file)
-
-
-def let_go(file: int, offset: int = 0, size: int = 0) -> None:
-    """Let the memory go that holds a part of an open file, or all of it; what is on the disk stays there."""
-    if hasattr(os, "posix_fadvise"):  # macOS has not
-        os.posix_fadvise(file, offset, size, os.POSIX_FADV_DONTNEED)
+                system.close(file)

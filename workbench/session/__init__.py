@@ -6,7 +6,8 @@ from workbench.session.observers import ObserverWarning
 from workbench.session.opening import open_session
 from workbench.session.prediction import Prediction
 from workbench.session.session import Session
-from workbench.session.values import Change, Snapshot, Totals
+from workbench.session.snapshot import Change, Snapshot
+from workbench.session.state import Totals
 
 __all__ = [
     "Change",

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from workbench.table import Table
+
 PROFILE = (
     "params", "entropy", "sigma", "crest", "kurtosis", "outlier_share", "differential_entropy", "exponent_entropy",
     "eta_squared", "heterogeneity", "scale_jump", "importance",
@@ -51,14 +53,14 @@ HEADINGS = {
 """Other names of the columns: what stands above them in the table, and what formulas call them."""
 
 
-def layer_columns(profile: pa.Table, present: pa.Table, locked: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def layer_columns(profile: Table, present: Table, locked: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """The columns by name, an entry a layer.
 
     Parameters
     ----------
-    profile : pyarrow.Table
+    profile : Table
         Of `Session.layers`.
-    present : pyarrow.Table
+    present : Table
         Of `Session.thermodynamics`.
     locked : bool [layers]
 

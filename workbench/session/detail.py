@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.blocks import read_blocks
 from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
-from workbench.thermo.sampling import draw_rows, read_blocks
+from workbench.thermo.sampling import draw_rows
 
 FloatArray = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def look_closely(
     rows = rows[: max(count, 1)]
     encoder = target.encoder(checkpoint, encodings)
     exact, decoded = [], []
-    for some, weights in read_blocks(checkpoint, layer, rows):
+    for some, weights in read_blocks(checkpoint, layer.name, rows):
         exact.append(weights.astype(np.float32))
         if option.is_kept:
             decoded.append(exact[-1])

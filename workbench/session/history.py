@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from workbench.session.study import Study
-from workbench.session.tuning import Tuning
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """One step of the history: what was measured, for which target and names, and the tuning of it."""
-
-    study: Study
-    tuning: Tuning
+from workbench.session.state import State
 
 
 class History:

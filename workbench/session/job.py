@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from workbench.errors import CancelledError
-from workbench.work import ProgressCallback
+from workbench.work import ProgressCallback, Waiting
 
 T = TypeVar("T")
 
@@ -26,9 +25,6 @@ class Job(Generic[T]):
     work : callable
         Takes a progress callback and an event that asks it to stop.
     """
-
-    watch: ClassVar[Callable[[Job[Any]], AbstractContextManager[Any]]] = nullcontext
-    """What shows a job while somebody waits for its result; a notebook sets it."""
 
     def __init__(self, name: str, work: Callable[[ProgressCallback, threading.Event], T]) -> None:
         self.name = name
@@ -90,7 +86,7 @@ class Job(Generic[T]):
         """
         if self._future.done():
             return self._future.result()
-        with Job.watch(self):
+        with Waiting.watch(self):
             return self._future.result(timeout)
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 
-from workbench.session.values import Change
+from workbench.session.snapshot import Change
 
 Observer = Callable[[Change], None]
 

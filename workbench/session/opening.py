@@ -22,13 +22,13 @@ from workbench.formats import (
 )
 from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
+from workbench.session.commands.retargeting import tensors_of
+from workbench.session.measurements import Measurements, Naming
 from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.script import Name, call
 from workbench.session.session import Session
-from workbench.session.study import Study
-from workbench.session.switching import tensors_of
-from workbench.session.values import Naming, parse_size
 from workbench.thermo.distortion import Pricing
+from workbench.thermo.goal import parse_size
 from workbench.thermo.options import price
 from workbench.thermo.profile import profile
 from workbench.work import ProgressCallback
@@ -214,9 +214,9 @@ def open_session(
         # What goes by the names of the files, and what by those of the original checkpoint.
         known = {ready.checkpoint.parts is None: (ready.checkpoint, ready.pricing)}
 
-        def study(
+        def measure(
             target: str, names: str | None, callback: ProgressCallback | None, cancel: threading.Event | None
-        ) -> Study:
+        ) -> Measurements:
             found = target_named(target, ready.settings)
             checkpoint, notes = named(opened, names, target)
             has_own_names = checkpoint.parts is None
@@ -243,12 +243,12 @@ def open_session(
                 callback=callback, cancel=cancel, cache=cache,
             )  # fmt: skip
             naming = Naming(names, possible, notes)
-            return Study(
+            return Measurements(
                 held, found, layers, options, scheme or found.scheme, group_size, pricing, encodings,
                 naming=naming,
             )  # fmt: skip
 
-        session = Session(study(ready.target.name, names, callback, cancel), study)
+        session = Session(measure(ready.target.name, names, callback, cancel), measure)
     except BaseException:
         opened.close()
         raise

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.blocks import read_blocks
 from workbench.engine.orchestrator import BASE_BYTES, WORKER_BYTES
 from workbench.formats import Format
 from workbench.plan import Plan
 from workbench.quantize import Encodings
-from workbench.thermo.sampling import read_blocks
-from workbench.work import disk_workers, usable_cores
+from workbench.system import load_average, usable_cores
+from workbench.work import disk_workers
 
 PASSES = 3
 """Times that the source goes through the engine: its survey, encoding, reading back, and what writing costs."""
@@ -54,7 +54,7 @@ def predict(
     pace = 0.0
     if layers:
         layer = max(layers, key=lambda one: one.params)
-        rows, weights = next(read_blocks(checkpoint, layer))
+        rows, weights = next(read_blocks(checkpoint, layer.name))
         weights = weights[: max(TRIED // layer.cols, 1)]
 
         def seconds(encodings: Encodings) -> float:
@@ -80,4 +80,4 @@ def predict(
 
 def _crowd() -> float:
     """How many want a core that there is; a piece is tried too quickly to have to wait for one."""
-    return max(1.0, os.getloadavg()[0] / usable_cores()) if hasattr(os, "getloadavg") else 1.0
+    return max(1.0, load_average() / usable_cores())

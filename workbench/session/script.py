@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def config_of(config: DiffusionQuantConfig) -> Name:
 
 
 def _left_out(value: Any) -> bool:
-    return value is None or value is False or (isinstance(value, tuple) and not value)
+    return value is None or value is False or (isinstance(value, tuple | Mapping) and not value)
 
 
 def _written(value: Any) -> str:

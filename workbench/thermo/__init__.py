@@ -6,6 +6,7 @@ from workbench.thermo.costs import CostTable
 from workbench.thermo.distortion import Pricing
 from workbench.thermo.front import Front, trace
 from workbench.thermo.gibbs import Ensemble, gibbs, local_temperatures
+from workbench.thermo.goal import Goal, parse_size
 from workbench.thermo.hull import hull, hulls
 from workbench.thermo.options import cost_table, options_of, price
 from workbench.thermo.policies import (
@@ -27,6 +28,7 @@ __all__ = [
     "CostTable",
     "Ensemble",
     "Front",
+    "Goal",
     "PricedCheckpoint",
     "Pricing",
     "Restricted",
@@ -45,6 +47,7 @@ __all__ = [
     "local_temperatures",
     "metrics",
     "options_of",
+    "parse_size",
     "price",
     "profile",
     "restrict",

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import secrets
-import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workbench import system
 from workbench.checkpoint import Checkpoint
 
 FOLDER = "arrowquant-workbench"
@@ -28,15 +28,7 @@ class CacheWarning(UserWarning):
 
 def cache_folder() -> Path:
     """Where measurements are remembered: under ``XDG_CACHE_HOME`` if that is set, else where the platform has it."""
-    if root := os.environ.get("XDG_CACHE_HOME"):
-        return Path(root) / FOLDER
-    match sys.platform:
-        case "darwin":
-            return Path.home() / "Library" / "Caches" / FOLDER
-        case "win32":
-            return Path(os.environ.get("LOCALAPPDATA", Path.home())) / FOLDER / "Cache"
-        case _:
-            return Path.home() / ".cache" / FOLDER
+    return system.cache_folder(FOLDER)
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ class Entry:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            temporary.replace(self.path)
+            system.replace_file(self.path, temporary)
             self._journal.unlink(missing_ok=True)
         except OSError as error:
             self._warn(error)

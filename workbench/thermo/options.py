@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
+from workbench.checkpoint.blocks import read_blocks
 from workbench.errors import ANY, ConfigurationError, ValidationError, setting
 from workbench.formats import Encoder, Format, kept_as
 from workbench.plan import Layer, Option
@@ -23,7 +24,7 @@ from workbench.thermo.cache import Entry
 from workbench.thermo.costs import CostTable
 from workbench.thermo.distortion import Pricing, Stress
 from workbench.thermo.profile import check_sample
-from workbench.thermo.sampling import RowSample, draw_rows, ratio, read_blocks, total
+from workbench.thermo.sampling import RowSample, draw_rows, ratio, total
 from workbench.thermo.sweep import Rows, Step, sweep
 from workbench.work import ProgressCallback
 
@@ -249,7 +250,7 @@ def _measure(
     noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.price)))
     counts = [np.zeros(1 << option.bits, np.int64) for option in tried]
     done = 0
-    for some, weights in read_blocks(checkpoint, layer, rows) if tried else ():
+    for some, weights in read_blocks(checkpoint, layer.name, rows) if tried else ():
         check_finite(weights, layer.name, some)
         exact = weights.astype(np.float32) if stress else None
         at = slice(0, 1) if rows is None else slice(done, done + len(some))

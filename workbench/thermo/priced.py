@@ -17,6 +17,7 @@ from workbench.quantize import Encodings
 from workbench.thermo.constraints import Constraints
 from workbench.thermo.costs import CostTable, IntArray
 from workbench.thermo.front import Front, trace
+from workbench.thermo.goal import Goal
 from workbench.thermo.options import cost_table, options_of
 from workbench.thermo.solver import certify, solve
 
@@ -107,6 +108,29 @@ class PricedCheckpoint:
             "gap": found.gap,
             "temperature": found.temperature,
         }
+
+    def solved(self, goal: Goal, constraints: Constraints, draft: Plan) -> IntArray:
+        """The best choice for a goal.
+
+        Parameters
+        ----------
+        goal : Goal
+        constraints : Constraints
+            With the goal's least cosine.
+        draft : Plan
+            As for `within`.
+
+        Raises
+        ------
+        ConfigurationError
+            If no choice meets the goal and the constraints; carries the ``floor``, and names what costs most.
+        """
+        if goal.nbytes is not None:
+            return self.within(goal.nbytes, constraints, draft)
+        return solve(
+            self.costs, constraints, bpw=goal.bpw, temperature=goal.temperature, max_distortion=goal.max_nsr,
+            front=self.front(constraints),
+        ).choice  # fmt: skip
 
     def within(self, size: int, constraints: Constraints, draft: Plan) -> IntArray:
         """The best choice whose payload is within a size.

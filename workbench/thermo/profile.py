@@ -16,13 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.checkpoint.blocks import read_blocks
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.kernels import load_kernels
 from workbench.plan import Layer
 from workbench.quantize import check_finite, count_weights
 from workbench.quantize.patterns import patterns_of
 from workbench.thermo.cache import Entry
-from workbench.thermo.sampling import IntArray, RowSample, draw_rows, read_blocks
+from workbench.thermo.sampling import IntArray, RowSample, draw_rows
 from workbench.thermo.statistics import (
     BINS,
     CELL_BITS,
@@ -182,6 +183,31 @@ def profile(
     return sweep(checkpoint, measure, entry, "profiling layers", executor, callback, cancel)
 
 
+def layer_entropy(checkpoint: Checkpoint, layer: Layer, step: Step) -> float:
+    """Normalised histogram entropy Ĥ of all weights of a layer, as a profile has it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : Layer
+    step : callable
+        Hears of a further share of the layer done; raises when the work is to stop.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf; names the tensor and the first such weight.
+    """
+    _, (tally,) = _tally(checkpoint, layer, [None], step)
+    return tally.entropy
+
+
+def known_entropies(table: pa.Table) -> dict[str, float]:
+    """Ĥ of the layers of a profile, by name, but for those that are not finite."""
+    pairs = zip(table["name"].to_pylist(), table["entropy"].to_pylist(), strict=True)
+    return {name: entropy for name, entropy in pairs if entropy is not None}
+
+
 def metrics(table: pa.Table) -> list[ThermodynamicMetrics]:
     """The rows of a profile as values."""
     return [
@@ -209,8 +235,7 @@ def check_sample(rows: int | None) -> None:
 
 def _measure(checkpoint: Checkpoint, layer: Layer, sample: RowSample | None, step: Step) -> dict[str, Any]:
     parts: list[IntArray | None] = [None] if sample is None else list(sample.rows.T)
-    tally = _tally_halves if DTYPES[layer.dtype].itemsize <= 2 else _tally_singles
-    frame, tallies = tally(checkpoint, layer, parts, step)
+    frame, tallies = _tally(checkpoint, layer, parts, step)
     found = sum(tallies[1:], tallies[0]).statistics(frame)
     stderr = _columns(jackknife(tallies, frame, 1.0 if sample is None else sample.share))
     del stderr["entropy"]
@@ -245,6 +270,14 @@ def _columns(statistics: Statistics) -> dict[str, float | None]:
     return values
 
 
+def _tally(
+    checkpoint: Checkpoint, layer: Layer, parts: list[IntArray | None], step: Step
+) -> tuple[Frame, list[Tally]]:
+    """Tallies of the parts of a layer."""
+    tally = _tally_halves if DTYPES[layer.dtype].itemsize <= 2 else _tally_singles
+    return tally(checkpoint, layer, parts, step)
+
+
 def _tally_halves(
     checkpoint: Checkpoint, layer: Layer, parts: list[IntArray | None], step: Step
 ) -> tuple[Frame, list[Tally]]:
@@ -252,7 +285,7 @@ def _tally_halves(
     is_half = layer.dtype == "F16"
     counts = np.zeros((len(parts), PATTERNS), np.int64)
     for rows, count in zip(parts, counts, strict=True):
-        for _, weights in read_blocks(checkpoint, layer, rows):
+        for _, weights in read_blocks(checkpoint, layer.name, rows):
             if weights.itemsize == 1:
                 weights = weights.astype(ml_dtypes.bfloat16)  # exact
             _count(weights, count)
@@ -273,7 +306,7 @@ def _tally_singles(
     sums[:, :2] = math.inf, -math.inf
     center: float | None = None
     for rows, count, sum_ in zip(parts, counts, sums, strict=True):
-        for _, weights in read_blocks(checkpoint, layer, rows):
+        for _, weights in read_blocks(checkpoint, layer.name, rows):
             if center is None:
                 with np.errstate(invalid="ignore", over="ignore"):
                     center = float(weights.reshape(-1)[:4096].mean(dtype=np.float64))
@@ -289,7 +322,7 @@ def _tally_singles(
     tallies = []
     for rows, count, power in zip(parts, counts, powers, strict=True):
         bins, thirds = np.zeros(BINS, np.int64), np.zeros(3, np.int64)
-        for _, weights in read_blocks(checkpoint, layer, rows):
+        for _, weights in read_blocks(checkpoint, layer.name, rows):
             count_weights(weights, low, high, bins)
             if max(mean - low, high - mean) > edge > 0.0:
                 # Of three bins, the outer two hold the outliers.
@@ -312,5 +345,7 @@ def _require_finite(
     if is_finite(counts.sum(axis=0), is_half):
         return
     drawn = [rows for rows in parts if rows is not None]
-    for some, weights in read_blocks(checkpoint, layer, np.sort(np.concatenate(drawn)) if drawn else None):
+    for some, weights in read_blocks(
+        checkpoint, layer.name, np.sort(np.concatenate(drawn)) if drawn else None
+    ):
         check_finite(weights, layer.name, some)

@@ -1,23 +1,22 @@
-"""Which rows of a layer are measured, reading them, and the standard error of what they say."""
+"""Which rows of a layer are measured, and the standard error of what they say."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.formats import blocks
 from workbench.plan import Layer
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+
+RUN = 4096
+"""Weights whose extremes a kernel takes at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,29 +53,6 @@ def draw_rows(layer: Layer, count: int, per_stratum: int, seed: int) -> RowSampl
         for start, stop in pairwise(edges.tolist())
     ]
     return RowSample(np.array(drawn, np.int64), np.diff(edges))
-
-
-def read_blocks(
-    checkpoint: Checkpoint, layer: Layer, rows: IntArray | None = None
-) -> Iterator[tuple[IntArray, NDArray[Any]]]:
-    """Blocks of some rows of a layer, or of all: their indices and their weights [rows, cols].
-
-    The weights are in one buffer, which the next block overwrites.
-    """
-    step = max(blocks.BLOCK_WEIGHTS // layer.cols, 1)
-    total = layer.rows if rows is None else len(rows)
-    buffer = np.empty((min(step, total), layer.cols), DTYPES[layer.dtype])
-    for start in range(0, total, step):
-        stop = min(start + step, total)
-        weights = buffer[: stop - start]
-        if rows is None:
-            checkpoint.read_rows(layer.name, start, stop, weights)
-            yield np.arange(start, stop), weights
-        else:
-            some = rows[start:stop]
-            for place, row in enumerate(some.tolist()):
-                checkpoint.read_rows(layer.name, row, row + 1, weights[place : place + 1])
-            yield some, weights
 
 
 def ratio(sample: RowSample, numerator: FloatArray, denominator: FloatArray) -> tuple[float, float]:

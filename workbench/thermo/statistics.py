@@ -81,6 +81,11 @@ class Tally:
     def __sub__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
+    @property
+    def entropy(self) -> float:
+        """Normalised histogram entropy Ĥ, 0 to 1."""
+        return entropy_bits(self.bins) / math.log2(BINS)
+
     def statistics(self, frame: Frame) -> Statistics:
         """The statistics of the weights counted.
 
@@ -108,7 +113,7 @@ class Tally:
             sigma=sigma,
             kurtosis=float(central) / sigma**4 if sigma > 0 else math.nan,
             outlier_share=self.outliers / float(count),
-            entropy=entropy_bits(self.bins) / math.log2(BINS),
+            entropy=self.entropy,
             differential_entropy=self._differential_entropy(frame) if sigma > 0 else -math.inf,
             exponent_entropy=entropy_bits(self._exponents(frame)),
         )

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
 from workbench.plan import Layer
+from workbench.system import usable_cores
 from workbench.thermo.cache import Entry
-from workbench.work import Progress, ProgressCallback, run_tasks, usable_cores
+from workbench.work import Progress, ProgressCallback, run_tasks
 
 Rows = list[dict[str, Any]]
 """What is measured of a layer: rows of the table to be."""

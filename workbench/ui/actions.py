@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ from workbench.config import NAMES
 from workbench.engine import Report
 from workbench.errors import ConfigurationError
 from workbench.session import Session
+from workbench.session.commands import Solve, act_of
 from workbench.text_file import ExistingFileError
+from workbench.thermo import Goal
+from workbench.ui.answers import Choice, Question, question_on_edits
 from workbench.ui.jobs import Jobs, between
-from workbench.ui.question import Choice, Question
-from workbench.ui.strip import Strip
-
-POLICIES = ("uniform", "sorted_greedy", "annealing", "entropy_rule", "threshold")
-"""Those that the toolbar offers."""
+from workbench.ui.message_bar import MessageBar
 
 
 class Actions:
@@ -26,7 +25,7 @@ class Actions:
     Parameters
     ----------
     session : Session
-    strip : Strip
+    message_bar : MessageBar
         Where the end of long work is told.
     jobs : Jobs
         Where long work runs.
@@ -40,7 +39,7 @@ class Actions:
     def __init__(
         self,
         session: Session,
-        strip: Strip,
+        message_bar: MessageBar,
         jobs: Jobs,
         folder: Path,
         confined: bool,
@@ -51,7 +50,7 @@ class Actions:
         """Within what of its prediction an export's time was found to be."""
         self.exported: dict[str, Any] | None = None
         """The last export: its ``folder``, a ``text`` on it, and the ``lines`` that load it."""
-        self._strip, self._jobs = strip, jobs
+        self._message_bar, self._jobs = message_bar, jobs
         self._folder, self._confined = folder.absolute(), confined
 
     def do(self, message: Mapping[str, Any]) -> str | Question:
@@ -65,26 +64,22 @@ class Actions:
             Whatever prevents it.
         """
         session = self.session
+        command = act_of(message, list(session.snapshot.measurements.index))
+        question = question_on_edits(session, command, message)
+        if question is not None:
+            return question
+        if isinstance(command, Solve) and message["act"] == "budget":
+            self._spend(command)
+            return ""
+        if command is not None:
+            session.do(command)
+            return ""
         match message:
-            case {"act": "solve", "size": str() | int()} | {"act": "budget", "nbytes": int()}:
-                return self._solve(message)
-            case {"act": "solve", "bpw": int() | float()} | {"act": "solve", "temperature": int() | float()}:
-                return self._solve(message)
-            case {"act": "follow", "policy": str(policy)}:
-                if session.edited and message.get("edits") != "replace":
-                    return _about_edits(session, message, f"take the plan of {policy}", can_lock=False)
-                session.follow(policy)
-            case {"act": "lock", "role": str(role)}:
-                session.lock(f"role:{role}")
-            case {"act": "unlock", "role": str(role)}:
-                session.unlock(f"role:{role}")
-            case {"act": "unlock"}:
-                session.unlock()
             case {"act": "retarget", "target": str(target)}:
                 names = message.get("names")
                 self._jobs.run(
                     lambda: session.retarget_job(target, names if names in NAMES else None),
-                    lambda notes: self._strip.note(*notes),
+                    lambda notes: self._message_bar.note(*notes),
                     place="target",
                 )
             case {"act": "save", "path": str(text)}:
@@ -97,7 +92,7 @@ class Actions:
             case {"act": "prove", "runs": int(runs), "activations": str(mode), "alone": bool(alone)}:
                 self._jobs.run(
                     lambda: session.prove(runs, activations=mode, alone=alone),
-                    lambda _: self._strip.note(
+                    lambda _: self._message_bar.note(
                         "The plan has run in the model; the proof tab shows what it did."
                     ),
                     place="proof",
@@ -122,34 +117,15 @@ class Actions:
             "readers": list(self.session.readers),
         }
 
-    def _solve(self, message: Mapping[str, Any]) -> str | Question:
-        """Solve for the goal of a message; asks first where that would change what was set by hand."""
-        session, edits = self.session, message.get("edits")
-        if session.edited and edits not in ("lock", "replace"):
-            return _about_edits(session, message, "solve", can_lock=True)
-        lock = edits == "lock"
-        match message:
-            case {"nbytes": int(nbytes)}:
-                self._spend(nbytes, lock)
-            case {"size": str(size)}:
-                session.solve(size.strip(), lock_edits=lock)
-            case {"size": int(size)}:
-                session.solve(size, lock_edits=lock)
-            case {"bpw": bpw}:
-                session.solve(bpw=float(bpw), lock_edits=lock)
-            case {"temperature": temperature}:
-                session.solve(temperature=float(temperature), lock_edits=lock)
-        return ""
-
-    def _spend(self, nbytes: int, lock_edits: bool) -> None:
+    def _spend(self, command: Solve) -> None:
         """Solve for a place of the slider, whose ends are estimates: below the least there is, take that."""
         try:
-            self.session.solve(nbytes, lock_edits=lock_edits)
+            self.session.do(command)
         except ConfigurationError as error:
-            floor = getattr(error, "floor", None)
-            if floor is None or nbytes >= floor:
+            floor, nbytes = getattr(error, "floor", None), command.goal.nbytes
+            if floor is None or nbytes is None or nbytes >= floor:
                 raise
-            self.session.solve(floor, lock_edits=lock_edits)
+            self.session.do(replace(command, goal=Goal(size=floor)))
 
     def _save(self, text: str, message: Mapping[str, Any]) -> str | Question:
         """Save the plan; asks before it replaces another."""
@@ -187,7 +163,7 @@ class Actions:
             text = f"Written to {folder}: {report.actual_bytes:,} bytes, read back and compared."
             self.exported = {"folder": str(folder), "text": text, "lines": lines}
             self._tell()
-            self._strip.note(text, "The drawer Export shows how to load it.")
+            self._message_bar.note(text, "The drawer Export shows how to load it.")
 
         self._jobs.run(lambda: session.export(folder), done, place="export")
 
@@ -210,15 +186,3 @@ class Actions:
         if self._confined and not path.is_relative_to(self._folder.resolve()):
             raise PermissionError(f"{text!r} is outside {self._folder}; give a name within it")
         return path
-
-
-def _about_edits(session: Session, message: Mapping[str, Any], what: str, *, can_lock: bool) -> Question:
-    """The question whether layers that were set by hand may be changed."""
-    edited = session.edited
-    layers = edited[0] if len(edited) == 1 else f"{len(edited)} layers"
-    verb = "was" if len(edited) == 1 else "were"
-    choices = [Choice(f"{what[0].upper()}{what[1:]} for all", {**message, "edits": "replace"})]
-    if can_lock:
-        them = "it" if len(edited) == 1 else "them"
-        choices.insert(0, Choice(f"Lock {them} and solve", {**message, "edits": "lock"}))
-    return Question(f"{layers} {verb} set by hand and would change.", tuple(choices))

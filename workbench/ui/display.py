@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary, ref
+
 from workbench.session import Session
 from workbench.ui.panel import Panel
+
+# A panel holds its session, and is itself held by ipywidgets until it is closed.
+_panels: WeakKeyDictionary[Session, ref[Panel]] = WeakKeyDictionary()
 
 
 def panel_of(session: Session) -> Panel:
     """The session's panel, made on first use; the same one however often it is displayed, until it is closed."""
-    for view in session.views:
-        if isinstance(view, Panel):
-            return view
-    panel = Panel(session)
-    session.views.append(panel)
+    known = _panels.get(session)
+    panel = None if known is None else known()
+    if panel is None or panel.is_closed:
+        panel = Panel(session)
+        _panels[session] = ref(panel)
     return panel
 
 

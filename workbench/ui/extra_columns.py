@@ -48,7 +48,7 @@ def added(
     return (*others, new)
 
 
-def reckoned(
+def evaluated(
     columns: tuple[ExtraColumn, ...], known: Mapping[str, NDArray[Any]]
 ) -> Iterator[tuple[dict[str, str], NDArray[np.float64]]]:
     """Each column as the browser takes it: title, expression and kind, number or truth; and its float64 values."""

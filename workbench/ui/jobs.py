@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.session import Job
-from workbench.ui.strip import Strip
+from workbench.ui.message_bar import MessageBar
 from workbench.work import REFRESH_SECONDS
 
 
@@ -18,14 +18,14 @@ class Jobs:
 
     Parameters
     ----------
-    strip : Strip
+    message_bar : MessageBar
         Where its end is told.
     tell : callable
         Called when `shown` is another.
     """
 
-    def __init__(self, strip: Strip, tell: Callable[[], None]) -> None:
-        self._strip, self._tell = strip, tell
+    def __init__(self, message_bar: MessageBar, tell: Callable[[], None]) -> None:
+        self._message_bar, self._tell = message_bar, tell
         self._stopping, self._place = False, ""
         self.job: Job[Any] | None = None
         self.shown: dict[str, Any] | None = None
@@ -54,7 +54,7 @@ class Jobs:
             Where in the panel it was started: ``"target"``, ``"export"`` or ``"proof"``.
         """
         if self.job is not None and self.job.state == "running":
-            self._strip.error(f"{self.job.name} is still running. Wait for it, or cancel it.")
+            self._message_bar.error(f"{self.job.name} is still running. Wait for it, or cancel it.")
             undone()
             return
         job = self.job = start()
@@ -80,14 +80,14 @@ class Jobs:
         self.shown = None
         self._tell()
         if job.state != "done":
-            self._strip.guard(undone)()
+            self._message_bar.guard(undone)()
         match job.state:
             case "cancelled":
-                self._strip.note(f"{job.name} was cancelled; nothing was left half-written.")
+                self._message_bar.note(f"{job.name} was cancelled; nothing was left half-written.")
             case "failed":
-                self._strip.guard(job.result)()
+                self._message_bar.guard(job.result)()
             case _:
-                self._strip.guard(done)(job.result())
+                self._message_bar.guard(done)(job.result())
 
     def _show(self, fraction: float, text: str) -> None:
         shown = {"fraction": fraction, "text": text, "stopping": self._stopping, "place": self._place}

@@ -11,13 +11,14 @@ import traitlets
 from workbench.errors import ArrowQuantError
 from workbench.formats import target_names
 from workbench.session import Session, Snapshot
+from workbench.session.commands import POLICIES
 from workbench.thermo.policies import ABOUT
-from workbench.ui.actions import POLICIES, Actions
+from workbench.ui.actions import Actions
+from workbench.ui.debounce import Debouncer
 from workbench.ui.jobs import Jobs
-from workbench.ui.later import Later
+from workbench.ui.message_bar import MessageBar
 from workbench.ui.module import bundle
 from workbench.ui.packing import pack
-from workbench.ui.strip import Strip
 from workbench.ui.table import LayerTable
 
 PAUSE = 0.15
@@ -70,24 +71,24 @@ class Panel(LayerTable):
         confined: bool = False,
         **traits: Any,
     ) -> None:
-        self.strip = Strip(self._tell_strip, " ".join(session.checkpoint.notes))
-        self.jobs = Jobs(self.strip, self._tell_job)
-        self.actions = Actions(session, self.strip, self.jobs, Path(folder), confined, self._tell_exported)
+        self.message_bar = MessageBar(self._tell_message, " ".join(session.checkpoint.notes))
+        self.jobs = Jobs(self.message_bar, self._tell_job)
+        self.actions = Actions(
+            session, self.message_bar, self.jobs, Path(folder), confined, self._tell_exported
+        )
         self.is_kept = not confined  # a page that is served alone is no notebook that is saved
         self._drawn: tuple[int, int] = (-1, -1)
-        self._later = Later(self.draw, PAUSE, self.strip.error)
+        self._debouncer = Debouncer(self.draw, PAUSE, self.message_bar.error)
         super().__init__(session, **traits)
-        self._end_drawing = session.observe(lambda _: self._later.ask())
-        self.observe(lambda _: self._later.ask(), "current")
-        self._later.ask(START)
+        self._end_drawing = session.observe(lambda _: self._debouncer.ask())
+        self.observe(lambda _: self._debouncer.ask(), "current")
+        self._debouncer.ask(START)
 
     def close(self) -> None:
         """Stop following the session; what is displayed goes."""
         self._end_drawing()
-        self._later.end()
+        self._debouncer.end()
         super().close()
-        if self in self.session.views:
-            self.session.views.remove(self)
 
     def draw(self) -> None:
         """Draw the figures of what is the case now, in one message to the browser."""
@@ -127,7 +128,7 @@ class Panel(LayerTable):
             "policies": list(POLICIES),
             "about_policies": {name: ABOUT[name] for name in POLICIES},
             "opening": self._opening,
-            "strip": {"text": self.strip.text, "kind": self.strip.kind},
+            "strip": {"text": self.message_bar.text, "kind": self.message_bar.kind},
             "job": self.jobs.shown,
             "possible_names": list(session.possible_names),
             "exported": self.actions.exported,
@@ -147,8 +148,8 @@ class Panel(LayerTable):
         self.steps = None
         super()._renew()
 
-    def _tell_strip(self) -> None:
-        self.send({"type": "strip", "text": self.strip.text, "kind": self.strip.kind})
+    def _tell_message(self) -> None:
+        self.send({"type": "strip", "text": self.message_bar.text, "kind": self.message_bar.kind})
 
     def _tell_exported(self) -> None:
         self.send({"type": "exported", "exported": self.actions.exported})
@@ -161,10 +162,10 @@ class Panel(LayerTable):
     def _answer(self, message: Any, ack: str | None) -> None:
         match message:
             case {"type": "do"}:
-                self.strip.clear()
+                self.message_bar.clear()
                 self._make(lambda: self.actions.do(message), ack)
             case {"type": "edit"}:
-                self.strip.clear()
+                self.message_bar.clear()
                 super()._answer(message, ack)
             case {"type": "predict"}:
                 try:
@@ -173,6 +174,6 @@ class Panel(LayerTable):
                     found = {"error": str(error)}
                 self.send({"type": "predicted", "ack": ack, **found})
             case {"type": "dismiss"}:
-                self.strip.clear()
+                self.message_bar.clear()
             case _:
                 super()._answer(message, ack)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from workbench.layer_names import natural_order
 from workbench.plan import KEEP
-from workbench.session import Session, Snapshot
+from workbench.session import Snapshot
 from workbench.thermo import Front
 
 Arrays = dict[str, NDArray[Any]]
@@ -21,11 +21,13 @@ class Columns:
 
     Parameters
     ----------
-    session : Session
+    now : Snapshot
+        Of the session; the columns hold for every later one with the same options.
     """
 
-    def __init__(self, session: Session) -> None:
-        layers, options = session.layers, session.options
+    def __init__(self, now: Snapshot) -> None:
+        measured = now.measurements
+        layers, options = measured.profile, measured.prices
         self.options = options
         self.names: list[str] = layers["name"].to_pylist()
         self.shapes = ["×".join(map(str, shape)) for shape in layers["shape"].to_pylist()]
@@ -49,8 +51,8 @@ class Columns:
         for name in ("heterogeneity", "importance"):
             if name in layers.column_names:
                 self.fixed[name] = _numbers(layers[name], "f4")
-        self.fixed |= self._menus(session.menu)
-        self._starts = session.starts
+        self.fixed |= self._menus(measured.menu)
+        self._starts = measured.starts
 
     def _menus(self, menu: NDArray[np.int64]) -> Arrays:
         """The different options of each layer's menu, layer by layer, and which of them a width is."""

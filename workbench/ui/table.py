@@ -17,15 +17,15 @@ from workbench.expression_text import is_condition
 from workbench.expressions import mask
 from workbench.session import Change, Session, Snapshot
 from workbench.session.columns import HEADINGS
-from workbench.ui import shown
-from workbench.ui.edits import Edit
-from workbench.ui.extra_columns import ExtraColumn, added, reckoned
+from workbench.session.commands import Command, edit_of
+from workbench.ui import cells
+from workbench.ui.answers import Question, note_on
+from workbench.ui.extra_columns import ExtraColumn, added, evaluated
 from workbench.ui.inbox import Inbox
 from workbench.ui.module import bundle
 from workbench.ui.packing import pack
-from workbench.ui.question import Question
 from workbench.ui.rows import Arrays, Columns, changed
-from workbench.ui.stored import StoredCopy
+from workbench.ui.static_copy import StaticCopy
 
 
 def _to_state(_: object, table: LayerTable) -> dict[str, Any]:
@@ -48,11 +48,11 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     Notes
     -----
     Messages from the browser, each with an ``id`` that the answer has as ``ack``: ``edit`` (action, rows, bits, scheme,
-    group_size), see `Edit`, answered by one ``plan``; ``options`` (row), answered by ``options``, see
-    `Columns.variants`; ``hello`` (version), answered by ``plan`` if the session is at another version, else by
-    ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the browser:
-    ``plan`` (version, base, error, note or question, and the arrays of `Columns.present` for the layers that changed
-    since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
+    group_size), see `workbench.session.commands.messages`, answered by one ``plan``; ``options`` (row), answered by
+    ``options``, see `Columns.variants`; ``hello`` (version), answered by ``plan`` if the session is at another version,
+    else by ``here``; ``filter`` (text); ``add_column`` (title, expression) and ``remove_column`` (title). To the
+    browser: ``plan`` (version, base, error, note or question, and the arrays of `Columns.present` for the layers that
+    changed since version ``base``), ``filter`` (text, a mask or an error), ``columns``, ``focus`` (row), ``error``.
     What must be answered also has a ``view`` and a ``turn``, see `Inbox`; what was answered before and is asked again
     gets ``here`` (version).
     """
@@ -85,11 +85,13 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
     is_kept = True
     """Whether a copy of the plan is displayed beside it, which the notebook keeps."""
+    is_closed = False
+    """Whether it was closed."""
 
     def __init__(self, session: Session, **traits: Any) -> None:
         self.session = session
         self._guard = threading.RLock()
-        self._columns = Columns(session)
+        self._columns = Columns(session.snapshot)
         self._extra: tuple[ExtraColumn, ...] = ()
         self._sent = session.snapshot
         self._editing = threading.local()
@@ -97,14 +99,16 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         # Before the comm opens: what changes from now on is told after the state that it opens with.
         self._unobserve = session.observe(self._on_change)
         identity = uuid4().hex
-        self.stored = StoredCopy(session, identity, self._opening, lambda error: self.show_error(str(error)))
+        self.static_copy = StaticCopy(
+            session, identity, self._opening, lambda error: self.show_error(str(error))
+        )
         # Known before the comm opens, for what it opens with names it.
         super().__init__(model_id=identity, **traits)
         self.on_msg(self._on_message)
         self.observe(self._on_filter, "filter")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        shown.note(self)
+        cells.note(self)
         return super()._repr_mimebundle_(**options)
 
     def _ipython_display_(self) -> None:
@@ -116,7 +120,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             bundle |= {"text/html": "", "text/plain": ""}
         display(bundle, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
         if self.is_kept:
-            self.stored.show()
+            self.static_copy.show()
 
     # ---- for the rest of the panel ----------------------------------------------------------------------------
 
@@ -153,7 +157,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         ConfigurationError
             If it is no expression over the layers' columns, or there are too many.
         """
-        self._change_columns(added(self._extra, ExtraColumn(title, expression), self.session.columns))
+        self._change_columns(
+            added(self._extra, ExtraColumn(title, expression), self.session.snapshot.columns)
+        )
 
     def remove_column(self, title: str) -> None:
         """Remove a column that was added."""
@@ -176,12 +182,13 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
     def keep(self) -> None:
         """Have the copy that the notebook keeps follow the session now."""
-        self.stored.update()
+        self.static_copy.update()
 
     def close(self) -> None:
         """Stop following the session; the table in the page goes."""
+        self.is_closed = True
         self._unobserve()
-        self.stored.end()
+        self.static_copy.end()
         super().close()
 
     # ---- to the browser ---------------------------------------------------------------------------------------
@@ -215,7 +222,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         }
         arrays: Arrays = {}
         if self._extra:
-            for place, (column, values) in enumerate(reckoned(self._extra, self.session.columns)):
+            for place, (column, values) in enumerate(evaluated(self._extra, now.columns)):
                 header["columns"].append(column)
                 arrays[f"column_{place}"] = values
         return header, arrays
@@ -247,8 +254,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         return f"s = {self.session.opening}"
 
     def _on_change(self, _: Change) -> None:
-        self.stored.ask()
-        if self.session.options is not self._columns.options:
+        self.static_copy.ask()
+        if self.session.snapshot.options is not self._columns.options:
             self._renew()
         # One's own edit is told with its answer, in one message.
         elif not getattr(self._editing, "now", False):
@@ -265,10 +272,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _matching(self) -> tuple[Snapshot, Columns]:
         """The session's present, and the columns of its options: new ones where another target has come meanwhile."""
-        now, columns = self.session.snapshot, self._columns
-        while now.options is not columns.options:
-            columns, now = Columns(self.session), self.session.snapshot
-        return now, columns
+        now = self.session.snapshot
+        return now, self._columns if now.options is self._columns.options else Columns(now)
 
     # ---- from the browser -------------------------------------------------------------------------------------
 
@@ -290,10 +295,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def _answer(self, message: Any, ack: str | None) -> None:
         match message:
             case {"type": "edit"}:
-                edit = Edit.of(message, len(self._columns.names))
-                self._make(lambda: edit.make(self.session, self._columns.names), ack)
+                command = edit_of(message, self._columns.names)
+                self._make(lambda: self._do(command), ack)
             case {"type": "hello"}:
-                self.stored.ask(anew=True)  # a page that comes back may keep an older copy
+                self.static_copy.ask(anew=True)  # a page that comes back may keep an older copy
                 if message.get("version", self._sent.version) == self.session.version:
                     self.send({"type": "here", "ack": ack})
                 else:
@@ -305,7 +310,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                 self._send_mask(text)
             case {"type": "add_column", "title": str(title), "expression": str(expression)}:
                 try:
-                    new = added(self._extra, ExtraColumn(title, expression), self.session.columns)
+                    new = added(self._extra, ExtraColumn(title, expression), self.session.snapshot.columns)
                 except ConfigurationError as error:
                     self.send({"type": "columns", "ack": ack, "error": str(error)})
                 else:
@@ -327,6 +332,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         else:
             self._tell(ack=ack, note=answer)
 
+    def _do(self, command: Command) -> str:
+        before = self.session.snapshot
+        return note_on(command, before, self.session.do(command))
+
     def _fail(self, error: str, ack: str | None) -> None:
         self._tell(ack=ack, error=error)
 
@@ -336,8 +345,8 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _send_mask(self, text: str) -> None:
         try:
-            known = self.session.columns
-            own = {header["title"]: values for header, values in reckoned(self._extra, known)}
+            known = self.session.snapshot.columns
+            own = {header["title"]: values for header, values in evaluated(self._extra, known)}
             found = mask(text.strip().removeprefix("="), {**own, **known}, HEADINGS)
         except ConfigurationError as error:
             self.send({"type": "filter", "text": text, "error": str(error)})

@@ -325,7 +325,7 @@ def test_blocks_of_rows_share_no_word(
     """A layer written in many blocks, by many threads, is the one written in one."""
     source = make_checkpoint({"blocks.0.fc1.weight": np.random.default_rng(0).standard_normal((515, 64))})
     whole = export(source, tmp_path / "whole", bit_width=3, group_size=32, all_widths=True)
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_500)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_500)
     monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 20_000)
     pieces = export(source, tmp_path / "pieces", bit_width=3, group_size=32, all_widths=True)
     assert (whole / "model.safetensors").read_bytes() == (pieces / "model.safetensors").read_bytes()

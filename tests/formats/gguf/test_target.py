@@ -68,7 +68,7 @@ def option(layer: Layer, scheme: str) -> Any:
 def test_the_gguf_package_decodes_what_we_do(
     make_checkpoint: Make, tmp_path: Path, scheme: str, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 9_000)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 9_000)
     block = FORMATS[scheme].block
     rng = np.random.default_rng(1)
     tensors: Tensors = {
@@ -282,7 +282,7 @@ def llada(folder: Path, heads: int = 4, kv_heads: int = 2) -> Tensors:
 def test_llada_has_the_names_keys_and_rows_of_llama_cpp(
     tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 256 * 48)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 256 * 48)
     source, output = tmp_path / "llada", tmp_path / "out"
     tensors = llada(source)
     report = export(source, output, bit_width=bits)
@@ -382,7 +382,7 @@ def test_a_gguf_file_that_is_quantized_is_refused(tmp_path: Path) -> None:
 def test_resuming_gives_the_uninterrupted_bytes(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
     monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 16_384)
     source = make_checkpoint()
     export(source, tmp_path / "whole", bit_width=4)

@@ -215,7 +215,7 @@ def test_units_are_read_back_while_others_are_written(
     tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 4_096)
-    monkeypatch.setattr("workbench.formats.blocks.BLOCK_WEIGHTS", 2_048)
+    monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
     rng = np.random.default_rng(0)
     source = make_checkpoint(
         {f"blocks.{i}.proj.weight": rng.standard_normal((64, 256)).astype(np.float32) for i in range(40)}

@@ -133,7 +133,7 @@ def test_what_is_learnt_makes_the_prediction_what_was_measured(toy: Any, run: Lo
     assert np.array_equal(session.costs.distortion, before)
     assert session.redo()
     session.retarget("parquet")
-    assert session._study.learnt.keys() == session._study.index.keys()
+    assert session.learnt.keys() == session.snapshot.measurements.index.keys()
 
 
 def test_each_layer_is_tried_alone_at_its_option_and_the_next(toy: Any, run: Loop, session: Session) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.formats.blocks import Block
+from workbench.checkpoint.blocks import Block
 from workbench.formats.codec import BlockCheck, Codec, Encoder
 from workbench.plan import Option
 from workbench.quantize import Encoded, Rows, check_finite, measure_error

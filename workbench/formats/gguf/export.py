@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint, TensorInfo, denoiser_of
-from workbench.checkpoint.gguf_file import GgufKey
+from workbench.checkpoint.readers.gguf_file import GgufKey
 from workbench.formats.codec import Encoder
 from workbench.formats.format import Check, TargetSettings
 from workbench.formats.gguf.codec import GgufCodec

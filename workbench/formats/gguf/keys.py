@@ -10,7 +10,7 @@ from typing import Any
 import gguf
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.gguf_file import GgufKey
+from workbench.checkpoint.readers.gguf_file import GgufKey
 from workbench.errors import ValidationError
 from workbench.formats.gguf.families import Family
 from workbench.formats.gguf.layout import (

@@ -6,14 +6,14 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3, li
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from workbench.checkpoint.gguf_file import (
+from workbench import system
+from workbench.checkpoint.readers.gguf_file import (
     ALIGNMENT_KEY,
     ARRAY,
     BLOCKS,
@@ -66,9 +66,7 @@ class GgufLayout:
             return
         with path.open("wb") as file:
             file.write(self.header)
-            file.truncate(self.nbytes)
-            if hasattr(os, "posix_fallocate"):  # not on macOS: there a full disk shows only while writing
-                os.posix_fallocate(file.fileno(), 0, self.nbytes)
+            system.reserve(file, self.nbytes)
 
 
 def lay_out(keys: Mapping[str, GgufKey], pieces: Sequence[GgufPiece]) -> GgufLayout:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint, denoiser_of
-from workbench.checkpoint.gguf_file import GgufFile
+from workbench.checkpoint.blocks import Block, require_same
+from workbench.checkpoint.readers.gguf_file import GgufFile
 from workbench.errors import ConfigurationError, MetadataError
-from workbench.formats.blocks import Block, require_same
 from workbench.formats.codec import BlockCheck, Encoder
 from workbench.formats.format import Check, StoredTensor
 from workbench.formats.gguf.codec import GgufCodec

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from workbench.architectures import DENOISER_PREFIX
-from workbench.checkpoint.gguf_file import GgufKey
+from workbench.checkpoint.readers.gguf_file import GgufKey
 from workbench.formats.gguf.families import COMFYUI_NAME_BYTES, LLAMA_NAME_BYTES, Family, title_of
 from workbench.formats.gguf.tensors import Stored
 from workbench.formats.gguf.tokenizer import has_tokenizer

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.checkpoint import Checkpoint
-from workbench.checkpoint.gguf_file import GgufKey
+from workbench.checkpoint.readers.gguf_file import GgufKey
 from workbench.checkpoint.strict_json import read_object
 from workbench.errors import MetadataError, ValidationError
 from workbench.formats.gguf.families import Family

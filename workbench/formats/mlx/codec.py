@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
-from workbench.formats.blocks import Block
+from workbench.checkpoint.blocks import Block
 from workbench.formats.codec import BlockCheck, Encoder
 from workbench.formats.format import TargetSettings, kept, smaller
 from workbench.formats.safetensors.codec import SafetensorsCodec, merged_config, module_of, scale_dtype

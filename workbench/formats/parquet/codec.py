@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES
+from workbench.checkpoint.blocks import Block
 from workbench.config import GROUP_SIZES
-from workbench.formats.blocks import Block
 from workbench.formats.codec import BlockCheck, Codec, Encoder
 from workbench.formats.format import TargetSettings, kept, smaller
 from workbench.formats.parquet.schema import stored_bytes

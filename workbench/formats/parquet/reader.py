@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.checkpoint.blocks import Block, require_same
 from workbench.errors import MetadataError
-from workbench.formats.blocks import Block, require_same
 from workbench.formats.codec import BlockCheck, Encoder
 from workbench.formats.format import Check, StoredTensor
 from workbench.formats.parquet.codec import ParquetCodec

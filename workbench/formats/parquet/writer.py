@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from workbench import system
 from workbench.checkpoint import DTYPES, Checkpoint
-from workbench.formats.blocks import Block, divide
+from workbench.checkpoint.blocks import Block, divide
 from workbench.formats.codec import Encoder
 from workbench.formats.format import TargetSettings, Unit
 from workbench.formats.parquet.schema import SCHEMA, export_metadata, part_metadata, part_name, stored_bytes
-from workbench.formats.placed import let_go
 from workbench.plan import Plan
 
 PART_BYTES = 64 * 2**20
@@ -171,10 +170,10 @@ class ParquetWriter:
                     writer.write_table(_table(rows), row_group_size=len(rows))
                     yield 0
             with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-                temporary.replace(path)
+                system.sync(file.fileno())
+                system.replace_file(path, temporary)
                 yield unit.nbytes
-                let_go(file.fileno())
+                system.release(file.fileno())
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
+from workbench.checkpoint.blocks import Block
 from workbench.errors import MetadataError, QuantizationError
-from workbench.formats.blocks import Block, Named, RowReader
-from workbench.formats.codec import BlockCheck, Encoder
+from workbench.formats.codec import BlockCheck, Encoder, Named, RowReader
 from workbench.formats.format import Format, TargetSettings, kept
 from workbench.formats.registry import target_named
 from workbench.formats.safetensors.codec import SafetensorsCodec

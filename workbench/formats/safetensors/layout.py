@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench import system
 from workbench.checkpoint import DTYPES
 
 FORMAT_KEY = "format"
@@ -103,11 +103,7 @@ class FileLayout:
             if not path.exists() or path.stat().st_size != shard.nbytes:
                 with path.open("wb") as file:
                     file.write(shard.header)
-                    file.truncate(shard.nbytes)
-                    if hasattr(
-                        os, "posix_fallocate"
-                    ):  # not on macOS: there a full disk shows only while writing
-                        os.posix_fallocate(file.fileno(), 0, shard.nbytes)
+                    system.reserve(file, shard.nbytes)
             with path.open("r+b") as file:
                 for name, content in self.contents.items():
                     if self.places[name][0] == place:

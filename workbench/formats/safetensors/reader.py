@@ -19,8 +19,8 @@ from workbench.checkpoint import (
     ShardedSafeTensorsAdapter,
     TensorInfo,
 )
+from workbench.checkpoint.blocks import Block, require_same
 from workbench.errors import ConfigurationError, MetadataError
-from workbench.formats.blocks import Block, require_same
 from workbench.formats.codec import BlockCheck, Encoder
 from workbench.formats.format import Check, StoredTensor
 from workbench.formats.placed import units_of

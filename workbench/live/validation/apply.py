@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from workbench.calibration import ActivationMode, ActivationTables, TimeAwareQuantizer
 from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint, opened, split_rows
-from workbench.engine.export import Export, load
+from workbench.engine.output.record import Export, load
 from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
 from workbench.live.importance.sensitivity import require
 from workbench.live.model.clock import Clock, Read, clock_for

@@ -188,12 +188,8 @@ def compare(
 def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...], Mapping[str, float]]:
     """The plan, its predicted error, each layer's option and the one beside it, and what was learnt: all of one
     version, for a session may be edited while its plan runs."""
-    while True:
-        version = session.version
-        table, rows, starts = session.options.to_pylist(), session.snapshot.rows, session.starts
-        found = session.plan, session.totals.nsr, session.learnt
-        if session.version == version:
-            break
+    now = session.snapshot
+    table, rows, starts = now.options.to_pylist(), now.rows, now.measurements.starts
     present = {table[row]["layer"]: table[row] for row in rows}
     ends = [*starts[1:], len(table)]
     others = {
@@ -201,8 +197,7 @@ def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...],
         for row, start, end in zip(rows, starts, ends, strict=True)
     }
     beside = {name: option for name, option in others.items() if option is not None}
-    plan, predicted_error, learnt = found
-    return plan, predicted_error, (present, beside), learnt
+    return now.plan, now.totals.nsr, (present, beside), now.measurements.learnt
 
 
 def _params(checkpoint: Checkpoint, names: Sequence[str]) -> int:

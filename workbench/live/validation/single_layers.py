@@ -16,7 +16,7 @@ from workbench.live.importance.trials import changed
 from workbench.live.model.weights import Slot
 from workbench.live.validation.weight_errors import layer_errors
 from workbench.plan import Option, Plan
-from workbench.thermo import hull
+from workbench.thermo.hull import hull
 
 TRIALS_SCHEMA = pa.schema(
     [

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from workbench.calibration import CalibrationRecords, records_for
 from workbench.checkpoint import Checkpoint, named_as, opened
+from workbench.checkpoint.blocks import read_blocks
 from workbench.errors import ValidationError
 from workbench.formats import target_named
 from workbench.plan import Plan
 from workbench.quantize import Encodings
-from workbench.thermo.sampling import read_blocks
 from workbench.work import Progress, ProgressCallback
 
 
@@ -117,7 +117,7 @@ def layer_errors(
     """The same as `weight_errors`, one layer after the other."""
     layers = {layer.name: layer for layer in checkpoint.layers}
     for name, errors in decoded_weights(checkpoint, plan, records, progress):
-        for rows, weights in read_blocks(checkpoint, layers[name]):
+        for rows, weights in read_blocks(checkpoint, name):
             errors[rows] -= weights.astype(np.float32)
         yield name, torch.from_numpy(errors).reshape(layers[name].shape)
 
@@ -144,7 +144,7 @@ def decoded_weights(
         if option is None or option.is_kept:
             continue
         decoded = np.empty((layer.rows, layer.cols), np.float32)
-        for rows, weights in read_blocks(checkpoint, layer):
+        for rows, weights in read_blocks(checkpoint, layer.name):
             decoded[rows] = encoder.encode(layer, option, weights, int(rows[0]), measured=False).decoded
             if progress is not None:
                 progress.advance(weights.size)

@@ -1,0 +1,1 @@
+"""Readers of tensors: of files, and around other readers."""

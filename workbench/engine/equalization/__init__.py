@@ -1,0 +1,1 @@
+"""Folds that make a checkpoint easier to quantize: found, recorded and written."""

@@ -1,0 +1,1 @@
+"""From settings to a plan: a uniform width with fallback, the entropy rule, the solver."""
