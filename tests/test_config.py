@@ -22,7 +22,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.config import GROUP_SIZES, TARGETS, DiffusionQuantConfig, Profile
+from workbench.config import GROUP_SIZES, DiffusionQuantConfig, Profile
 from workbench.errors import ArrowQuantError, ConfigurationError
 
 
@@ -130,7 +130,7 @@ ALLOWED: dict[str, list[Any]] = {
 
 REFUSED: dict[str, list[Any]] = {
     "deployment_profile": ["", "Edge", "none", None, 1],
-    "target": ["", "Parquet", "onnx", 1],
+    "target": ["", 1],
     "bit_width": [1, 9, 0, -4, 4.0, 4.5, "4", True, None, [4]],
     "num_time_groups": [0, 101, 10.0, "10", True, None],
     "group_size": [0, 8, 48, 512, 128.0, "128", True, None],
@@ -160,7 +160,6 @@ def rows(table: dict[str, list[Any]]) -> list[Any]:
 def test_the_tables_name_every_field() -> None:
     fields = set(DiffusionQuantConfig.model_fields)
     assert fields == set(PROFILES) | set(DEFAULTS) == set(ALLOWED) == set(REFUSED)
-    assert ALLOWED["target"] == [*TARGETS, None]
     assert ALLOWED["group_size"] == list(GROUP_SIZES)
 
 
@@ -305,7 +304,6 @@ def test_environment(variable: str, text: str, value: object, monkeypatch: pytes
         ("group_size", "48"),
         ("min_accuracy", "nan"),
         ("enable_streaming", "maybe"),
-        ("target", "onnx"),
         ("max_memory_limit_mb", "1 GB"),
     ],
 )

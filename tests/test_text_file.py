@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench.formats.rules import FORMATS, rules_file
+from workbench.formats.rules import rules_file, syntaxes
 from workbench.plan import PLAN_FILE
 from workbench.text_file import FileKind, new_file, require_absent, write_text
 
@@ -39,7 +39,7 @@ def test_a_plan_never_replaces_what_is_not_a_plan(name: str, overwrite: bool, tm
     writers: list[Callable[[], Any]] = [
         lambda: PLAN.save(path, overwrite=overwrite),
         lambda: wb.DiffusionQuantConfig().to_yaml(path, overwrite=overwrite),
-        *(partial(write_text, path, "x=q4_0\n", rules_file(one), overwrite=overwrite) for one in FORMATS),
+        *(partial(write_text, path, "x=q4_0\n", rules_file(one), overwrite=overwrite) for one in syntaxes()),
     ]
     for write in writers:
         with pytest.raises(wb.ValidationError, match="exists already and is not") as caught:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import typer
 
 from workbench.cli import DONE, FAILED, INTERRUPTED, WRONG_USAGE, app
+from workbench.cli.arguments import name_formats
 from workbench.cli.spelling import on_command_line
 from workbench.errors import ArrowQuantError, CancelledError, ConfigurationError
 from workbench.terminal import print_error
@@ -46,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         command = typer.main.get_command(app)
+        if "--help" in arguments:
+            name_formats(command)
         outcome = command.main(list(arguments), prog_name="workbench", standalone_mode=False)
         if outcome == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             raise CancelledError("Interrupted.")

@@ -18,22 +18,20 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
 
-from workbench.config_sources import Given, did_you_mean, environment_values, yaml_values
+from workbench.config_sources import Given, Places, did_you_mean, environment_values, yaml_values
 from workbench.errors import ConfigurationError
 from workbench.layer_names import matching
 from workbench.text_file import FileKind, write_text
 
 Profile = Literal["edge", "local", "cloud"]
 """Where the quantized model is to run."""
-
-Target = Literal["parquet", "gguf", "mlx", "compressed-tensors", "safetensors"]
-"""An export format."""
 
 Scheme = Literal["asymmetric", "symmetric"]
 """Whether a group has a zero point or only a scale."""
@@ -49,27 +47,6 @@ NAMES: Final[tuple[str, ...]] = get_args(Names)
 
 EFFORTS: Final[tuple[str, ...]] = get_args(Effort)
 """The efforts, the least first."""
-
-
-def default_effort(target: str) -> Effort:
-    """The effort for a target where none is asked for.
-
-    ``normal`` for GGUF, whose K-quants without a search are worse than llama.cpp's own and with it take twice the time.
-    ``fast`` elsewhere, where a search takes four times as long and there are many options to price.
-    """
-    return "normal" if target == "gguf" else "fast"
-
-
-def default_scheme(target: str) -> Scheme:
-    """The scheme for a target where none is asked for: of compressed-tensors what all its readers load.
-
-    transformers makes no room for the zero points of compressed-tensors when it loads a model.
-    """
-    return "symmetric" if target == "compressed-tensors" else "asymmetric"
-
-
-TARGETS: Final[tuple[str, ...]] = get_args(Target)
-"""The names of all export formats, those to come included."""
 
 GROUP_SIZES: Final = (16, 32, 64, 128, 256)
 """The group sizes a configuration may ask for."""
@@ -152,12 +129,17 @@ class DiffusionQuantConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    _places: Places = PrivateAttr(default_factory=Places)
+
     deployment_profile: Annotated[Profile, Field(description="edge, local or cloud")] = "local"
     """Selects the defaults of other fields: ``edge`` is smallest, ``cloud`` most faithful."""
     target: Annotated[
-        Target | None, BeforeValidator(_none_by_name), Field(description=", ".join((*TARGETS, "none")))
+        _Name | None,
+        BeforeValidator(_none_by_name),
+        Field(description="the name of an export format, or none"),
     ] = "parquet"
-    """Export format. None is the one that the usual runtime of the model's family loads, see
+    """Export format, see `workbench.formats.formats`; whether there is one of the name is checked when a checkpoint is
+    opened. None is the one that the usual runtime of the model's family loads, see
     `workbench.formats.loading.best_target`; the command line has it so where nothing is said."""
     bit_width: _Bits = 4
     """Bits per weight, where ``layer_bit_widths`` says nothing else. 2 on edge, 8 on cloud."""
@@ -285,6 +267,10 @@ class DiffusionQuantConfig(BaseModel):
             text += yaml.safe_dump({key: plain}, sort_keys=False, allow_unicode=True, width=float("inf"))
         write_text(path, text, _CONFIG_FILE, overwrite=overwrite)
 
+    def given(self, key: str) -> Given:
+        """The value of a setting with the place that it comes from, for what is wrong with it only later."""
+        return self._places.get(key) or Given(key, getattr(self, key))
+
     @property
     def inactive(self) -> dict[str, str]:
         """Keys that are set but change nothing in this run, each with the reason."""
@@ -354,7 +340,9 @@ class DiffusionQuantConfig(BaseModel):
                 "allowed: false while enable_mixed_precision is on, as only one of them can choose the bits"
             )
             raise given.error(problem, given.value, allowed="false")
-        return handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
+        found = handler({**_PROFILES[values.get("deployment_profile", "local")], **values})
+        found._places = Places(last)
+        return found
 
 
 def _is_config(path: Path) -> bool:

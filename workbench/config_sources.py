@@ -53,6 +53,18 @@ class Given:
         )  # fmt: skip
 
 
+class Places(dict[str, Given]):
+    """Values of a configuration by key, each with its place; all are equal, since the place makes no difference."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+
 def environment_values(prefix: str, keys: Iterable[str]) -> Iterator[Given]:
     """The values of the environment variables named prefix + key in upper case.
 

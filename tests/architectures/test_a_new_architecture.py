@@ -18,12 +18,13 @@ from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.architectures import OriginalNames, known_architectures, register, unregister
-from workbench.checkpoint import named, open_checkpoint
+from workbench.checkpoint import open_checkpoint
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.folds.fold import Fold
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites
+from workbench.formats import named
 from workbench.formats.loading import best_target, loading_language, loading_lines, readers
 
 from .strata import STRATA, WIDTH, StrataModel

@@ -193,7 +193,7 @@ def stored(subject: Subject, folded: FoldedCheckpoint, target: str, bits: int, g
             option = format_.quantized(layers[name], bits, "asymmetric", group)
             nbytes += option.nbytes
             if not option.is_kept:
-                values = format_.decoded(values, option, name, 0)
+                values = format_.encoder(folded).encode(info, option, values).decoded
         else:
             nbytes += info.nbytes
         state[name] = torch.from_numpy(values.astype(np.float32)).reshape(info.shape)

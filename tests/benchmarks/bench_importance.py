@@ -100,7 +100,7 @@ def stored(checkpoint: Checkpoint, layer: Layer, option: Option) -> tuple[Any, A
     exact = weights.astype(np.float32)
     if option.is_kept:
         return exact, exact
-    return exact, target_named("parquet").decoded(weights, option, layer.name, 0)
+    return exact, target_named("parquet").encoder(checkpoint).encode(layer, option, weights).decoded
 
 
 def options(layer: Layer) -> list[Option]:

@@ -16,12 +16,13 @@ from safetensors.numpy import load_file, save_file
 
 import workbench as wb
 from workbench.calibration import records_for
-from workbench.checkpoint import Checkpoint, named, named_as, open_checkpoint, originally_named
+from workbench.checkpoint import Checkpoint, named_as, open_checkpoint, originally_named
 from workbench.engine import verify
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.folds.fold import Fold
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites
+from workbench.formats import named
 from workbench.formats.gguf.families import family_of
 
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import workbench as wb
 from workbench.checkpoint import DTYPES, open_checkpoint
 from workbench.engine.verification.runtime_check import compare
+from workbench.formats import target_named
 
 NAMES = {
     "gguf": "gguf.dequantize (gguf ",
@@ -123,10 +125,9 @@ def test_a_kept_tensor_that_the_runtime_gives_otherwise_is_a_problem(
     export: Callable[..., Path], source: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     out = export(target)
-    from workbench.engine import referees
-
-    referee = referees._REFEREES[target][0]
-    read = referee.read  # type: ignore[attr-defined]
+    module, _, name = str(target_named(target).referee).partition(":")
+    referee = getattr(import_module(module), name)
+    read = referee.read
 
     def as_bytes(self: Any, name: str, start: int, stop: int) -> Any:
         found = read(self, name, start, stop)

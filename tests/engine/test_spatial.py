@@ -92,7 +92,7 @@ def test_the_error_is_that_of_the_decoded_weights(spatial: dict[str, SpatialQuan
         layer = next(layer for layer in checkpoint.layers if layer.name == name)
         weights = checkpoint.read_rows(name, 0, layer.rows)
         option = target.quantized(layer, 3, "asymmetric", 64)
-        error = weights.astype(np.float32) - target.decoded(weights, option, name, 0)
+        error = weights.astype(np.float32) - target.encoder(checkpoint).encode(layer, option, weights).decoded
         record = records.layer(name)
         variance = record.second_moment - record.mean**2
         noise = (np.square(error) @ variance.T).sum(axis=0) + np.square(error @ record.mean.T).sum(axis=0)

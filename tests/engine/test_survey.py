@@ -19,9 +19,9 @@ from workbench.engine.execution import execute
 from workbench.engine.execution.units import write_units
 from workbench.engine.resolution.survey import survey_layer
 from workbench.formats import target_named
-from workbench.formats.parquet.target import ParquetTarget
+from workbench.formats.parquet.codec import ParquetCodec
 from workbench.plan import Layer, Option
-from workbench.quantize import FAST, encode_affine
+from workbench.quantize import encode_affine
 from workbench.thermo.profile import layer_entropy
 
 Make = Callable[..., Path]
@@ -60,15 +60,19 @@ def surveyed(source: Path, min_accuracy: float) -> Any:
     with open_checkpoint(source) as checkpoint:
         layer = checkpoint.layers[0]
         wishes = [target.quantized(layer, bits, "asymmetric", 64) for bits in (4, 8)]
-        return survey_layer(layer, checkpoint, target, wishes, lambda: 0.5, FAST, config, lambda _: None)
+        return survey_layer(
+            layer, checkpoint, target.encoder(checkpoint), wishes, lambda: 0.5, config, lambda _: None
+        )
 
 
 def test_a_large_layer_whose_accuracy_is_clear_is_not_encoded_whole(
     make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    original = ParquetTarget.error
-    monkeypatch.setattr(ParquetTarget, "error", lambda *args: encoded.append(len(args[1])) or original(*args))
+    original = ParquetCodec.encode
+    monkeypatch.setattr(
+        ParquetCodec, "encode", lambda *args: encoded.append(len(args[1].weights)) or original(*args)
+    )
     small, large = (make_checkpoint({NAME: weights(0.0, rows=rows)}, str(rows)) for rows in (64, 2048))
     found = surveyed(large, 0.85)
     assert (found.option.bits, found.is_sampled, encoded) == (4, True, [128])
@@ -99,7 +103,7 @@ def test_without_a_clear_sample_a_layer_is_settled_by_its_own_cosine(
         keeps_rows=True,
     )
     found = survey_layer(
-        layer, checkpoint, target, [option, Option(16, "none", 0, values.nbytes)], lambda: 0.5, FAST,
+        layer, checkpoint, target.encoder(checkpoint), [option, Option(16, "none", 0, values.nbytes)], lambda: 0.5,
         wb.DiffusionQuantConfig(min_accuracy=min_accuracy), lambda _: None,
     )  # fmt: skip
     cosine = encode_affine(values, bits, 64, False).error.cosine

@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import workbench as wb
-from workbench.checkpoint import named, open_checkpoint
+from workbench.checkpoint import open_checkpoint
+from workbench.formats import named
+from workbench.formats.compressed_tensors.loading import DECODED, NOT_READ
 from workbench.formats.loading import (
-    DECODED,
-    NOT_READ,
     best_target,
     loading_language,
     loading_lines,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import TargetSettings, target_named
-from workbench.formats.rules import FORMATS, read_rules, write_rules
+from workbench.formats.rules import read_rules, syntaxes, target_of_rules, write_rules
 from workbench.plan import Layer, Option
 
 TYPES = {"Q4_0": (4, 32, 18), "Q8_0": (8, 32, 34), "Q4_K": (4, 256, 144), "Q6_K": (6, 256, 210)}
@@ -70,9 +70,9 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Layer]:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", syntaxes())
 def test_a_plan_comes_back_the_same(layers: Sequence[Layer], name: str, data: st.DataObject) -> None:
-    target = target_of(FORMATS[name].target)
+    target = target_of(target_of_rules(name))
     choices = {layer.name: data.draw(st.sampled_from(list(target.options(layer)))) for layer in layers}
     text = write_rules(wb.Plan(target.name, choices, "f"), name, layers, target)
     assert read_rules(text, name, layers, target, kept(layers, target)) == choices
@@ -203,7 +203,7 @@ WRONG: Mapping[str, tuple[str, Any, str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_rules_are_refused(layers: Sequence[Layer], case: str) -> None:
     name, rules, message = WRONG[case]
-    target: Any = Typed() if FORMATS[name].target == "gguf" else target_named(name)
+    target: Any = Typed() if target_of_rules(name) == "gguf" else target_named(name)
     text = rules if isinstance(rules, str) else json.dumps(rules)
     with pytest.raises(wb.ConfigurationError, match=message) as caught:
         read_rules(text, name, layers, target, kept(layers, target), where="rules.txt")

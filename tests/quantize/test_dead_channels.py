@@ -68,8 +68,8 @@ def test_dead_channels_come_back_as_without_the_calibration(source: Path, target
                         continue
                     noise = []
                     for given in (records, None):
-                        encoding = Encodings(effort, given).of(name, layer.shape)
-                        decoded = found.decoded(weights, option, name, 0, encoding)
+                        encoder = found.encoder(checkpoint, Encodings(effort, given))
+                        decoded = encoder.encode(layer, option, weights).decoded
                         lost, signal = (decoded - weights)[:, list(dead)], weights[:, list(dead)]
                         noise.append(float(np.square(lost).sum() / np.square(signal).sum()))
                     assert noise[0] < 1.0, option

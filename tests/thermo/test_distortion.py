@@ -118,7 +118,8 @@ def rows_of(checkpoint: Checkpoint, pricing: Pricing | None, tmp_path: Path, tar
         layer = layers[row["layer"]]
         weights = np.array(checkpoint.view(layer.name)).reshape(layer.rows, layer.cols)
         option = Option(*(row[key] for key in ("bits", "scheme", "group_size", "nbytes")))
-        decoded = weights if option.is_kept else found.decoded(weights, option, layer.name, 0)
+        encoder = found.encoder(checkpoint)
+        decoded = weights if option.is_kept else encoder.encode(layer, option, weights).decoded
         yield row, weights.astype(np.float64), weights.astype(np.float64) - decoded
 
 

@@ -100,9 +100,10 @@ def test_options_measured_exactly_are_what_an_export_will_lose(
     target = target_named(name)
     table = price(digits, target, exact=True, group_sizes=[32], cache=store)
     for row in table.filter(pc.field("bits") == 3).to_pylist():
-        weights = np.array(digits.view(row["layer"]))
+        layer = next(layer for layer in digits.layers if layer.name == row["layer"])
+        weights = np.array(digits.view(layer.name)).reshape(layer.rows, layer.cols)
         option = next(o for o in options_of(table)[row["layer"]] if (o.bits, o.scheme) == (3, row["scheme"]))
-        error = target.error(weights.reshape(len(weights), -1), option, row["layer"], 0)
+        error = target.encoder(digits).encode(layer, option, weights).error
         assert row["nsr"] == pytest.approx(error.nsr, rel=1e-6)
         assert row["cosine"] == pytest.approx(error.cosine, abs=1e-7)
 

@@ -4,7 +4,7 @@ from workbench.checkpoint.bundle import BundlePart
 from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.folders.side_files import SideFile
 from workbench.checkpoint.modality import Modality, detect_modality
-from workbench.checkpoint.naming import exported, named, named_as, originally_named
+from workbench.checkpoint.naming import named_as, originally_named, under_names
 from workbench.checkpoint.opening import load_sharded_safetensors, open_checkpoint, opened
 from workbench.checkpoint.readers.fusion import split_rows
 from workbench.checkpoint.readers.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter
@@ -21,12 +21,11 @@ __all__ = [
     "TensorInfo",
     "denoiser_of",
     "detect_modality",
-    "exported",
     "load_sharded_safetensors",
-    "named",
     "named_as",
     "open_checkpoint",
     "opened",
     "originally_named",
     "split_rows",
+    "under_names",
 ]

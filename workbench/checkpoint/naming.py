@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from workbench.architectures import architecture_of_config
-from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
+from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.original_names import OriginalTensors, original_tensors
 from workbench.checkpoint.readers.fusion import FusedReader
 from workbench.config import NAMES
@@ -54,16 +54,16 @@ def _unplaced(checkpoint: Checkpoint) -> str:
     return f"{listed}{more} {have}; a program that reads the original names may pass over or refuse such tensors."
 
 
-def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Checkpoint, tuple[str, ...]]:
+def under_names(checkpoint: Checkpoint, names: str | None, usual: str) -> tuple[Checkpoint, tuple[str, ...]]:
     """A checkpoint under the names that a user asks for, and sentences on it.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     names : str, optional
-        One of `workbench.config.NAMES`; by default those that the target's runtimes read.
-    target : str
-        The export format.
+        One of `workbench.config.NAMES`; by default the usual ones, where they are known.
+    usual : str
+        One of them too.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Check
         raise ConfigurationError(
             f"There are no names {names!r}; allowed: {allowed}.", key="names", value=names, allowed=NAMES
         )
-    if names == "checkpoint" or (names is None and target != "gguf"):
+    if names == "checkpoint" or (names is None and usual == "checkpoint"):
         return checkpoint, ()
     try:
         found = originally_named(checkpoint)
@@ -100,14 +100,6 @@ def named(checkpoint: Checkpoint, names: str | None, target: str) -> tuple[Check
         key="names",
         value=names,
     )
-
-
-def exported(checkpoint: Checkpoint, target: str) -> Checkpoint:
-    """The part of a checkpoint that an export holds: of an all-in-one file, a GGUF file has the denoiser alone.
-
-    ComfyUI-GGUF takes every tensor of a file for the denoiser's. All other targets keep the whole.
-    """
-    return denoiser_of(checkpoint) if target == "gguf" else checkpoint
 
 
 def named_as(checkpoint: Checkpoint, layers: Iterable[str]) -> Checkpoint:

@@ -76,8 +76,8 @@ def look_ahead(
     typer.BadParameter
         If a pattern matches no layer.
     """
-    from workbench.checkpoint import exported, named, named_as, open_checkpoint
-    from workbench.formats import require_storable, target_named
+    from workbench.checkpoint import named_as, open_checkpoint
+    from workbench.formats import exported, named, require_storable, target_named
     from workbench.formats.loading import best_target, readers
 
     if target is not None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from workbench.formats import TargetSettings
+
+TARGETS, SCHEMES, EFFORTS, ORIGINALLY_NAMED, RULES, RULES_NAMES = (
+    "{targets}", "{schemes}", "{efforts}", "{originally named}", "{rules}", "{rules' names}"
+)  # fmt: skip
+"""What stands in help texts for what the export formats say of themselves, see `name_formats`."""
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A safetensors or GGUF file, an index, a folder, or zoo:NAME.")
@@ -20,14 +25,14 @@ Component = Annotated[
 Effort = Annotated[
     str | None,
     typer.Option(
-        help="How hard to look for good codes: fast, normal or best. By default normal for gguf, else fast.",
+        help=f"How hard to look for good codes: fast, normal or best. By default {EFFORTS}.",
         metavar="EFFORT",
     ),
 ]
 Names = Annotated[
     str | None,
     typer.Option(
-        help="What layers are called: original, as ComfyUI reads them, the default for gguf, or "
+        help=f"What layers are called: original, as ComfyUI reads them, the default for {ORIGINALLY_NAMED}, or "
         "checkpoint, as in MODEL.",
         metavar="NAME",
     ),
@@ -55,9 +60,6 @@ Keep = Annotated[
     ),
 ]
 
-TARGETS = "parquet, gguf, mlx, compressed-tensors or safetensors"
-"""The export formats, for help texts."""
-
 Target = Annotated[
     str | None,
     typer.Option(
@@ -77,8 +79,8 @@ AllWidths = Annotated[
 Scheme = Annotated[
     str | None,
     typer.Option(
-        help="asymmetric, with a zero point, or symmetric, with a scale only. By default symmetric for "
-        "compressed-tensors, whose asymmetric options transformers does not load.",
+        help=f"asymmetric, with a zero point, or symmetric, with a scale only. By default {SCHEMES}: asymmetric "
+        "options that a format's usual runtime does not load are offered where they are asked for.",
         metavar="NAME",
     ),
 ]
@@ -128,3 +130,47 @@ def settings_from(shard_size: str | None, all_widths: bool, scheme: str | None =
 
     nbytes = DEFAULTS.shard_bytes if shard_size is None else parse_bytes(shard_size)
     return TargetSettings(nbytes, all_widths, scheme)
+
+
+def name_formats(command: Any) -> None:
+    """Have the help texts of a command and its subcommands say what the export formats say of themselves.
+
+    Only where help is asked for, since the formats bring what takes long to import.
+    """
+    words = _words()
+    for parameter in command.params:
+        for placeholder, text in words.items():
+            if placeholder in (getattr(parameter, "help", None) or ""):
+                parameter.help = parameter.help.replace(placeholder, text)
+    for subcommand in getattr(command, "commands", {}).values():
+        name_formats(subcommand)
+
+
+def _words() -> dict[str, str]:
+    from workbench.formats import formats
+
+    records = formats().values()
+    efforts = [f"{one.effort} for {one.name}" for one in records if one.effort != "fast"]
+    schemes = [f"{one.scheme} for {one.name}" for one in records if one.scheme != "asymmetric"]
+    in_files = [f"{one.name}, as its files do ({', '.join(one.rules)})" for one in records if one.file_names]
+    return {
+        TARGETS: either([f"{one.name} ({one.about})" for one in records], "; or "),
+        SCHEMES: ", ".join([*schemes, "else asymmetric"]),
+        EFFORTS: ", ".join([*efforts, "else fast"]),
+        ORIGINALLY_NAMED: either([one.name for one in records if one.names == "original"], " and "),
+        RULES: rules_choices(),
+        RULES_NAMES: ", ".join([*in_files, "or checkpoint (the others)"]),
+    }
+
+
+def rules_choices() -> str:
+    """The syntaxes of other tools' rules, for help and messages."""
+    from workbench.formats.rules import syntaxes
+
+    return either(list(syntaxes()))
+
+
+def either(words: Sequence[str], last: str = " or ") -> str:
+    """Words as alternatives: ``a, b or c``."""
+    comma = "; " if ";" in last else ", "
+    return last.join(filter(None, [comma.join(words[:-1]), words[-1]]))

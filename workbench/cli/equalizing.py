@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench import terminal
-from workbench.cli.arguments import Component, Json, Model, export_folder
+from workbench.cli.arguments import TARGETS, Component, Json, Model, export_folder
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,9 +44,7 @@ def equalize(
         typer.Option("--bits", "--bit-width", help="Bits at which folds are judged, 2 to 8.", metavar="BITS"),
     ] = 4,
     group_size: Annotated[int, typer.Option(help="Weights that share a scale then.", metavar="N")] = 128,
-    target: Annotated[
-        str, typer.Option(help="Export format then: parquet or mlx.", metavar="NAME")
-    ] = "parquet",
+    target: Annotated[str, typer.Option(help=f"Export format then: {TARGETS}.", metavar="NAME")] = "parquet",
     activations: Annotated[
         str,
         typer.Option(

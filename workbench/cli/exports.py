@@ -279,11 +279,12 @@ def _settings(
     given: dict[str, Any], config: Path | None, plan: Path | None
 ) -> tuple[DiffusionQuantConfig, Plan | None]:
     from workbench.config import DiffusionQuantConfig
+    from workbench.formats import check_target, formats
     from workbench.plan import Plan
 
     if plan is not None:
         free = {"num_threads", "min_accuracy", "shard_size_mb", "calibration"}
-        if given.get("target") == "safetensors":
+        if (record := formats().get(given.get("target", ""))) is not None and record.plan_of is not None:
             free.add("target")
         excluded = given.keys() - free
         if excluded or config is not None:
@@ -299,6 +300,7 @@ def _settings(
         )
     if "target" not in settings.model_fields_set:  # neither argument, environment nor file says it
         settings = settings.model_copy(update={"target": None})
+    check_target(settings)
     return settings, found
 
 

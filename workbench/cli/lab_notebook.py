@@ -23,18 +23,11 @@ if TYPE_CHECKING:
 USUAL_BPW = 4.5
 """Bits per weight to begin with, scales included: what 4-bit formats with groups of 32 to 64 weights come to."""
 
-TRIAL = "safetensors"
-"""The target whose exports have the source's size."""
-
 _GENERIC = re.compile(
     r"(model|pytorch_model|diffusion_pytorch_model|consolidated)([.-](fp16|bf16|fp32|non_ema))?",
     re.IGNORECASE,
 )
 _ENDINGS = re.compile(r"(\.safetensors|\.index|\.json|\.gguf|-\d{5}-of-\d{5})+$", re.IGNORECASE)
-_TITLES = {
-    "parquet": "Parquet", "gguf": "GGUF", "mlx": "MLX", "compressed-tensors": "compressed-tensors",
-    "safetensors": "dequantized safetensors",
-}  # fmt: skip
 
 
 def name_of(checkpoint: Checkpoint, component: str | None = None) -> str:
@@ -100,10 +93,10 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, Any]) -> dict[
     checked = "".join(f", {key}={value!r}" for key, value in source.items())
     cells = [
         _markdown(
-            f"# {_code(name)} for {_TITLES.get(target, target)}",
+            f"# {_code(name)} for {ready.target.title}",
             _about(model, ready),
             _roles(ready.checkpoint),
-            f"The cells below measure the layers, {_aim(target, goal)}, write the export into a folder beside this "
+            f"The cells below measure the layers, {_aim(ready, goal)}, write the export into a folder beside this "
             "notebook, prove it, and say what loads it. They run from top to bottom as they are; each number in them "
             "is yours to change.",
             "\n".join(
@@ -126,7 +119,7 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, Any]) -> dict[
         ),
         _markdown("## Choose the bits", _on_goal(ready, goal)),
         _python(
-            f"{'totals = s.totals' if target == TRIAL else f'totals = s.solve(bpw={goal:g})'}\n"
+            f"{'totals = s.totals' if ready.target.keeps_size else f'totals = s.solve(bpw={goal:g})'}\n"
             'most = "" if s.target.is_exact else "at most "\n'
             "print(\n"
             '    f"{most}{totals.nbytes:,} bytes, {totals.ratio:.2f} times smaller, "\n'
@@ -281,15 +274,15 @@ def _on_calibration(ready: Prepared) -> str:
     return f"{text} **{_counted(lacking, 'layer')} never ran while it was captured.**" if lacking else text
 
 
-def _aim(target: str, goal: float) -> str:
-    if target == TRIAL:
+def _aim(ready: Prepared, goal: float) -> str:
+    if ready.target.keeps_size:
         return "give each layer 4 bits"
     return f"find the bits of each layer that lose least at **{goal:g} bits per weight**"
 
 
 def _on_goal(ready: Prepared, goal: float) -> str:
     """What the goal comes to, and why it is no smaller."""
-    if ready.target.name == TRIAL:
+    if ready.target.keeps_size:
         return (
             "This target writes what a plan decodes to, in the source's dtype and at the source's size, to try the "
             "plan in whatever loads the source. A size is no goal here: every layer begins with 4 bits; give layers "
@@ -311,7 +304,7 @@ def _on_goal(ready: Prepared, goal: float) -> str:
         share = sum(layer.params for layer in fixed) / weights
         text += (
             f" {_counted(len(fixed), 'layer')} of {len(layers)} ({share:.1%} of the weights) cannot be stored in fewer "
-            f"bits in {_TITLES.get(target.name, target.name)} and "
+            f"bits in {target.title} and "
             f"{'keeps its' if len(fixed) == 1 else 'keep their'} dtype."
         )
     if goal > USUAL_BPW:

@@ -13,7 +13,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.engine.resolution.survey import Survey
 from workbench.engine.resolution.widths import at_width, settled_option
-from workbench.formats import Target, kept_as
+from workbench.formats import Format, kept_as
 from workbench.layer_names import matching
 from workbench.plan import Layer, Plan
 
@@ -47,7 +47,7 @@ class Note:
 def notes_on(
     config: DiffusionQuantConfig,
     checkpoint: Checkpoint,
-    target: Target,
+    target: Format,
     is_time_aware: bool,
     is_planned: bool,
 ) -> tuple[Note, ...]:
@@ -95,7 +95,7 @@ def notes_on(
 
 
 def _kept_whole(
-    config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target, is_planned: bool
+    config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Format, is_planned: bool
 ) -> list[Note]:
     """Notes on layers that no width asked for makes smaller: for their shape, or for their dtype."""
     found: dict[str, list[str]] = {}
@@ -110,13 +110,13 @@ def _kept_whole(
     return [Note.on(names, f"kept in the source's dtype, as {reason}.") for reason, names in found.items()]
 
 
-def note_on_size(source_bytes: int, payload_bytes: int, target: str) -> tuple[str, ...]:
+def note_on_size(source_bytes: int, payload_bytes: int, target: Format) -> tuple[str, ...]:
     """A sentence on an export that is larger than its source, by more than a header."""
-    if payload_bytes <= (1 + HEADER) * source_bytes or target == "safetensors":
+    if payload_bytes <= (1 + HEADER) * source_bytes or target.keeps_size:
         return ()
     return (
-        f"The export is larger than its source, by {payload_bytes / source_bytes - 1:.1%}: {target} stores its tensors "
-        "in more bytes than they have there. Fewer bits, or keeping the source, take less.",
+        f"The export is larger than its source, by {payload_bytes / source_bytes - 1:.1%}: {target.name} stores its "
+        "tensors in more bytes than they have there. Fewer bits, or keeping the source, take less.",
     )
 
 
@@ -146,7 +146,7 @@ def _off(inactive: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _other_widths(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Target) -> list[Note]:
+def _other_widths(config: DiffusionQuantConfig, checkpoint: Checkpoint, target: Format) -> list[Note]:
     """Notes on widths that the target lacks for a layer, and what it stores instead."""
     found: dict[tuple[int, str], list[str]] = {}
     for layer in checkpoint.layers:

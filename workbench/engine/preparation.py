@@ -8,14 +8,23 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from workbench.calibration import CalibrationRecords, TimeAwareQuantizer, records_for
-from workbench.checkpoint import Checkpoint, exported, named, named_as
-from workbench.config import DiffusionQuantConfig, default_effort, default_scheme
+from workbench.checkpoint import Checkpoint, named_as
+from workbench.config import DiffusionQuantConfig
 from workbench.engine.equalization.spatial import SpatialQuantizer, balance_channels
 from workbench.engine.notes import note_on_unrecorded, notes_on_plan
 from workbench.engine.output.side_files import require_readable
 from workbench.engine.subject import Subject
 from workbench.errors import ValidationError
-from workbench.formats import Target, dequantized, require_storable, settings_of, target_named
+from workbench.formats import (
+    Format,
+    check_target,
+    exported,
+    named,
+    plan_for,
+    require_storable,
+    settings_of,
+    target_named,
+)
 from workbench.formats.loading import best_target
 from workbench.plan import Plan
 from workbench.quantize import Encodings
@@ -34,7 +43,7 @@ class Request:
     """The settings, with the target and the scheme that are meant."""
     plan: Plan | None
     """The plan to execute, where there is one."""
-    target: Target
+    target: Format
     """The export format."""
     source: Checkpoint
     """What is read, under the names of its files."""
@@ -67,17 +76,17 @@ def prepare(
     ArrowQuantError
         If the plan is not for the checkpoint, the format cannot hold it, or a side file cannot be read.
     """
+    check_target(config)
     opened = given.opened
     name = config.target or (plan.target if plan else best_target(opened))
-    config = config.model_copy(update={"target": name, "scheme": config.scheme or default_scheme(name)})
+    config = config.model_copy(update={"target": name, "scheme": config.scheme or target_named(name).scheme})
     notes: tuple[str, ...] = ()
     checkpoint = opened
     if plan is not None:
         checkpoint = named_as(opened if given.left_out else given, plan.choices)
         check_fit(plan, checkpoint)
         notes = notes_on_plan(config, plan, is_calibrated or config.calibration is not None)
-        if name == "safetensors":
-            plan = dequantized(plan, checkpoint.layers)
+        plan = plan_for(name, plan, checkpoint.layers)
     target = target_named(plan.target if plan else name, settings_of(config))
     source, checkpoint = exported(opened, target.name), exported(checkpoint, target.name)
     written = checkpoint if plan else named(source, config.names, target.name)[0]
@@ -138,7 +147,7 @@ def subject_of(
         time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
     records = None if time_aware is None else time_aware.records
     encodings = (
-        Encodings(config.effort or default_effort(request.target.name), records)
+        Encodings(config.effort or request.target.effort, records)
         if plan is None
         else Encodings.of_plan(plan, records)
     )

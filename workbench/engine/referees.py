@@ -1,17 +1,17 @@
 """The runtimes' own loaders and decoders, which say what an export holds independently of ours.
 
 A referee loads the files and the configuration that a runtime would load, by the runtime's own package, and uses
-nothing of `workbench.formats`. Another format's stands here once it is added to `_REFEREES`.
+nothing of `workbench.formats`. The record of a format names its own, as ``module:Class``: it need not stand here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class Decoded:
 class Referee(Protocol):
     """A runtime's own package, at work on the folder of an export."""
 
+    PACKAGE: ClassVar[str]
+    """What must be installed."""
     name: str
     """What loads and decodes, with its version."""
 
@@ -60,6 +62,7 @@ class _Files:
 class MlxReferee:
     """`mlx.core.load` and `mlx.core.dequantize`, with scales and biases in the dtype that they have in the file."""
 
+    PACKAGE = "mlx"
     HELD = 4
     """Layers whose tensors stay in memory."""
 
@@ -116,6 +119,7 @@ class MlxReferee:
 class CompressedTensorsReferee:
     """The decompression of compressed-tensors, on the processor."""
 
+    PACKAGE = "compressed-tensors"
     PARTS = ("weight_packed", "weight_scale", "weight_zero_point")
 
     def __init__(self, folder: Path) -> None:
@@ -154,6 +158,8 @@ class CompressedTensorsReferee:
 class SafetensorsReferee:
     """The package safetensors, as it fills torch's tensors: the stored weights are plain numbers."""
 
+    PACKAGE = "torch"
+
     def __init__(self, folder: Path) -> None:
         import torch
 
@@ -169,6 +175,8 @@ class SafetensorsReferee:
 
 class GgufReferee:
     """`gguf.dequantize`, on what the package's own reader finds."""
+
+    PACKAGE = "gguf"
 
     def __init__(self, folder: Path) -> None:
         import gguf
@@ -201,35 +209,28 @@ class GgufReferee:
         return tensor.tensor_type, tensor.data.reshape(count, -1)[rows]
 
 
-_REFEREES: Mapping[str, tuple[Callable[[Path], Referee], str]] = {
-    "gguf": (GgufReferee, "gguf"),
-    "mlx": (MlxReferee, "mlx"),
-    "compressed-tensors": (CompressedTensorsReferee, "compressed-tensors"),
-    "safetensors": (SafetensorsReferee, "torch"),
-}
-"""By target: what makes its referee, and the package that must be installed."""
-
 OURS = "ArrowQuant Workbench"
 """What decodes where there is no referee."""
 
 
-def referee_for(target: str, folder: Path) -> tuple[Referee | None, str]:
+def referee_for(reference: str | None, folder: Path) -> tuple[Referee | None, str]:
     """The runtime's own loader and decoder for an export, if its package is installed, and what to call it.
 
     Parameters
     ----------
-    target : str
-        The export's target; Parquet is ours, and has none.
+    reference : str or None
+        What the record of the export's format names, as ``module:Class``; None for what only this workbench decodes.
     folder : Path
         The export.
     """
-    if target not in _REFEREES:
+    if reference is None:
         return None, OURS
-    make, package = _REFEREES[target]
+    module, _, name = reference.partition(":")
+    make: Any = getattr(import_module(module), name)
     try:
-        referee = make(folder)
+        referee: Referee = make(folder)
     except ImportError:
-        return None, f"{OURS} ({package} is not installed)"
+        return None, f"{OURS} ({make.PACKAGE} is not installed)"
     return referee, referee.name
 
 

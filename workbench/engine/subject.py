@@ -13,7 +13,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.readers.row_cache import RowCache
 from workbench.config import DiffusionQuantConfig
 from workbench.engine.equalization.spatial import SpatialQuantizer
-from workbench.formats import Target
+from workbench.formats import Encoder, Format
 from workbench.plan import Layer
 from workbench.quantize import Encodings
 from workbench.thermo import Pricing
@@ -30,7 +30,7 @@ class Subject:
     """The settings, with the target that is meant."""
     checkpoint: Checkpoint
     """What is written, under the names that the export will have."""
-    target: Target
+    target: Format
     """The export format."""
     encodings: Encodings
     """How weights become codes."""
@@ -47,6 +47,11 @@ class Subject:
     def streamed(self) -> Checkpoint:
         """The checkpoint, of which each thread keeps the rows, or without streaming the tensor, that it read last."""
         return self.checkpoint.around(RowCache(self.checkpoint, whole=not self.config.enable_streaming))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What encodes the checkpoint's rows: for looking at them, for writing and for reading back."""
+        return self.target.encoder(self.streamed, self.encodings)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

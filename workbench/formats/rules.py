@@ -14,96 +14,21 @@ https://github.com/leejet/stable-diffusion.cpp, model.cpp). The others name modu
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from workbench.checkpoint import Checkpoint
 from workbench.config_sources import read_text
 from workbench.errors import ConfigurationError
-from workbench.formats.gguf.families import family_of
-from workbench.formats.rules_of_configs import (
-    compressed_tensors_wishes,
-    mlx_wishes,
-    write_compressed_tensors,
-    write_mlx,
-)
-from workbench.formats.rules_of_types import parse_llama, parse_stable_diffusion, typed_wishes, write_types
-from workbench.formats.target import Target
-from workbench.formats.wishes import Naming, Wish
+from workbench.formats.registry import formats, target_named
+from workbench.formats.requests import Naming, Offer, RulesSyntax
 from workbench.plan import Layer, Option, Plan
 from workbench.text_file import FileKind
 
 
-@dataclass(frozen=True)
-class RulesFormat:
-    """A way in which another tool writes its rules."""
-
-    target: str
-    """The target whose plans it speaks of."""
-    read: Callable[[str, Sequence[Layer], Naming, str], Mapping[str, Wish]]
-    """What a text wishes for each layer that it names."""
-    write: Callable[[Plan, Sequence[Layer], Target, Naming], str]
-    """A plan as text."""
-    holds: Callable[[str], bool]
-    """Whether a text is such rules and nothing else, as a whole config.json would be."""
-
-
-def _llama(text: str, layers: Sequence[Layer], naming: Naming, where: str) -> Mapping[str, Wish]:
-    return typed_wishes(parse_llama(text, where), layers, naming, where)
-
-
-def _stable_diffusion(text: str, layers: Sequence[Layer], naming: Naming, where: str) -> Mapping[str, Wish]:
-    return typed_wishes(parse_stable_diffusion(text, where), layers, naming, where)
-
-
-def _types_only(rules: Sequence[tuple[str, str]]) -> bool:
-    return bool(rules) and all(GGML_TYPE.fullmatch(kind) for _, kind in rules)
-
-
-def _mlx_only(values: Any) -> bool:
-    return {"group_size", "bits"} <= set(values) and all(
-        name in ("group_size", "bits", "mode")
-        or value is False
-        or set(value) <= {"group_size", "bits", "mode"}
-        for name, value in values.items()
-    )
-
-
-def _compressed_tensors_only(values: Any) -> bool:
-    return {"quant_method", "config_groups"} <= set(values) and "model_type" not in values
-
-
-GGML_TYPE = re.compile(r"(i?q\d\w*|b?f16|f32|f64)", re.IGNORECASE)
-"""What GGML calls a type."""
-
-FORMATS: Mapping[str, RulesFormat] = {
-    "llama-quantize": RulesFormat(
-        "gguf",
-        _llama,
-        lambda *of: "\n".join(write_types(*of)) + "\n",
-        lambda text: _types_only(parse_llama(text, "")),
-    ),
-    "stable-diffusion.cpp": RulesFormat(
-        "gguf",
-        _stable_diffusion,
-        lambda *of: ",".join(write_types(*of)) + "\n",
-        lambda text: _types_only(parse_stable_diffusion(text, "")),
-    ),
-    "mlx": RulesFormat(
-        "mlx", mlx_wishes, lambda *of: _document(write_mlx(*of)), lambda text: _mlx_only(json.loads(text))
-    ),
-    "compressed-tensors": RulesFormat(
-        "compressed-tensors",
-        compressed_tensors_wishes,
-        lambda *of: _document(write_compressed_tensors(*of)),
-        lambda text: _compressed_tensors_only(json.loads(text)),
-    ),
-}
-"""By name."""
+def syntaxes() -> Mapping[str, tuple[str, RulesSyntax]]:
+    """The ways of writing rules by name, each with the format whose plans it speaks of."""
+    return {name: (one.name, syntax) for one in formats().values() for name, syntax in one.rules.items()}
 
 
 def same_name(name: str) -> str:
@@ -111,66 +36,83 @@ def same_name(name: str) -> str:
     return name
 
 
-RULES_NAMES = ("gguf", "checkpoint")
-"""What rules can call tensors: as the GGUF file of an export does, or as the checkpoint."""
+AS_CHECKPOINT = "checkpoint"
+"""That rules call tensors as the checkpoint does."""
 
 
-def naming_of(checkpoint: Checkpoint, format_name: str, names: str | None = None) -> Naming:
-    """What the rules of a format call the tensors of a checkpoint.
+def naming_choices() -> tuple[str, ...]:
+    """What rules can call tensors: as the files of a format do that have names of their own, or as the checkpoint."""
+    return (*(name for name, one in formats().items() if one.file_names is not None), AS_CHECKPOINT)
+
+
+def naming_of(checkpoint: Checkpoint, rules_format: str, names: str | None = None) -> Naming:
+    """What the rules of a syntax call the tensors of a checkpoint.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-    format_name : str
-        One of `FORMATS`.
+    rules_format : str
+        One of `syntaxes`.
     names : str, optional
-        One of `RULES_NAMES`; by default GGUF's for the tools that work on such files, else the checkpoint's.
+        One of `naming_choices`; by default as the files do that the other tool works on.
 
     Raises
     ------
     ConfigurationError
         If there are no such names.
     ValidationError
-        If the checkpoint's tensors have no names in GGUF.
+        If the checkpoint's tensors have no such names.
     """
-    chosen = names or ("gguf" if rules_format(format_name).target == "gguf" else "checkpoint")
-    if chosen not in RULES_NAMES:
-        allowed = ", ".join(RULES_NAMES)
+    target = target_of_rules(rules_format)
+    chosen = names or (AS_CHECKPOINT if target_named(target).file_names is None else target)
+    if chosen not in naming_choices():
+        allowed = ", ".join(naming_choices())
         raise ConfigurationError(
             f"Rules cannot go by the names {chosen!r}; allowed: {allowed}.",
             key="names",
             value=chosen,
             allowed=allowed,
         )
-    return family_of(checkpoint).names.__getitem__ if chosen == "gguf" else same_name
+    in_files = None if chosen == AS_CHECKPOINT else target_named(chosen).file_names
+    return same_name if in_files is None else in_files(checkpoint).__getitem__
 
 
-def rules_format(name: str) -> RulesFormat:
-    """The format of a name.
+def target_of_rules(name: str) -> str:
+    """The export format whose plans the rules of a syntax speak of, see `syntax_named`."""
+    return _named(name)[0]
+
+
+def syntax_named(name: str) -> RulesSyntax:
+    """The syntax of a name.
 
     Raises
     ------
     ConfigurationError
         If there is none.
     """
-    if name not in FORMATS:
-        allowed = ", ".join(FORMATS)
+    return _named(name)[1]
+
+
+def _named(name: str) -> tuple[str, RulesSyntax]:
+    known = syntaxes()
+    if name not in known:
+        allowed = ", ".join(known)
         raise ConfigurationError(
             f"There is no rules format {name!r}; allowed: {allowed}.",
             key="rules_format",
             value=name,
             allowed=allowed,
         )
-    return FORMATS[name]
+    return known[name]
 
 
 def rules_file(name: str) -> FileKind:
-    """The kind of file that holds the rules of a format, one of `FORMATS`."""
-    found = rules_format(name)
+    """The kind of file that holds the rules of a syntax, one of `syntaxes`."""
+    syntax = syntax_named(name)
 
     def holds(path: Path) -> bool:
         try:
-            return found.holds(read_text(path))
+            return syntax.holds(read_text(path))
         except (ConfigurationError, ValueError, TypeError, RecursionError):
             return False
 
@@ -179,9 +121,9 @@ def rules_file(name: str) -> FileKind:
 
 def read_rules(
     text: str,
-    format_name: str,
+    rules_format: str,
     layers: Sequence[Layer],
-    target: Target,
+    target: Offer,
     otherwise: Mapping[str, Option],
     *,
     where: str = "rules",
@@ -193,11 +135,11 @@ def read_rules(
     ----------
     text : str
         The rules.
-    format_name : str
-        One of `FORMATS`.
+    rules_format : str
+        One of `syntaxes`.
     layers : sequence of Layer
         Those of the checkpoint.
-    target : Target
+    target : Format
         What the plan is for.
     otherwise : mapping of str to Option
         The option of each layer that no rule names.
@@ -212,28 +154,28 @@ def read_rules(
         If the text is malformed, a rule names no layer, or a layer cannot be stored as its rule says: the message
         names the layer, what it can be stored as, and the way out.
     """
-    wishes = rules_format(format_name).read(text, layers, naming, where)
+    requests = syntax_named(rules_format).read(text, layers, naming, where)
     return {
-        layer.name: wishes[layer.name].option(layer, target, where)
-        if layer.name in wishes
+        layer.name: requests[layer.name].option(layer, target, where)
+        if layer.name in requests
         else otherwise[layer.name]
         for layer in layers
     }
 
 
 def write_rules(
-    plan: Plan, format_name: str, layers: Sequence[Layer], target: Target, *, naming: Naming = same_name
+    plan: Plan, rules_format: str, layers: Sequence[Layer], target: Offer, *, naming: Naming = same_name
 ) -> str:
     """A plan as rules, one for each layer.
 
     Parameters
     ----------
     plan : Plan
-    format_name : str
-        One of `FORMATS`.
+    rules_format : str
+        One of `syntaxes`.
     layers : sequence of Layer
         Those of its checkpoint.
-    target : Target
+    target : Format
         The plan's.
     naming : callable
         What the rules are to call a layer's tensor; by default as the checkpoint does.
@@ -243,8 +185,4 @@ def write_rules(
     ConfigurationError
         If the rules cannot say what the plan does with a layer.
     """
-    return rules_format(format_name).write(plan, layers, target, naming)
-
-
-def _document(values: Mapping[str, object]) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return syntax_named(rules_format).write(plan, layers, target, naming)

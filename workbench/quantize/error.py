@@ -52,8 +52,10 @@ def error_of(sums: NDArray[np.float64]) -> Error:
     return Error(noise, signal, cross)
 
 
-def measure_error(weights: NDArray[Any], decoded: NDArray[np.float32], tensor: str, row_start: int) -> Error:
-    """Error of decoded rows against the weights, both [rows, cols].
+def error_sums(
+    weights: NDArray[Any], decoded: NDArray[np.float32], tensor: str, row_start: int
+) -> NDArray[np.float64]:
+    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3], of decoded rows against the weights, both [rows, cols].
 
     Raises
     ------
@@ -66,4 +68,9 @@ def measure_error(weights: NDArray[Any], decoded: NDArray[np.float32], tensor: s
     bad = load_kernels().error_sums(patterns, is_half, flat, weights.shape[1], sums)
     if bad >= 0:
         raise_not_finite(weights, bad, tensor, row_start)
-    return error_of(sums)
+    return sums
+
+
+def measure_error(weights: NDArray[Any], decoded: NDArray[np.float32], tensor: str, row_start: int) -> Error:
+    """What decoded rows lose against the weights, see `error_sums`."""
+    return error_of(error_sums(weights, decoded, tensor, row_start))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import ValidationError, setting
+from workbench.kernels import load_kernels
 
 BLOCK = 4096
 """Weights that a kernel takes at once."""
@@ -48,6 +49,35 @@ def patterns_of(weights: NDArray[Any]) -> tuple[NDArray[np.uint16 | np.uint32], 
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes Inf, which the kernel reports
         single = np.ascontiguousarray(weights, np.float32)
     return single.reshape(-1).view(np.uint32), False
+
+
+def check_finite(weights: NDArray[Any], tensor: str, rows: int | NDArray[np.int64] = 0) -> None:
+    """Make sure that weights [rows, cols] of a tensor are finite.
+
+    Kernels that encode find this out themselves; it is for what they do not see.
+
+    Parameters
+    ----------
+    weights : ndarray
+    tensor : str
+        What an error names.
+    rows : int or int64 [rows]
+        The first row, or each.
+
+    Raises
+    ------
+    ValidationError
+        If a weight is NaN or Inf; it names the tensor and the first such weight.
+    """
+    if not weights.size:
+        return
+    patterns, is_half = patterns_of(weights)
+    extremes = np.empty((2, -(-weights.size // BLOCK)), np.float32)
+    bad = load_kernels().group_ranges(patterns, is_half, 1, weights.size, BLOCK, *extremes)
+    if bad >= 0:
+        row, col = divmod(bad, weights.shape[1])
+        place = rows + row if isinstance(rows, int) else int(rows[row])
+        raise_not_finite(weights[row : row + 1], col, tensor, place)
 
 
 def raise_not_finite(weights: NDArray[Any], index: int, tensor: str, row_start: int) -> NoReturn:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.blocks import read_blocks
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.thermo.sampling import draw_rows
@@ -47,7 +47,7 @@ class LayerDetail:
 
 
 def look_closely(
-    checkpoint: Checkpoint, target: Target, layer: Layer, option: Option, encodings: Encodings
+    checkpoint: Checkpoint, target: Format, layer: Layer, option: Option, encodings: Encodings
 ) -> LayerDetail:
     """Look at a layer's weights and at what an option makes of them.
 
@@ -62,14 +62,14 @@ def look_closely(
     sample = draw_rows(layer, count, PER_STRATUM, seed=0)
     rows = np.arange(layer.rows) if sample is None else sample.rows.reshape(-1)
     rows = rows[: max(count, 1)]
-    encoding = encodings.of(layer.name, layer.shape)
+    encoder = target.encoder(checkpoint, encodings)
     exact, decoded = [], []
     for some, weights in read_blocks(checkpoint, layer.name, rows):
         exact.append(weights.astype(np.float32))
         if option.is_kept:
             decoded.append(exact[-1])
         else:
-            decoded.append(target.decoded(weights, option, layer.name, int(some[0]), encoding))
+            decoded.append(encoder.encode(layer, option, weights, int(some[0]), measured=False).decoded)
     true, found = np.concatenate(exact), np.concatenate(decoded)
     low, high = float(min(true.min(), found.min())), float(max(true.max(), found.max()))
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from workbench.errors import ConfigurationError
-from workbench.formats.wishes import described
+from workbench.formats.requests import described
 from workbench.plan import Option
 from workbench.session.measurements import Measurements
 from workbench.session.state import State

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.session.patterns import Patterns, rows_matching
@@ -42,7 +42,7 @@ class Measurements:
     Parameters
     ----------
     checkpoint : Checkpoint
-    target : Target
+    target : Format
     layers : pyarrow.Table
         Of `workbench.thermo.profile.profile`.
     options : pyarrow.Table
@@ -62,7 +62,7 @@ class Measurements:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        target: Target,
+        target: Format,
         layers: pa.Table,
         options: pa.Table,
         scheme: str,

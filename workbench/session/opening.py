@@ -9,10 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from workbench.calibration import CalibrationRecords
-from workbench.checkpoint import Checkpoint, exported, named, open_checkpoint, originally_named
-from workbench.config import default_effort, default_scheme
+from workbench.checkpoint import Checkpoint, open_checkpoint, originally_named
 from workbench.errors import ValidationError
-from workbench.formats import DEFAULTS, Target, TargetSettings, require_storable, target_named
+from workbench.formats import (
+    DEFAULTS,
+    Format,
+    TargetSettings,
+    exported,
+    named,
+    require_storable,
+    target_named,
+)
 from workbench.formats.loading import best_target
 from workbench.quantize import Encodings
 from workbench.session.commands.retargeting import tensors_of
@@ -38,7 +45,7 @@ class Prepared:
     """The open checkpoint, under the names of its files; whoever prepared it closes it."""
     checkpoint: Checkpoint
     """The same under the names that were asked for."""
-    target: Target
+    target: Format
     """The export format."""
     settings: TargetSettings
     """What was asked of the export format, for others of the session."""
@@ -237,7 +244,7 @@ def open_session(
             )  # fmt: skip
             naming = Naming(names, possible, notes)
             return Measurements(
-                held, found, layers, options, scheme or default_scheme(target), group_size, pricing, encodings,
+                held, found, layers, options, scheme or found.scheme, group_size, pricing, encodings,
                 naming=naming,
             )  # fmt: skip
 
@@ -266,4 +273,4 @@ def open_session(
 def _encodings(target: str, effort: str | None, pricing: Pricing | None) -> Encodings:
     """How weights become codes in a target."""
     records = None if pricing is None else pricing.time_aware.records
-    return Encodings(effort or default_effort(target), records)
+    return Encodings(effort or target_named(target).effort, records)

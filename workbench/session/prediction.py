@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.blocks import read_blocks
 from workbench.engine.orchestrator import BASE_BYTES, WORKER_BYTES
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.plan import Plan
-from workbench.quantize import FAST, Encoding, Encodings
+from workbench.quantize import Encodings
 from workbench.system import load_average, usable_cores
 from workbench.work import disk_workers
 
@@ -43,13 +43,13 @@ class Prediction:
 
 
 def predict(
-    checkpoint: Checkpoint, target: Target, plan: Plan, encodings: Encodings | None = None
+    checkpoint: Checkpoint, target: Format, plan: Plan, encodings: Encodings | None = None
 ) -> Prediction:
     """Predict an export of a plan: sizes by reckoning, time by trying a piece of the largest layer."""
-    writer = target.writer(checkpoint, plan)
+    layout = target.layout(checkpoint, plan)
     encodings = encodings or Encodings(plan.effort)
     beside = {side.relative: side.source.stat().st_size for side in checkpoint.side_files}
-    beside |= {name: len(content) for name, content in writer.documents.items()}
+    beside |= {name: len(content) for name, content in layout.documents.items()}
     layers = [layer for layer in checkpoint.layers if layer.params and not plan.choices[layer.name].is_kept]
     pace = 0.0
     if layers:
@@ -57,19 +57,21 @@ def predict(
         rows, weights = next(read_blocks(checkpoint, layer.name))
         weights = weights[: max(TRIED // layer.cols, 1)]
 
-        def seconds(encoding: Encoding) -> float:
+        def seconds(encodings: Encodings) -> float:
+            encoder = target.encoder(checkpoint, encodings)
+            encoder.prepared(layer)  # which is not done again for every piece
             started = time.perf_counter()
-            target.error(weights, plan.choices[layer.name], layer.name, int(rows[0]), encoding)
+            encoder.encode(layer, plan.choices[layer.name], weights, int(rows[0])).error  # noqa: B018
             return (time.perf_counter() - started) / weights.nbytes
 
         # All passes take about as long as encoding does in the fastest way; only one of them searches.
-        pace = PASSES * seconds(FAST)
+        pace = PASSES * seconds(Encodings())
         if encodings.effort != "fast":
-            pace += seconds(encodings.of(layer.name, layer.shape))
+            pace += seconds(encodings)
     return Prediction(
-        nbytes=writer.predicted_bytes,
+        nbytes=layout.nbytes,
         is_exact=target.is_exact,
-        files=dict(writer.predicted_files),
+        files=dict(layout.files),
         side_files=dict(sorted(beside.items())),
         seconds=(0.2 + pace * checkpoint.nbytes / usable_cores()) * _crowd(),
         peak_bytes=BASE_BYTES + disk_workers() * WORKER_BYTES,

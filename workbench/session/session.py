@@ -17,7 +17,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import read_text
 from workbench.engine import Report
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.formats.rules import rules_file
 from workbench.plan import Option, Plan
 from workbench.session import commands
@@ -422,7 +422,7 @@ class Session:
         return self._measured.checkpoint
 
     @property
-    def target(self) -> Target:
+    def target(self) -> Format:
         """The export format."""
         return self._measured.target
 

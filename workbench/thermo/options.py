@@ -16,15 +16,15 @@ import pyarrow as pa
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.blocks import read_blocks
 from workbench.errors import ANY, ConfigurationError, ValidationError, setting
-from workbench.formats import Target, kept_as
+from workbench.formats import Encoder, Format, kept_as
 from workbench.plan import Layer, Option
-from workbench.quantize import Encodings, entropy_bits
+from workbench.quantize import Encodings, check_finite, entropy_bits
 from workbench.quantize.error import error_of
 from workbench.thermo.cache import Entry
 from workbench.thermo.costs import CostTable
 from workbench.thermo.distortion import Pricing, Stress
 from workbench.thermo.profile import check_sample
-from workbench.thermo.sampling import RowSample, check_finite, draw_rows, ratio, total
+from workbench.thermo.sampling import RowSample, draw_rows, ratio, total
 from workbench.thermo.sweep import Rows, Step, sweep
 from workbench.work import ProgressCallback
 
@@ -58,7 +58,7 @@ SCHEMA = pa.schema(
 
 def price(
     checkpoint: Checkpoint,
-    target: Target,
+    target: Format,
     *,
     schemes: Sequence[str] | None = None,
     group_sizes: Sequence[int] | None = None,
@@ -83,7 +83,7 @@ def price(
     Parameters
     ----------
     checkpoint : Checkpoint
-    target : Target
+    target : Format
         The export format.
     schemes, group_sizes : sequence, optional
         Only these of the options that quantize; by default all that the target has. More to choose from never makes
@@ -156,10 +156,12 @@ def price(
     }
     entry = Entry.of(checkpoint, "options", VERSION, parameters, SCHEMA, cache)
 
+    encoder = target.encoder(checkpoint, encodings)
+
     def measure(layer: Layer, step: Step) -> Rows:
         count = sample_rows or max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols))
         sample = None if exact else draw_rows(layer, count, PER_STRATUM, seed)
-        return _measure(checkpoint, target, layer, options[layer.name], sample, pricing, encodings, step)
+        return _measure(checkpoint, encoder, layer, options[layer.name], sample, pricing, step)
 
     return sweep(checkpoint, measure, entry, "pricing options", executor, callback, cancel)
 
@@ -216,7 +218,7 @@ def cost_table(
 
 
 def _legal(
-    target: Target, layer: Layer, schemes: Sequence[str] | None, group_sizes: Sequence[int] | None
+    target: Format, layer: Layer, schemes: Sequence[str] | None, group_sizes: Sequence[int] | None
 ) -> list[Option]:
     return [
         option
@@ -231,12 +233,11 @@ def _legal(
 
 def _measure(
     checkpoint: Checkpoint,
-    target: Target,
+    encoder: Encoder,
     layer: Layer,
     options: Sequence[Option],
     sample: RowSample | None,
     pricing: Pricing | None,
-    encodings: Encodings,
     step: Step,
 ) -> Rows:
     """The rows of a layer in the table."""
@@ -244,23 +245,21 @@ def _measure(
     rows = None if sample is None else sample.rows.reshape(-1)
     measured = layer.rows if rows is None else len(rows)
     stress = None if pricing is None else pricing.stress(layer)
-    encoding = encodings.of(layer.name, layer.shape)
     kept_apart = 1 if rows is None else len(rows)
     sums = np.zeros((len(tried), kept_apart, 3))
     noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.price)))
     counts = [np.zeros(1 << option.bits, np.int64) for option in tried]
     done = 0
     for some, weights in read_blocks(checkpoint, layer.name, rows) if tried else ():
-        check_finite(weights, some, layer.name)
+        check_finite(weights, layer.name, some)
         exact = weights.astype(np.float32) if stress else None
         at = slice(0, 1) if rows is None else slice(done, done + len(some))
         for place, option in enumerate(tried):
-            trial = target.measure(weights, option, layer.name, int(some[0]), encoding)
-            sums[place, at] += trial.sums.sum(axis=0) if rows is None else trial.sums
-            counts[place] += trial.code_counts
+            encoded = encoder.encode(layer, option, weights, int(some[0]))
+            sums[place, at] += encoded.sums.sum(axis=0) if rows is None else encoded.sums
+            counts[place] += encoded.code_counts
             if stress is not None and exact is not None:
-                delta = exact - target.decoded(weights, option, layer.name, int(some[0]), encoding)
-                found = stress.noise(delta, some)
+                found = stress.noise(exact - encoded.decoded, some)
                 noise[place, at] += found.sum(axis=0) if rows is None else found
             step(len(some) / measured / len(tried))
         done += len(some)

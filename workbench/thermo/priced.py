@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ConfigurationError
-from workbench.formats import Target
+from workbench.formats import Format
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings
 from workbench.thermo.constraints import Constraints
@@ -33,7 +33,7 @@ class PricedCheckpoint:
     Parameters
     ----------
     checkpoint : Checkpoint
-    target : Target
+    target : Format
     prices : pyarrow.Table
         Of `workbench.thermo.options.price`.
     encodings : Encodings, optional
@@ -41,7 +41,7 @@ class PricedCheckpoint:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, target: Target, prices: pa.Table, encodings: Encodings | None = None
+        self, checkpoint: Checkpoint, target: Format, prices: pa.Table, encodings: Encodings | None = None
     ) -> None:
         self.encodings = encodings or Encodings()
         self.checkpoint = checkpoint
@@ -79,7 +79,7 @@ class PricedCheckpoint:
         """Predicted bytes of a plan's payload; an upper bound where the target compresses. The last are remembered."""
         known = self._predicted
         if known is None or known[0] != plan:
-            known = self._predicted = plan, self.target.writer(self.checkpoint, plan).predicted_bytes
+            known = self._predicted = plan, self.target.layout(self.checkpoint, plan).nbytes
         return known[1]
 
     def front(self, constraints: Constraints) -> Front:

@@ -20,10 +20,10 @@ from workbench.checkpoint.blocks import read_blocks
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.kernels import load_kernels
 from workbench.plan import Layer
-from workbench.quantize import count_weights
+from workbench.quantize import check_finite, count_weights
 from workbench.quantize.patterns import patterns_of
 from workbench.thermo.cache import Entry
-from workbench.thermo.sampling import IntArray, RowSample, check_finite, draw_rows
+from workbench.thermo.sampling import IntArray, RowSample, draw_rows
 from workbench.thermo.statistics import (
     BINS,
     CELL_BITS,
@@ -348,4 +348,4 @@ def _require_finite(
     for some, weights in read_blocks(
         checkpoint, layer.name, np.sort(np.concatenate(drawn)) if drawn else None
     ):
-        check_finite(weights, some, layer.name)
+        check_finite(weights, layer.name, some)

@@ -6,14 +6,11 @@ import math
 import zlib
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.kernels import load_kernels
 from workbench.plan import Layer
-from workbench.quantize.patterns import patterns_of, raise_not_finite
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -56,22 +53,6 @@ def draw_rows(layer: Layer, count: int, per_stratum: int, seed: int) -> RowSampl
         for start, stop in pairwise(edges.tolist())
     ]
     return RowSample(np.array(drawn, np.int64), np.diff(edges))
-
-
-def check_finite(weights: NDArray[Any], rows: IntArray, tensor: str) -> None:
-    """Make sure that the given rows of a tensor, weights [rows, cols], are finite.
-
-    Raises
-    ------
-    ValidationError
-        If a weight is NaN or Inf; it names the tensor and the first such weight.
-    """
-    patterns, is_half = patterns_of(weights)
-    extremes = np.empty((2, -(-weights.size // RUN)), np.float32)
-    bad = load_kernels().group_ranges(patterns, is_half, 1, weights.size, RUN, *extremes)
-    if bad >= 0:
-        row, col = divmod(bad, weights.shape[1])
-        raise_not_finite(weights[row : row + 1], col, tensor, int(rows[row]))
 
 
 def ratio(sample: RowSample, numerator: FloatArray, denominator: FloatArray) -> tuple[float, float]:

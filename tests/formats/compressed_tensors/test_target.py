@@ -21,7 +21,7 @@ from safetensors.torch import load_file as load_torch
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import TargetSettings, target_named
-from workbench.formats.compressed_tensors.target import ALL_BITS, GROUP_SIZES, WIDE_NOTE
+from workbench.formats.compressed_tensors.codec import ALL_BITS, GROUP_SIZES, WIDE_NOTE
 
 Make = Callable[..., Path]
 Tensors = dict[str, np.ndarray[Any, Any]]
@@ -214,13 +214,13 @@ def test_any_plan_has_exactly_the_predicted_size(
             layer.name: data.draw(st.sampled_from(list(target.options(layer)))) for layer in checkpoint.layers
         }
         plan = wb.Plan(TARGET, choices, checkpoint.fingerprint)
-        writer = target.writer(checkpoint, plan)
+        layout = target.layout(checkpoint, plan)
     out = export(folder / "model.safetensors", folder / "out", plan, shard_size_mb=shards)
     names = [*out.glob("*.safetensors"), *out.glob("*.index.json")]
-    assert {path.name: path.stat().st_size for path in names} == writer.predicted_files
+    assert {path.name: path.stat().st_size for path in names} == layout.files
     loaded = wb.load(out)
-    assert sum(writer.predicted_files.values()) == writer.predicted_bytes
-    assert loaded.report["predicted_bytes"] == loaded.report["actual_bytes"] == writer.predicted_bytes
+    assert sum(layout.files.values()) == layout.nbytes
+    assert loaded.report["predicted_bytes"] == loaded.report["actual_bytes"] == layout.nbytes
     stored = {name: array for path in out.glob("*.safetensors") for name, array in load_file(path).items()}
     for name, option in choices.items():
         module = name.removesuffix(".weight")
@@ -326,7 +326,7 @@ def test_blocks_of_rows_share_no_word(
     source = make_checkpoint({"blocks.0.fc1.weight": np.random.default_rng(0).standard_normal((515, 64))})
     whole = export(source, tmp_path / "whole", bit_width=3, group_size=32, all_widths=True)
     monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_500)
-    monkeypatch.setattr("workbench.formats.units.UNIT_BYTES", 20_000)
+    monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 20_000)
     pieces = export(source, tmp_path / "pieces", bit_width=3, group_size=32, all_widths=True)
     assert (whole / "model.safetensors").read_bytes() == (pieces / "model.safetensors").read_bytes()
     assert wb.verify(pieces, source).ok

@@ -143,7 +143,7 @@ def test_the_predicted_size_is_the_written_one_for_random_plans(
     source = folder / "model.safetensors"
     plan = plan_of(source, lambda layer: data.draw(st.sampled_from(target_named("gguf").options(layer))))
     with open_checkpoint(source) as checkpoint:
-        predicted = target_named("gguf").writer(checkpoint, plan).predicted_bytes
+        predicted = target_named("gguf").layout(checkpoint, plan).nbytes
     report = export(source, folder / "out", plan)
     assert predicted == report.predicted_bytes == report.actual_bytes
     assert predicted == sum(path.stat().st_size for path in folder.glob("out/*.gguf"))
@@ -383,7 +383,7 @@ def test_resuming_gives_the_uninterrupted_bytes(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
-    monkeypatch.setattr("workbench.formats.units.UNIT_BYTES", 16_384)
+    monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 16_384)
     source = make_checkpoint()
     export(source, tmp_path / "whole", bit_width=4)
     engine = wb.DiffusionOrchestrator(wb.DiffusionQuantConfig(target="gguf", bit_width=4, min_accuracy=0.0))

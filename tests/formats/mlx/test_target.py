@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
-from workbench.formats.mlx.target import BITS, GROUP_SIZES
+from workbench.formats.mlx.codec import BITS, GROUP_SIZES
 
 Make = Callable[..., Path]
 Tensors = dict[str, np.ndarray[Any, Any]]
@@ -111,7 +111,7 @@ def test_any_plan_has_exactly_the_predicted_size(
             layer.name: data.draw(st.sampled_from(list(target.options(layer)))) for layer in checkpoint.layers
         }
         plan = wb.Plan("mlx", choices, checkpoint.fingerprint)
-        predicted = target.writer(checkpoint, plan).predicted_bytes
+        predicted = target.layout(checkpoint, plan).nbytes
     out = export(folder / "model.safetensors", folder / "out", plan)
     assert (out / "model.safetensors").stat().st_size == predicted
     assert wb.load(out).report["predicted_bytes"] == wb.load(out).report["actual_bytes"] == predicted
@@ -214,7 +214,7 @@ def test_a_damaged_file_is_refused(make_checkpoint: Make, tmp_path: Path) -> Non
 def test_units_are_read_back_while_others_are_written(
     tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.formats.units.UNIT_BYTES", 4_096)
+    monkeypatch.setattr("workbench.formats.placed.UNIT_BYTES", 4_096)
     monkeypatch.setattr("workbench.checkpoint.blocks.BLOCK_WEIGHTS", 2_048)
     rng = np.random.default_rng(0)
     source = make_checkpoint(

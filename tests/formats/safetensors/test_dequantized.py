@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
-from workbench.formats import TargetSettings, dequantized, target_named
+from workbench.formats import TargetSettings, plan_for, target_named
 
 Make = Callable[..., Path]
 Tensors = dict[str, np.ndarray[Any, Any]]
@@ -101,11 +101,11 @@ def test_any_plan_has_exactly_the_predicted_size(
     target = data.draw(st.sampled_from([*REAL, "safetensors"]))
     plan = plan_of(source, target, lambda options: data.draw(st.sampled_from(options)))
     with open_checkpoint(source) as checkpoint:
-        plain = dequantized(plan, checkpoint.layers)
-        writer = target_named("safetensors").writer(checkpoint, plain)
+        plain = plan_for("safetensors", plan, checkpoint.layers)
+        layout = target_named("safetensors").layout(checkpoint, plain)
     report = run(source, folder / "out", plan, target="safetensors")
-    assert (folder / "out" / "weights.safetensors").stat().st_size == writer.predicted_bytes
-    assert writer.predicted_files == {"weights.safetensors": report.actual_bytes}
+    assert (folder / "out" / "weights.safetensors").stat().st_size == layout.nbytes
+    assert layout.files == {"weights.safetensors": report.actual_bytes}
     with safe_open(folder / "out" / "weights.safetensors", "numpy") as file:
         assert file.metadata()["made"] == "by hand"
     assert wb.verify(folder / "out", source).ok

@@ -10,6 +10,8 @@ import typer
 from workbench import terminal
 from workbench.cli.ahead import look_ahead
 from workbench.cli.arguments import (
+    RULES,
+    RULES_NAMES,
     TARGETS,
     AllWidths,
     Calibration,
@@ -24,14 +26,13 @@ from workbench.cli.arguments import (
     Scheme,
     ShardSize,
     parse_widths,
+    rules_choices,
     settings_from,
 )
 from workbench.cli.planning.conversion import plan_of_file, plan_of_rules
 from workbench.cli.planning.report import facts, print_plan
 from workbench.cli.planning.request import Rules, Source
 from workbench.cli.planning.solving import Problem, solved
-
-RULES = "llama-quantize, stable-diffusion.cpp, mlx or compressed-tensors"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -102,8 +103,7 @@ def plan(
     rules_names: Annotated[
         str | None,
         typer.Option(
-            help="What the rules call tensors: gguf, as the GGUF file does (llama-quantize, stable-diffusion.cpp), or "
-            "checkpoint (the others).",
+            help=f"What the rules call tensors: {RULES_NAMES}.",
             metavar="NAME",
         ),
     ] = None,
@@ -142,18 +142,20 @@ def plan(
 
     Example: workbench plan zoo:digits-dit --size 2MB -o plan.yaml; then workbench quantize --plan plan.yaml
     """
-    from workbench.formats.rules import rules_format as format_named
+    from workbench.formats.rules import target_of_rules
     from workbench.text_file import require_absent
     from workbench.thermo.goal import Goal
 
     if output is None and to_rules is None and not dry_run:
         raise typer.BadParameter("say where the plan goes: -o, --to-rules, or --dry-run.", param_hint="-o")
     if (from_rules or to_rules) and rules_format is None:
-        raise typer.BadParameter(f"name the format of the rules: {RULES}.", param_hint="--rules-format")
+        raise typer.BadParameter(
+            f"name the format of the rules: {rules_choices()}.", param_hint="--rules-format"
+        )
     for path in filter(None, (output, to_rules)):
         require_absent(path)
     if target is None and rules_format is not None and from_plan is None:
-        target = format_named(rules_format).target
+        target = target_of_rules(rules_format)
     source = Source(model, component, target, names, effort, settings_from(shard_size, all_widths, scheme))
     rules = None if rules_format is None else Rules(rules_format, rules_names, to_rules)
     goal: Goal | None = None

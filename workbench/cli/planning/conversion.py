@@ -19,20 +19,22 @@ def plan_of_file(source: Source, path: Path, rules: Rules | None, *, dry_run: bo
     """A plan from its file; written as rules if asked."""
     from workbench.checkpoint import named_as, open_checkpoint
     from workbench.engine.preparation import check_fit
-    from workbench.formats import dequantized
+    from workbench.formats import formats, plan_for
     from workbench.plan import Plan
 
     with open_checkpoint(source.model, source.component) as opened:
         found = Plan.load(path)
         checkpoint = named_as(opened, found.choices)
         check_fit(found, checkpoint)
-        if source.target == "safetensors":
-            found = dequantized(found, checkpoint.layers)
-        elif source.target not in (None, found.target):
-            raise typer.BadParameter(
-                f"the plan is for {found.target}; leave it out, or say safetensors to try what it decodes to.",
-                param_hint="--target",
-            )
+        if source.target not in (None, found.target):
+            others = [name for name, one in formats().items() if one.plan_of is not None]
+            if source.target not in others:
+                raise typer.BadParameter(
+                    f"the plan is for {found.target}; leave it out, or say {' or '.join(others)} to try what it "
+                    "decodes to.",
+                    param_hint="--target",
+                )
+            found = plan_for(source.target, found, checkpoint.layers)
         return _planned(source, found, checkpoint, rules, dry_run=dry_run)
 
 
@@ -53,11 +55,11 @@ def plan_of_rules(
     dry_run : bool
         Whether to predict what exporting the plan will take.
     """
-    from workbench.checkpoint import named, open_checkpoint
-    from workbench.config import DiffusionQuantConfig, default_effort
+    from workbench.checkpoint import open_checkpoint
+    from workbench.config import DiffusionQuantConfig
     from workbench.config_sources import read_text
     from workbench.engine.resolution.widths import at_width
-    from workbench.formats import kept_as, target_named
+    from workbench.formats import kept_as, named, target_named
     from workbench.formats.rules import naming_of, read_rules
     from workbench.plan import Plan
     from workbench.quantize import Encodings
@@ -82,7 +84,7 @@ def plan_of_rules(
             choices,
             checkpoint.fingerprint,
             made_by={"method": "rules", "format": rules.rules_format, "file": path.name},
-            effort=Encodings(source.effort or default_effort(target)).effort,
+            effort=Encodings(source.effort or storage.effort).effort,
         )
         return _planned(source, found, checkpoint, rules, dry_run=dry_run)
 
@@ -90,8 +92,7 @@ def plan_of_rules(
 def _planned(
     source: Source, found: Plan, checkpoint: Checkpoint, rules: Rules | None, *, dry_run: bool
 ) -> Planned:
-    from workbench.checkpoint import exported
-    from workbench.formats import target_named
+    from workbench.formats import exported, target_named
     from workbench.formats.rules import naming_of, rules_file, write_rules
     from workbench.session.prediction import predict
     from workbench.text_file import write_text

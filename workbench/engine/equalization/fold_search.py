@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from workbench.folds.check import Step, deviation
 from workbench.folds.fold import TOLERANCE, Fold, SingleArray, Site, balance
 from workbench.folds.folded import DTYPE
 from workbench.folds.records import divided
-from workbench.formats import Target
+from workbench.formats import Encoder, Format
 from workbench.plan import Layer, Option
 from workbench.thermo import Pricing
 from workbench.thermo.distortion import Stress
@@ -65,7 +66,7 @@ def study(
     checkpoint: Checkpoint,
     site: Site,
     pricing: Pricing,
-    target: Target,
+    target: Format,
     option_of: OptionOf,
     alphas: Sequence[float],
     activations: ActivationMode,
@@ -83,7 +84,7 @@ def study(
     site : Site
     pricing : Pricing
         What the calibration says of the layers.
-    target : Target
+    target : Format
     option_of : callable
         What each layer is to be stored as.
     alphas : sequence of float
@@ -168,7 +169,7 @@ def _try(
     importance: NDArray[np.float64],
     candidates: Sequence[Fold],
     steps: Sequence[NDArray[np.float64]],
-    target: Target,
+    target: Format,
     option_of: OptionOf,
     step: Step,
 ) -> NDArray[np.float64]:
@@ -176,13 +177,23 @@ def _try(
     sample = draw_rows(layer, max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols)), PER_STRATUM, seed=0)
     single = replace(layer, dtype=DTYPE)
     spread = [fold.factors[fold.site.spread] for fold in candidates]
-    trials: list[tuple[SingleArray | None, Stress, Option]] = [(None, stress, option_of(layer))]
-    trials += [(factors, _moved(stress, factors, single), option_of(single)) for factors in spread]
+    trials: list[tuple[SingleArray | None, Stress, Option, Encoder]] = [
+        (None, stress, option_of(layer), target.encoder(checkpoint))
+    ]
+    trials += [
+        (
+            factors,
+            _moved(stress, factors, single),
+            option_of(single),
+            target.encoder(_Scaled(checkpoint, factors)),
+        )
+        for factors in spread
+    ]
     errors = np.zeros(len(trials))
     for rows, weights in read_blocks(
         checkpoint, layer.name, None if sample is None else sample.rows.reshape(-1)
     ):
-        for place, (factors, moved, option) in enumerate(trials):
+        for place, (factors, moved, option, encoder) in enumerate(trials):
             step(weights.nbytes // len(trials))
             if option.is_kept and not steps[place].any():
                 continue
@@ -190,7 +201,7 @@ def _try(
             single_precision = some.astype(np.float32)
             decoded = single_precision
             if not option.is_kept:
-                decoded = target.decoded(some, option, layer.name, int(rows[0]))
+                decoded = encoder.encode(layer, option, some, int(rows[0]), measured=False).decoded
             noise = moved.noise(single_precision - decoded, rows)
             if steps[place].any():
                 # The input's rounding errors are independent; a channel within half a step of 0 is lost as a whole.
@@ -240,6 +251,18 @@ def _row_importance(checkpoint: Checkpoint, layer: Layer, records: CalibrationRe
     if isinstance(mask, int) and 0 <= mask < len(seen):
         seen[mask] = 0.0
     return seen / seen.mean() if seen.any() else alike
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """A checkpoint whose rows are multiplied by the factors of a fold."""
+
+    checkpoint: Checkpoint
+    factors: SingleArray
+
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        weights = self.checkpoint.read_rows(name, start, stop)
+        return weights.astype(np.float32) * self.factors
 
 
 def _moved(stress: Stress, factors: SingleArray, layer: Layer) -> Stress:

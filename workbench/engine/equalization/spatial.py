@@ -17,7 +17,7 @@ import pyarrow as pa
 from workbench.calibration import CalibrationRecords
 from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint
-from workbench.config import DiffusionQuantConfig, default_scheme
+from workbench.config import DiffusionQuantConfig
 from workbench.engine.equalization.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
 from workbench.engine.resolution.widths import at_width, settled_option
 from workbench.errors import ConfigurationError, MetadataError
@@ -25,7 +25,7 @@ from workbench.folds.fold import Site, read_folds
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.folds.sites import find_sites
-from workbench.formats import Target, TargetSettings, target_named
+from workbench.formats import Format, TargetSettings, target_named
 from workbench.plan import Layer, Option
 from workbench.system import usable_cores
 from workbench.thermo import Pricing
@@ -126,7 +126,7 @@ class SpatialQuantizer:
             )
         mode = mode_named(activations)
         format_ = target_named(target, TargetSettings(scheme=scheme))
-        scheme = scheme or default_scheme(target)
+        scheme = scheme or format_.scheme
         pricing = Pricing.read(
             calibration, checkpoint, num_time_groups=num_time_groups, importance=importance
         )
@@ -217,7 +217,7 @@ class SpatialQuantizer:
 def balance_channels(
     config: DiffusionQuantConfig,
     checkpoint: Checkpoint,
-    target: Target,
+    target: Format,
     *,
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,

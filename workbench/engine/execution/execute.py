@@ -56,18 +56,18 @@ def execute(
         If the source changed, the disk has no room, or a weight to quantize is NaN or Inf.
     """
     while True:
-        writer = subject.target.writer(subject.streamed, resolution.plan, subject.encodings)
-        require_space(folder, writer.predicted_bytes)
-        checks = write_units(subject, writer, folder, journal, workers)
+        layout = subject.target.layout(subject.streamed, resolution.plan)
+        require_space(folder, layout.nbytes)
+        checks = write_units(subject, layout, folder, journal, workers)
         revised = strategy.revise(resolution, checks, subject, workers, journal)
         if revised is None:
             break
         resolution = revised
-    place_side_files(subject.checkpoint, folder, writer.documents, writer.predicted_files)
+    place_side_files(subject.checkpoint, folder, layout.documents, layout.files)
     subject.checkpoint.check_unchanged()
     report = _report(
-        resolution, subject, folder, checks, writer.predicted_bytes, workers, started,
-        (*notes, *resolution.notes, *writer.notes),
+        resolution, subject, folder, checks, layout.nbytes, workers, started,
+        (*notes, *resolution.notes, *layout.notes),
     )  # fmt: skip
     write_record(
         folder,
@@ -124,7 +124,7 @@ def _report(
             *note_on_kept(plan),
             *note_on_rounding(measured),
             *notes_on_cut_groups(cut, measured),
-            *note_on_size(source_bytes, payload.nbytes, target.name),
+            *note_on_size(source_bytes, payload.nbytes, target),
             *(note.text for note in found),
         ),
         note_layers={note.text: note.layers for note in found if note.layers},

@@ -9,11 +9,11 @@ from pathlib import Path
 from workbench.engine.execution.readback import TensorCheck, check_from, check_line, checks_by_tensor
 from workbench.engine.output.partial_folder import JOURNAL, LOCK, Journal, remove_all
 from workbench.engine.subject import Subject, Workers
-from workbench.formats import BlockCheck, Check, Unit, Writer
+from workbench.formats import BlockCheck, Check, Layout, Unit, Writer
 
 
 def write_units(
-    subject: Subject, writer: Writer, folder: Path, journal: Journal, workers: Workers
+    subject: Subject, layout: Layout, folder: Path, journal: Journal, workers: Workers
 ) -> Mapping[str, TensorCheck]:
     """Write a payload, and compare all of it with its source.
 
@@ -22,7 +22,8 @@ def write_units(
     ArrowQuantError
         If a weight to quantize is NaN or Inf, the source changed, or what is read back is not what was written.
     """
-    units, progress = writer.units, workers.progress
+    units, progress = layout.units, workers.progress
+    writer = subject.target.writer(layout, subject.streamed, subject.encoder)
     finished: dict[int, list[BlockCheck]] = {}
     for line in journal.lines:
         if line.get("kind") == "again":

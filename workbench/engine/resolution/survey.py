@@ -9,9 +9,9 @@ from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.blocks import blocks_of, read_blocks
 from workbench.config import DiffusionQuantConfig
 from workbench.errors import QuantizationError, ValidationError, setting
-from workbench.formats import Target
+from workbench.formats import Encoder
 from workbench.plan import Layer, Option
-from workbench.quantize import Encoding, Error
+from workbench.quantize import Error
 
 LARGE = 2**18
 """Weights from which on a layer's accuracy is judged by a sample, if that is clear."""
@@ -44,10 +44,9 @@ class Survey:
 def survey_layer(
     layer: Layer,
     checkpoint: Checkpoint,
-    target: Target,
+    encoder: Encoder,
     wishes: Sequence[Option],
     entropy: Callable[[], float],
-    encoding: Encoding,
     config: DiffusionQuantConfig,
     advance: Callable[[int], None],
 ) -> Survey:
@@ -57,14 +56,13 @@ def survey_layer(
     ----------
     layer : Layer
     checkpoint : Checkpoint
-    target : Target
+    encoder : Encoder
+        Of the export format and the checkpoint.
     wishes : sequence of Option
         The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
         one.
     entropy : callable
         Measures Ĥ, see `workbench.thermo.profile.layer_entropy`.
-    encoding : Encoding
-        How its weights become codes.
     config : DiffusionQuantConfig
         Says the least cosine, and whether to raise at a miss instead of falling back.
     advance : callable
@@ -85,11 +83,11 @@ def survey_layer(
         return Survey(layer.name, None, wishes[0])
     misses: list[str] = []
     for option in wishes[:-1]:
-        if _is_clear(layer, checkpoint, option, target, encoding, config.min_accuracy, advance):
+        if _is_clear(layer, checkpoint, option, encoder, config.min_accuracy, advance):
             return Survey(layer.name, found, option, tuple(misses), is_sampled=True)
         error = Error()
         for rows, weights in read_blocks(checkpoint, layer.name):
-            error += target.error(weights, option, layer.name, int(rows[0]), encoding)
+            error += encoder.encode(layer, option, weights, int(rows[0])).error
             advance(0)
         if error.cosine >= config.min_accuracy:
             return Survey(layer.name, found, option, tuple(misses))
@@ -122,8 +120,7 @@ def _is_clear(
     layer: Layer,
     checkpoint: Checkpoint,
     option: Option,
-    target: Target,
-    encoding: Encoding,
+    encoder: Encoder,
     min_accuracy: float,
     advance: Callable[[int], None],
 ) -> bool:
@@ -134,7 +131,7 @@ def _is_clear(
     for block in blocks_of(checkpoint.tensors[layer.name]):
         stop = block.row_start + -(-block.rows // SAMPLED)
         weights = checkpoint.read_rows(layer.name, block.row_start, stop)
-        error += target.error(weights, option, layer.name, block.row_start, encoding)
+        error += encoder.encode(layer, option, weights, block.row_start).error
         advance(0)
     # Squared sines, to which the noise is proportional where it is small.
     return 1.0 - error.cosine**2 <= CLEARLY * (1.0 - min_accuracy**2)

@@ -46,9 +46,8 @@ def settle(
     entropy: Callable[[], float],
 ) -> Survey:
     """The first of the options that is accurate enough for a layer, else the last."""
-    encoding = subject.encodings.of(layer.name, layer.shape)
     return survey_layer(
-        layer, subject.streamed, subject.target, options, entropy, encoding, subject.config,
+        layer, subject.streamed, subject.encoder, options, entropy, subject.config,
         workers.progress.advance,
     )  # fmt: skip
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from workbench.config import DiffusionQuantConfig, default_scheme
-from workbench.formats import Target, kept_as
+from workbench.config import DiffusionQuantConfig
+from workbench.formats import Format, kept_as
 from workbench.plan import Layer, Option
 
 SENSITIVE_ROLES = frozenset({"embedding", "norm", "head", "time_embed", "modulation"})
 """Roles that count as sensitive besides the layers that the user names."""
 
 
-def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -> Option | None:
+def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Format) -> Option | None:
     """The option of a layer that the configuration keeps or gives a width; None of any other."""
     if config.keeps(layer.name, layer.role) or is_sensitive(layer, config):
         return kept_as(layer, target)
@@ -18,9 +18,9 @@ def settled_option(layer: Layer, config: DiffusionQuantConfig, target: Target) -
     return None if bits is None else at_width(layer, bits, config, target)
 
 
-def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Target) -> Option:
+def at_width(layer: Layer, bits: int, config: DiffusionQuantConfig, target: Format) -> Option:
     """The option of a width in the configured scheme and group size."""
-    scheme = config.scheme or default_scheme(target.name)
+    scheme = config.scheme or target.scheme
     return target.quantized(layer, bits, scheme, config.group_size)
 
 
@@ -31,7 +31,7 @@ def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
     )
 
 
-def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Target) -> list[Option]:
+def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Format) -> list[Option]:
     """The option wished for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
     if wish.is_kept or config.min_accuracy <= 0.0:
         return [wish]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from workbench.calibration import CalibrationRecords, records_for
-from workbench.checkpoint import Checkpoint, exported, named_as, open_checkpoint
+from workbench.checkpoint import Checkpoint, named_as, open_checkpoint
 from workbench.engine.equalization.spatial import restore
 from workbench.engine.execution.readback import TensorCheck, checks_by_tensor
 from workbench.engine.output.partial_folder import export_folder
@@ -22,7 +22,7 @@ from workbench.engine.verification.runtime_check import PACKAGE_ERRORS, RuntimeC
 from workbench.errors import ArrowQuantError, ConfigurationError
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
-from workbench.formats import BlockCheck, Check, Payload, target_named
+from workbench.formats import BlockCheck, Check, Payload, exported, target_named
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.work import Progress, ProgressCallback, disk_workers, run_tasks
@@ -147,7 +147,7 @@ def verify(
             return _failed(problems)
         encodings = _encodings(record, checkpoint, folded, calibration)
         try:
-            referee, decoder = referee_for(record.target, folder)
+            referee, decoder = referee_for(target.referee, folder)
         except PACKAGE_ERRORS as error:
             return _failed([f"The runtime's own package cannot read the export: {error!r}"])
         layers = [layer for layer in checkpoint.layers if layer.params]

@@ -20,8 +20,8 @@ from workbench.formats.gguf.families import MAX_DIMS, Family
 from workbench.formats.gguf.layout import GgufPiece
 from workbench.formats.kept import narrowed
 from workbench.plan import KEEP, Layer, Option, Plan
+from workbench.quantize.float16 import FLOAT16
 from workbench.quantize.ggml import FORMATS
-from workbench.quantize.half import HALF
 
 SMALL: Final = 1024
 """Tensors of at most so many weights are stored in float32: a runtime gains nothing by less."""
@@ -217,7 +217,7 @@ def stored_of(name: str, entry: Any, option: Option | None, path: Any) -> Stored
             sound = sound and kind in _DTYPES and kind in (_KEPT.get(dtype), dtype, "F32")
         else:
             sound = sound and kind == option.scheme and len(shape) > 1 and 0 not in shape
-            sound = sound and (kind == HALF or math.prod(shape[1:]) % FORMATS[kind].block == 0)
+            sound = sound and (kind == FLOAT16 or math.prod(shape[1:]) % FORMATS[kind].block == 0)
     except (TypeError, ValueError, KeyError):
         sound = False
     if not sound:

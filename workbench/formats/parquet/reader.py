@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
+from workbench.checkpoint.blocks import Block, require_same
 from workbench.errors import MetadataError
+from workbench.formats.codec import BlockCheck, Encoder
+from workbench.formats.format import Check, StoredTensor
+from workbench.formats.parquet.codec import ParquetCodec
 from workbench.formats.parquet.file import (
     MODEST_BYTES,
     UNREADABLE,
@@ -29,9 +34,10 @@ from workbench.formats.parquet.file import (
     open_file,
 )
 from workbench.formats.parquet.schema import part_name, read_file_metadata
-from workbench.formats.target import StoredTensor
 from workbench.plan import Option, Plan
-from workbench.quantize import decode_affine
+from workbench.quantize import Encodings
+
+_CODEC = ParquetCodec()
 
 _HEAD = [
     "layer_name", "block_index", "row_start", "rows", "shape", "dtype", "quant_type", "bit_width", "group_size",
@@ -69,6 +75,11 @@ class StoredBlock:
     """[rows, groups]."""
     zero_points: NDArray[np.float32]
     """[rows, groups]."""
+
+    @property
+    def pieces(self) -> tuple[NDArray[Any], ...]:
+        """What the codec stored of rows that were quantized."""
+        return self.data, self.scales, self.zero_points
 
 
 class ParquetPayload:
@@ -155,11 +166,8 @@ class ParquetPayload:
                 )
                 pieces.append(rows[first:last])
             else:
-                codes, scales, zero_points = (
-                    block.data[first:last], block.scales[first:last], block.zero_points[first:last]
-                )  # fmt: skip
-                option = block.option
-                pieces.append(decode_affine(codes, scales, zero_points, cols, option.bits, option.group_size))
+                stored = tuple(piece[first:last] for piece in block.pieces)
+                pieces.append(_CODEC.decode(stored, block.option, cols))
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def stored_block(self, name: str, index: int) -> StoredBlock:
@@ -296,3 +304,32 @@ class ParquetPayload:
                     tensor=name,
                 )
         return StoredTensor(name, tuple(head["shape"]), head["dtype"], option)
+
+
+@contextmanager
+def checker(checkpoint: Checkpoint, folder: Path, encodings: Encodings | None) -> Iterator[Check]:
+    """What reads parts back and compares each block with the source.
+
+    It raises a `QuantizationError` if a tensor that keeps its dtype differs from the source, a `MetadataError` if the
+    part is malformed or a checksum is wrong.
+    """
+    encoder = Encoder(_CODEC, checkpoint, encodings)
+
+    def check(unit: int) -> Iterator[BlockCheck]:
+        payload = ParquetPayload(folder, only=unit)
+        for name, index in payload.blocks:
+            yield _check_block(payload, name, index, checkpoint, encoder)
+
+    yield check
+
+
+def _check_block(
+    payload: ParquetPayload, name: str, index: int, checkpoint: Checkpoint, encoder: Encoder
+) -> BlockCheck:
+    stored = payload.stored_block(name, index)
+    source = checkpoint.read_rows(name, stored.row_start, stored.row_start + stored.rows)
+    if stored.option is None:
+        require_same(stored.data, source, payload.folder, name, stored.row_start)
+        return BlockCheck(name, source.nbytes)
+    block = Block(checkpoint.tensors[name], index, stored.row_start, stored.rows)
+    return _CODEC.check(source, stored.pieces, stored.option, block, encoder)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 from workbench import system
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.checkpoint.blocks import Block, divide
+from workbench.formats.codec import Encoder
+from workbench.formats.format import TargetSettings, Unit
 from workbench.formats.parquet.schema import SCHEMA, export_metadata, part_metadata, part_name, stored_bytes
-from workbench.formats.target import Unit
 from workbench.plan import Plan
-from workbench.quantize import Encodings, encode_affine
 
 PART_BYTES = 64 * 2**20
 """Source bytes after which a part is closed."""
@@ -50,50 +49,43 @@ class Part(Unit):
     """The blocks, one row each."""
 
 
-class ParquetWriter:
-    """Writes the part files of one export.
+@dataclass(frozen=True, eq=False)
+class ParquetLayout:
+    """The part files of one export."""
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    plan : Plan
-    encodings : Encodings, optional
-        Those of the plan; not needed where no calibration weighs it.
-    """
-
-    documents: Mapping[str, bytes] = MappingProxyType({})
-    notes: Sequence[str] = ()
-
-    def __init__(self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None) -> None:
-        self._checkpoint = checkpoint
-        self._plan = plan
-        self._given = encodings
-        runs = divide(checkpoint, PART_BYTES)
-        self._parts = len(runs)
-        self.units = [
-            Part(index, sum(block.nbytes for block in blocks), tuple(blocks))
-            for index, blocks in enumerate(runs)
-        ]
-
-    @cached_property
-    def _metadata(self) -> dict[str, str]:
-        return export_metadata(self._plan)
-
-    @cached_property
-    def _encodings(self) -> Encodings:
-        return self._given or Encodings.of_plan(self._plan)
+    plan: Plan
+    """What becomes of every layer."""
+    modality: str
+    """What the model generates."""
+    units: Sequence[Part]
+    """The parts."""
 
     @property
-    def predicted_bytes(self) -> int:
+    def documents(self) -> Mapping[str, bytes]:
+        """None: the parts say all."""
+        return {}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What every part says of the export."""
+        return export_metadata(self.plan)
+
+    @property
+    def nbytes(self) -> int:
         """Upper bound of the bytes of all parts."""
-        return sum(self.predicted_files.values())
+        return sum(self.files.values())
 
     @property
-    def predicted_files(self) -> Mapping[str, int]:
+    def files(self) -> Mapping[str, int]:
         """Upper bound of the bytes of each part: ZSTD may compress, and grows what it cannot by 1/256."""
-        stated = sum(len(key) + len(value.encode()) for key, value in self._metadata.items())
+        stated = sum(len(key) + len(value.encode()) for key, value in self.metadata.items())
         return {
-            part_name(part.index): PART_OVERHEAD + stated + sum(map(self._most_bytes, self._row_groups(part)))
+            part_name(part.index): PART_OVERHEAD + stated + sum(map(self._most_bytes, self.row_groups(part)))
             for part in self.units
         }
 
@@ -106,12 +98,13 @@ class ParquetWriter:
         return most
 
     def _stored_bytes(self, block: Block) -> int:
-        option = self._plan.choices.get(block.tensor.name)
+        option = self.plan.choices.get(block.tensor.name)
         if option is None or option.is_kept:
             return block.nbytes
         return stored_bytes(block.rows, block.cols, option.bits, option.group_size)
 
-    def _row_groups(self, part: Part) -> Iterator[list[Block]]:
+    def row_groups(self, part: Part) -> Iterator[list[Block]]:
+        """The blocks of a part, divided into row groups."""
         group: list[Block] = []
         size = 0
         for block in part.blocks:
@@ -122,6 +115,32 @@ class ParquetWriter:
                 group, size = [], 0
         if group:
             yield group
+
+
+def layout_of(checkpoint: Checkpoint, plan: Plan, settings: TargetSettings) -> ParquetLayout:
+    """The part files of a plan's export."""
+    parts = [
+        Part(index, sum(block.nbytes for block in blocks), tuple(blocks))
+        for index, blocks in enumerate(divide(checkpoint, PART_BYTES))
+    ]
+    return ParquetLayout(plan, str(plan.made_by.get("modality", checkpoint.modality.value)), parts)
+
+
+class ParquetWriter:
+    """Writes the part files of one export.
+
+    Parameters
+    ----------
+    layout : ParquetLayout
+    checkpoint : Checkpoint
+    encoder : Encoder
+        The plan's.
+    """
+
+    def __init__(self, layout: ParquetLayout, checkpoint: Checkpoint, encoder: Encoder) -> None:
+        self._layout = layout
+        self._checkpoint = checkpoint
+        self._encoder = encoder
 
     def begin(self, folder: Path) -> None:
         """Nothing to prepare: each part is a file of its own."""
@@ -136,6 +155,7 @@ class ParquetWriter:
         ValidationError
             If a weight to quantize is NaN or Inf.
         """
+        layout, part = self._layout, self._layout.units[unit.index]
         path = folder / part_name(unit.index)
         temporary = path.with_suffix(".tmp")
         try:
@@ -144,9 +164,9 @@ class ParquetWriter:
                 use_dictionary=False, write_statistics=["layer_name", "block_index"],
                 write_page_checksum=True,
             ) as writer:  # fmt: skip
-                writer.add_key_value_metadata(self._metadata | part_metadata(unit.index, self._parts))
-                for group in self._row_groups(self.units[unit.index]):
-                    rows = [_row(block, self._checkpoint, self._plan, self._encodings) for block in group]
+                writer.add_key_value_metadata(layout.metadata | part_metadata(unit.index, len(layout.units)))
+                for group in layout.row_groups(part):
+                    rows = [self._row(block) for block in group]
                     writer.write_table(_table(rows), row_group_size=len(rows))
                     yield 0
             with temporary.open("rb") as file:
@@ -157,45 +177,39 @@ class ParquetWriter:
         finally:
             temporary.unlink(missing_ok=True)
 
-
-def _row(block: Block, checkpoint: Checkpoint, plan: Plan, encodings: Encodings) -> dict[str, Any]:
-    """A block as a row of the table, column by column."""
-    tensor = block.tensor
-    weights = checkpoint.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
-    option = plan.choices.get(tensor.name)
-    described: dict[str, Any]
-    if option is None or option.is_kept:
-        data, scales, zero_points = weights.reshape(-1).view(np.uint8), _NONE, _NONE
-        bits, described = 8 * DTYPES[tensor.dtype].itemsize, {"quant_type": "none"}
-    else:
-        encoding = encodings.of(tensor.name, tensor.shape)
-        # What is read back will be measured.
-        encoded = encode_affine(
-            weights, option.bits, option.group_size, option.scheme == "symmetric", tensor.name, block.row_start,
-            measured=False, encoding=encoding,
-        )  # fmt: skip
-        data = encoded.codes.reshape(-1)
-        scales, zero_points = encoded.scales.reshape(-1), encoded.zero_points.reshape(-1)
-        bits = option.bits
-        described = {
-            "quant_type": f"int{bits}", "quant_axis": 1, "group_size": option.group_size, "packing": "lsb"
-        }  # fmt: skip
-    return described | {
-        "layer_name": tensor.name,
-        "block_index": block.index,
-        "row_start": block.row_start,
-        "rows": block.rows,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "num_params": block.rows * block.cols,
-        "bit_width": bits,
-        "data": _one(data, pa.large_binary()),
-        "scales": _one(scales, pa.list_(pa.float32())),
-        "zero_points": _one(zero_points, pa.list_(pa.float32())),
-        "sha256": hashlib.sha256(data.data).hexdigest(),
-        "is_diffusion_model": True,
-        "modality": str(plan.made_by.get("modality", checkpoint.modality.value)),
-    }
+    def _row(self, block: Block) -> dict[str, Any]:
+        """A block as a row of the table, column by column."""
+        tensor = block.tensor
+        weights = self._checkpoint.read_rows(tensor.name, block.row_start, block.row_start + block.rows)
+        option = self._layout.plan.choices.get(tensor.name)
+        described: dict[str, Any]
+        if option is None or option.is_kept:
+            data, scales, zero_points = weights.reshape(-1).view(np.uint8), _NONE, _NONE
+            bits, described = 8 * DTYPES[tensor.dtype].itemsize, {"quant_type": "none"}
+        else:
+            # What is read back will be measured.
+            encoded = self._encoder.encode(tensor, option, weights, block.row_start, measured=False)
+            data, scales, zero_points = (piece.reshape(-1) for piece in encoded.pieces)
+            bits = option.bits
+            described = {
+                "quant_type": f"int{bits}", "quant_axis": 1, "group_size": option.group_size, "packing": "lsb"
+            }  # fmt: skip
+        return described | {
+            "layer_name": tensor.name,
+            "block_index": block.index,
+            "row_start": block.row_start,
+            "rows": block.rows,
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "num_params": block.rows * block.cols,
+            "bit_width": bits,
+            "data": _one(data, pa.large_binary()),
+            "scales": _one(scales, pa.list_(pa.float32())),
+            "zero_points": _one(zero_points, pa.list_(pa.float32())),
+            "sha256": hashlib.sha256(data.data).hexdigest(),
+            "is_diffusion_model": True,
+            "modality": self._layout.modality,
+        }
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

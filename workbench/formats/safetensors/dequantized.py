@@ -8,8 +8,8 @@ whose scales are float32. Nothing gets smaller: every option takes the bytes of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,142 +21,55 @@ from numpy.typing import NDArray
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.checkpoint.blocks import Block
 from workbench.errors import MetadataError, QuantizationError
+from workbench.formats.codec import BlockCheck, Encoder, Named, RowReader
+from workbench.formats.format import Format, TargetSettings, kept
+from workbench.formats.registry import target_named
+from workbench.formats.safetensors.codec import SafetensorsCodec
 from workbench.formats.safetensors.layout import FORMAT, FORMAT_KEY, Piece
-from workbench.formats.safetensors.payload import SafetensorsPayload
-from workbench.formats.safetensors.scheme import Scheme
-from workbench.formats.safetensors.writer import SafetensorsWriter
-from workbench.formats.target import BlockCheck, Check, Target, Trial, kept
-from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import FAST, Encoding, Encodings, Error, measure_error
-from workbench.quantize.patterns import patterns_of, raise_not_finite
+from workbench.quantize import Encoded, Rows, measure_error
 
 NAME = "safetensors"
 DEFAULT = "parquet"
 """The format whose weights a bare scheme names."""
 
+EVERYTHING = TargetSettings(all_widths=True, scheme="asymmetric")
+
 PIECE = 2**16
 """Weights whose squares are summed at once."""
 
-Lookup = Callable[[str], Target]
-"""The target of a name, with all its widths."""
+
+def options(layer: Layer, settings: TargetSettings) -> Sequence[Option]:
+    """Parquet's options; each takes the bytes of the source."""
+    offered = target_named(DEFAULT, EVERYTHING).options(layer)
+    return [replace(option, nbytes=_source_bytes(layer)) for option in offered if not option.is_kept] + [
+        _kept(layer)
+    ]
 
 
-class DequantizedTarget:
-    """The export format plain safetensors.
+def stores(layer: Layer, option: Option) -> bool:
+    """Whether another format has an option of its width, scheme and group size, and the bytes are the source's."""
+    if option.is_kept:
+        return option == _kept(layer)
+    owner, plain = _plain(option)
+    wanted = plain.bits, plain.scheme, plain.group_size
+    # A wide option is not offered everywhere, so the formats are asked what they have of any size in bytes.
+    return option.nbytes == _source_bytes(layer) and any(
+        (found.bits, found.scheme, found.group_size) == wanted for found in owner.options(layer)
+    )
 
-    Parameters
-    ----------
-    lookup : callable
-        Gives the targets whose decoded weights can be written.
-    """
 
-    name = NAME
-    is_exact = True
+def nearest(layer: Layer, bits: int, scheme: str, group_size: int, settings: TargetSettings) -> Option:
+    """The option that is asked for."""
+    return Option(bits, scheme, group_size, _source_bytes(layer))
 
-    def __init__(self, lookup: Lookup) -> None:
-        self._lookup = lookup
 
-    def options(self, layer: Layer) -> Sequence[Option]:
-        """Parquet's options; each takes the bytes of the source."""
-        offered = self._lookup(DEFAULT).options(layer)
-        return [replace(option, nbytes=_source_bytes(layer)) for option in offered if not option.is_kept] + [
-            _kept(layer)
-        ]
-
-    def stores(self, layer: Layer, option: Option) -> bool:
-        """Whether another format has an option of its width, scheme and group size, and the bytes are the source's."""
-        if option.is_kept:
-            return option == _kept(layer)
-        owner, scheme = self._owner(option)
-        wanted = option.bits, scheme, option.group_size
-        # A wide option is not offered everywhere, so the formats are asked what they have of any size in bytes.
-        return option.nbytes == _source_bytes(layer) and any(
-            (found.bits, found.scheme, found.group_size) == wanted for found in owner.options(layer)
-        )
-
-    def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
-        """The option wished for."""
-        return Option(bits, scheme, group_size, _source_bytes(layer))
-
-    def error(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> Error:
-        """What rows of a layer [rows, cols] lose when they are stored as an option."""
-        return measure_error(
-            weights, self.decoded(weights, option, tensor, row_start, encoding), tensor, row_start
-        )
-
-    def measure(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> Trial:
-        """What each row of a layer [rows, cols] loses, and the codes that its weights are decoded from."""
-        owner, plain = self._plain(option)
-        decoded = self.decoded(weights, option, tensor, row_start, encoding)
-        patterns, is_half = patterns_of(weights)
-        sums = np.zeros((len(weights), 3))
-        bad = load_kernels().error_sums(patterns, is_half, decoded.reshape(-1), weights.shape[1], sums)
-        if bad >= 0:
-            raise_not_finite(weights, bad, tensor, row_start)
-        return Trial(sums, owner.measure(weights, plain, tensor, row_start, encoding).code_counts)
-
-    def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> NDArray[np.float32]:
-        """What rows of a layer [rows, cols] come back as: decoded and rounded to their dtype."""
-        return self.rounded(weights, option, tensor, row_start, encoding)[0].astype(np.float32)
-
-    def rounded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-    ) -> tuple[NDArray[Any], float]:
-        """The same in the dtype of the source, and ‖ŵ − rounded‖²."""
-        owner, plain = self._plain(option)
-        exact = owner.decoded(weights, plain, tensor, row_start, encoding)
-        # No finite weight may round to infinity.
-        largest = min(float(ml_dtypes.finfo(weights.dtype).max), float(np.finfo(np.float32).max))
-        stored = np.clip(exact, -largest, largest).astype(weights.dtype)
-        exact -= stored.astype(np.float32)  # rounding errors are exact in float32
-        lost = exact.reshape(-1)
-        pieces = (lost[at : at + PIECE].astype(np.float64) for at in range(0, lost.size, PIECE))
-        return stored, float(sum(piece @ piece for piece in pieces))
-
-    def writer(
-        self, checkpoint: Checkpoint, plan: Plan, encodings: Encodings | None = None
-    ) -> SafetensorsWriter:
-        """What writes the files; they are divided as the source's."""
-        scheme = _DequantizedScheme(self, checkpoint.metadata, encodings)
-        return SafetensorsWriter(scheme, checkpoint, plan, 0, encodings)
-
-    @contextmanager
-    def checker(
-        self, checkpoint: Checkpoint, folder: Path, encodings: Encodings | None = None
-    ) -> Iterator[Check]:
-        """What reads units back and compares each block with what its plan decodes to, which is worked out again.
-
-        It raises a `QuantizationError` if a stored weight is another.
-
-        Raises
-        ------
-        ConfigurationError
-            If the plan's codes are weighed by a calibration that is not given.
-        """
-        scheme = _DequantizedScheme(self, {}, encodings)
-        payload = SafetensorsPayload(scheme, folder, watched=False)
-        scheme.encodings = encodings or Encodings.of_plan(payload.plan)
-        yield payload.checker(checkpoint)
-
-    def open(self, folder: Path) -> SafetensorsPayload:
-        """Open the files in a folder."""
-        return SafetensorsPayload(_DequantizedScheme(self, {}), folder)
-
-    def _owner(self, option: Option) -> tuple[Target, str]:
-        """The target whose weights an option names, and its scheme there."""
-        name, slash, scheme = option.scheme.partition("/")
-        return (self._lookup(name), scheme) if slash else (self._lookup(DEFAULT), name)
-
-    def _plain(self, option: Option) -> tuple[Target, Option]:
-        owner, scheme = self._owner(option)
-        return owner, replace(option, scheme=scheme)
+def _plain(option: Option) -> tuple[Format, Option]:
+    """The format whose weights an option names, and its option there."""
+    name, slash, scheme = option.scheme.partition("/")
+    if not slash:
+        name, scheme = DEFAULT, name
+    return target_named(name, EVERYTHING), replace(option, scheme=scheme)
 
 
 def dequantized(plan: Plan, layers: Sequence[Layer]) -> Plan:
@@ -182,41 +95,49 @@ def dequantized(plan: Plan, layers: Sequence[Layer]) -> Plan:
     return replace(plan, target=NAME, choices=choices, made_by=made_by, predicted={})
 
 
-class _DequantizedScheme(Scheme):
-    def __init__(
-        self, target: DequantizedTarget, metadata: Mapping[str, str], encodings: Encodings | None = None
-    ) -> None:
-        self.encodings = encodings
-        self._target = target
-        # transformers and accelerate refuse files that do not say it, though they load sources without.
-        self.metadata = {FORMAT_KEY: FORMAT, **metadata}
+class DequantizedCodec(SafetensorsCodec):
+    """The weights that another format's codec decodes to, rounded to the dtype of the source."""
+
+    # transformers and accelerate refuse files that do not say it, though they load sources without.
+    metadata: Mapping[str, str] = {FORMAT_KEY: FORMAT}
+
+    def source_metadata(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        return checkpoint.metadata
 
     def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
         return (Piece(tensor.name, tensor.dtype, tensor.shape),)
 
-    def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-    ) -> Sequence[NDArray[Any]]:
-        return (self._target.rounded(weights, option, tensor, row_start, encoding)[0],)
+    def prepare(self, tensor: Named, reader: RowReader) -> Callable[[str], Any]:
+        """What the codec of the format of a name must know of the tensor."""
+        return functools.cache(lambda name: target_named(name).codec.prepare(tensor, reader))
 
-    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
-        return rows[0].astype(np.float32).reshape(-1, cols)
+    def encode(self, rows: Rows, option: Option) -> Encoded:
+        found, stored = _rounded(rows, option)
+        return self.encoded(rows, option, (stored,), lambda: found.code_counts)
+
+    def decode(self, pieces: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
+        return pieces[0].astype(np.float32).reshape(-1, cols)
 
     def check(
-        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
+        self,
+        weights: NDArray[Any],
+        pieces: Sequence[NDArray[Any]],
+        option: Option,
+        block: Block,
+        encoder: Encoder,
     ) -> BlockCheck:
         name = block.tensor.name
-        assert self.encodings is not None
-        encoding = self.encodings.of(name, block.tensor.shape)
-        expected, rounding = self._target.rounded(weights, option, name, block.row_start, encoding)
-        if rows[0].tobytes() != expected.tobytes():
+        rows = encoder.rows(block.tensor, weights, block.row_start, measured=False)
+        found, expected = _rounded(rows, option)
+        if pieces[0].tobytes() != expected.tobytes():
             raise QuantizationError(
                 f"Rows {block.row_start} to {block.row_start + block.rows} of {name!r} are not what the plan's "
                 f"option {option.scheme} of {option.bits} bits decodes to: the file is damaged. Export again.",
                 tensor=name,
             )
-        error = measure_error(weights, expected.astype(np.float32), name, block.row_start)
-        return BlockCheck(name, weights.nbytes, error, rounding=rounding)
+        decoded = expected.astype(np.float32)
+        error = measure_error(weights, decoded, name, block.row_start)
+        return BlockCheck(name, weights.nbytes, error, rounding=_energy(found.decoded - decoded))
 
     def files(
         self, checkpoint: Checkpoint, pieces: Mapping[str, Sequence[Piece]], shard_bytes: int
@@ -239,6 +160,24 @@ class _DequantizedScheme(Scheme):
             f"{folder}: there must be one index or one safetensors file in it or below; the export is not whole.",
             path=folder,
         )
+
+
+def _rounded(rows: Rows, option: Option) -> tuple[Encoded, NDArray[Any]]:
+    """Rows of a layer as another format encodes them, and what that decodes to in the dtype of the source."""
+    owner, plain = _plain(option)
+    prepared = None if rows.prepared is None else rows.prepared(owner.name)
+    found = owner.codec.encode(replace(rows, prepared=prepared, measured=False), plain)
+    dtype = rows.weights.dtype
+    # No finite weight may round to infinity.
+    largest = min(float(ml_dtypes.finfo(dtype).max), float(np.finfo(np.float32).max))
+    return found, np.clip(found.decoded, -largest, largest).astype(dtype)
+
+
+def _energy(values: NDArray[np.float32]) -> float:
+    """The sum of squares."""
+    flat = values.reshape(-1)
+    pieces = (flat[at : at + PIECE].astype(np.float64) for at in range(0, flat.size, PIECE))
+    return float(sum(piece @ piece for piece in pieces))
 
 
 def _index_name(files: Mapping[str, object]) -> str:

@@ -37,6 +37,8 @@ class Piece:
     0 where its first axis is the layer's."""
     content: bytes | None = None
     """What it holds, where that is known before a weight is read."""
+    is_whole: bool = False
+    """Whether it is of the layer as a whole, such as a tensor's scale, and its axes are none of the layer's."""
 
     @property
     def nbytes(self) -> int:

@@ -137,16 +137,15 @@ def decoded_weights(
     ValidationError
         If a weight is NaN or Inf.
     """
-    target = target_named(plan.target)
     encodings = Encodings.of_plan(plan, None if records is None else records_for(records, checkpoint))
+    encoder = target_named(plan.target).encoder(checkpoint, encodings)
     for layer in checkpoint.layers:
         option = plan.choices.get(layer.name)
         if option is None or option.is_kept:
             continue
-        encoding = encodings.of(layer.name, layer.shape)
         decoded = np.empty((layer.rows, layer.cols), np.float32)
         for rows, weights in read_blocks(checkpoint, layer.name):
-            decoded[rows] = target.decoded(weights, option, layer.name, int(rows[0]), encoding)
+            decoded[rows] = encoder.encode(layer, option, weights, int(rows[0]), measured=False).decoded
             if progress is not None:
                 progress.advance(weights.size)
                 progress.pump()

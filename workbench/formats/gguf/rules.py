@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from workbench.errors import ConfigurationError
-from workbench.formats.target import Target
-from workbench.formats.wishes import Naming, Wish, type_name
+from workbench.formats.requests import Naming, Offer, Request, RulesSyntax, type_name
 from workbench.plan import Layer, Plan
 
 OPTION = "--tensor-type"
@@ -15,6 +14,9 @@ OPTION = "--tensor-type"
 
 Rule = tuple[str, str]
 """A regular expression and a type."""
+
+GGML_TYPE = re.compile(r"(i?q\d\w*|b?f16|f32|f64)", re.IGNORECASE)
+"""What GGML calls a type."""
 
 
 def parse_llama(text: str, where: str) -> list[Rule]:
@@ -28,17 +30,17 @@ def parse_stable_diffusion(text: str, where: str) -> list[Rule]:
     return _pairs([word.strip() for word in re.split(r"[,\n]", text) if word.strip()], where)
 
 
-def typed_wishes(
+def requests_of(
     rules: Sequence[Rule], layers: Sequence[Layer], naming: Naming, where: str
-) -> Mapping[str, Wish]:
-    """What the rules wish of each layer that one of them matches; the first counts.
+) -> Mapping[str, Request]:
+    """What the rules request for each layer that one of them matches; the first counts.
 
     Raises
     ------
     ConfigurationError
         If a pattern does not compile or matches no layer.
     """
-    wishes: dict[str, Wish] = {}
+    requests: dict[str, Request] = {}
     for pattern, kind in rules:
         try:
             matching = re.compile(pattern)
@@ -57,11 +59,11 @@ def typed_wishes(
                 value=pattern,
             )
         for layer in matched:
-            wishes.setdefault(layer.name, Wish(kind, (kind.lower(),)))
-    return wishes
+            requests.setdefault(layer.name, Request(kind, (kind.lower(),)))
+    return requests
 
 
-def write_types(plan: Plan, layers: Sequence[Layer], target: Target, naming: Naming) -> Iterable[str]:
+def write_types(plan: Plan, layers: Sequence[Layer], target: Offer, naming: Naming) -> Iterable[str]:
     """``pattern=type`` for each layer.
 
     Raises
@@ -101,3 +103,24 @@ def _pairs(words: Iterable[str], where: str) -> list[Rule]:
 
 def _example(layers: Sequence[Layer], naming: Naming) -> str:
     return naming(layers[0].name) if layers else ""
+
+
+def _types_only(rules: Sequence[Rule]) -> bool:
+    return bool(rules) and all(GGML_TYPE.fullmatch(kind) for _, kind in rules)
+
+
+LLAMA = RulesSyntax(
+    lambda text, layers, naming, where: requests_of(parse_llama(text, where), layers, naming, where),
+    lambda *of: "\n".join(write_types(*of)) + "\n",
+    lambda text: _types_only(parse_llama(text, "")),
+)
+"""The rules of llama-quantize."""
+
+STABLE_DIFFUSION = RulesSyntax(
+    lambda text, layers, naming, where: requests_of(
+        parse_stable_diffusion(text, where), layers, naming, where
+    ),
+    lambda *of: ",".join(write_types(*of)) + "\n",
+    lambda text: _types_only(parse_stable_diffusion(text, "")),
+)
+"""The rules of stable-diffusion.cpp."""

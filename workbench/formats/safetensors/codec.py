@@ -1,24 +1,21 @@
-"""How a target whose files are safetensors stores a layer: what their writer and their payload share."""
+"""What formats have in common whose files are safetensors: the tensors that store a layer, and their rows."""
 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
-from workbench.checkpoint.blocks import Block
+from workbench.formats.codec import Codec
 from workbench.formats.kept import narrowed
 from workbench.formats.safetensors.layout import Piece, by_size
-from workbench.formats.target import BlockCheck
 from workbench.plan import Option, Plan
-from workbench.quantize import Encoding
 
 PLAN_KEY = "arrowquant.plan"
 """Key of ``__metadata__`` under which the plan is stored."""
@@ -31,8 +28,8 @@ STEM = "model"
 """What the files are called."""
 
 
-class Scheme(ABC):
-    """How a safetensors target stores a layer: as which tensors, and with which codes."""
+class SafetensorsCodec(Codec):
+    """A codec whose pieces are tensors of safetensors files."""
 
     row_multiple = 1
     """Rows of a layer are written in blocks of a multiple of so many."""
@@ -43,23 +40,11 @@ class Scheme(ABC):
 
     @abstractmethod
     def pieces(self, tensor: TensorInfo, option: Option) -> Sequence[Piece]:
-        """The tensors that store a layer."""
+        """The tensors that store a layer; `encode` gives, in this order, those whose content is not known before."""
 
-    @abstractmethod
-    def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-    ) -> Sequence[NDArray[Any]]:
-        """Rows of each piece but those whose content is known."""
-
-    @abstractmethod
-    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
-        """Weights [rows, cols] of rows of each piece but those whose content is known."""
-
-    @abstractmethod
-    def check(
-        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
-    ) -> BlockCheck:
-        """Compare stored rows with their source."""
+    def extra(self, plan: Plan) -> Sequence[Piece]:
+        """Tensors of a file besides those that store a tensor of the checkpoint, such as markers; with content."""
+        return ()
 
     def files(
         self, checkpoint: Checkpoint, pieces: Mapping[str, Sequence[Piece]], shard_bytes: int
@@ -68,13 +53,17 @@ class Scheme(ABC):
         files = by_size(pieces.values(), shard_bytes, STEM)
         return files, f"{STEM}.safetensors.index.json" if len(files) > 1 else None
 
+    def source_metadata(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """What of a checkpoint goes into the files' ``__metadata__`` besides."""
+        return {}
+
     def locate(self, folder: Path) -> Path:
         """The index of the files in a folder, or the only file."""
         index = folder / f"{STEM}.safetensors.index.json"
         return index if index.exists() else folder / f"{STEM}.safetensors"
 
     def documents(self, checkpoint: Checkpoint, plan: Plan) -> Mapping[str, bytes]:
-        """The target's own small files, such as config.json."""
+        """The format's own small files, such as config.json."""
         return {}
 
     def kept_dtype(self, dtype: str) -> str:
@@ -93,11 +82,11 @@ class Scheme(ABC):
         return rows if stored == dtype else narrowed(rows, DTYPES[stored], tensor)
 
 
-def stored_pieces(scheme: Scheme, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:
+def stored_pieces(codec: SafetensorsCodec, tensor: TensorInfo, option: Option | None) -> Sequence[Piece]:
     """The tensors that store a tensor of the checkpoint: itself, unless it is quantized."""
     if option is None or option.is_kept:
-        return (Piece(tensor.name, scheme.kept_dtype(tensor.dtype), tensor.shape),)
-    return scheme.pieces(tensor, option)
+        return (Piece(tensor.name, codec.kept_dtype(tensor.dtype), tensor.shape),)
+    return codec.pieces(tensor, option)
 
 
 def merged_config(checkpoint: Checkpoint, **entries: Any) -> dict[str, bytes]:

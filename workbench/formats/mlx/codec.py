@@ -1,4 +1,4 @@
-"""MLX safetensors, as mlx-lm and mflux read them on Macs.
+"""The codec of MLX safetensors, and what they can store.
 
 A quantized module has ``weight`` uint32 [out, in·bits/32], an LSB-first bitstream along the row, and ``scales``
 and ``biases`` [out, in/group_size] in the source's float dtype; w = q·scale + bias. config.json names group
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.checkpoint.blocks import Block
+from workbench.formats.codec import BlockCheck, Encoder
+from workbench.formats.format import TargetSettings, kept, smaller
+from workbench.formats.safetensors.codec import SafetensorsCodec, merged_config, module_of, scale_dtype
 from workbench.formats.safetensors.layout import Piece
-from workbench.formats.safetensors.scheme import Scheme, merged_config, module_of, scale_dtype
-from workbench.formats.safetensors.target import PackedTarget
-from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import FAST, Encoding, count_codes
-from workbench.quantize.offset import OffsetEncoded, cut_groups, decode_offset, encode_offset, offset_error
+from workbench.quantize import Encoded, Rows, count_codes
+from workbench.quantize.offset import cut_groups, decode_offset, encode_offset, offset_error
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -32,64 +33,25 @@ REPLACED: Mapping[str, str] = MappingProxyType({"F8_E4M3": "BF16", "F8_E5M2": "B
 """Dtypes that `mlx.core.load` refuses or reads as bytes, and what kept tensors of them are stored as."""
 
 
-class MlxTarget(PackedTarget):
-    """The export format MLX safetensors.
-
-    Parameters
-    ----------
-    settings : TargetSettings
-        It heeds ``shard_bytes``.
-    """
-
-    name = "mlx"
-
-    def __init__(self, settings: TargetSettings) -> None:
-        super().__init__(_MlxScheme(), settings.shard_bytes)
-
-    def options(self, layer: Layer) -> Sequence[Option]:
-        """Widths 2 to 6 and 8 in groups of 32, 64 or 128, where the rows divide; convolutions are kept."""
-        found = [_option(layer, bits, group) for bits in BITS for group in _groups(layer)]
-        return sorted([*found, _kept(layer)], key=lambda option: option.nbytes)
-
-    def stores(self, layer: Layer, option: Option) -> bool:
-        """Whether the option is offered."""
-        return option in self.options(layer)
-
-    def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
-        """The legal option nearest to a wish; the source dtype where there is none that takes fewer bytes."""
-        groups, keep = _groups(layer), _kept(layer)
-        if not groups:
-            return keep
-        width = next(width for width in BITS if width >= bits)
-        group = max((g for g in groups if g <= group_size), default=groups[0])
-        return smaller(_option(layer, width, group), keep)
-
-    @staticmethod
-    def encode(
-        weights: NDArray[Any],
-        option: Option,
-        tensor: str,
-        row_start: int,
-        encoding: Encoding,
-        measured: bool = True,
-    ) -> OffsetEncoded:
-        """Rows of a layer [rows, cols], quantized; scales in the dtype of 2- and 4-byte weights, else float32."""
-        storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
-        return encode_offset(
-            weights, option.bits, option.group_size, storage, tensor, row_start, encoding, measured
-        )
-
-    def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> NDArray[np.float32]:
-        """What rows of a layer [rows, cols] come back as."""
-        encoded = self.encode(weights, option, tensor, row_start, encoding)
-        return decode_offset(
-            encoded.codes, encoded.scales, encoded.offsets, weights.shape[1], option.bits, option.group_size
-        )
+def options(layer: Layer, settings: TargetSettings) -> Sequence[Option]:
+    """Widths 2 to 6 and 8 in groups of 32, 64 or 128, where the rows divide; convolutions are kept."""
+    found = [_option(layer, bits, group) for bits in BITS for group in _groups(layer)]
+    return sorted([*found, _kept(layer)], key=lambda option: option.nbytes)
 
 
-class _MlxScheme(Scheme):
+def nearest(layer: Layer, bits: int, scheme: str, group_size: int, settings: TargetSettings) -> Option:
+    """This width or the next wider, this group size or the next smaller; the source dtype where that takes less."""
+    groups, keep = _groups(layer), _kept(layer)
+    if not groups:
+        return keep
+    width = next(width for width in BITS if width >= bits)
+    group = max((g for g in groups if g <= group_size), default=groups[0])
+    return smaller(_option(layer, width, group), keep)
+
+
+class MlxCodec(SafetensorsCodec):
+    """Codes, scales and biases."""
+
     metadata = MappingProxyType({"format": "mlx"})
     replaced_dtypes = REPLACED
 
@@ -104,33 +66,44 @@ class _MlxScheme(Scheme):
             Piece(f"{module}.biases", dtype, scales),
         )
 
-    def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-    ) -> Sequence[NDArray[Any]]:
-        encoded = MlxTarget.encode(weights, option, tensor, row_start, encoding, measured=False)
-        return encoded.codes.view("<u4"), encoded.scales, encoded.offsets
+    def encode(self, rows: Rows, option: Option) -> Encoded:
+        weights = rows.weights
+        # Scales in the dtype of 2- and 4-byte weights, else float32.
+        storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
+        found = encode_offset(
+            weights,
+            option.bits,
+            option.group_size,
+            storage,
+            rows.tensor,
+            rows.row_start,
+            rows.encoding,
+            rows.measured,
+        )
+        count = partial(count_codes, found.codes, weights.shape[1], option.bits)
+        return self.encoded(
+            rows, option, (found.codes.view("<u4"), found.scales, found.offsets), count, found.sums
+        )
 
-    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
-        codes, scales, biases = rows
+    def decode(self, pieces: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
+        codes, scales, biases = pieces
         return decode_offset(codes.view(np.uint8), scales, biases, cols, option.bits, option.group_size)
 
     def check(
-        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
+        self,
+        weights: NDArray[Any],
+        pieces: Sequence[NDArray[Any]],
+        option: Option,
+        block: Block,
+        encoder: Encoder,
     ) -> BlockCheck:
-        codes, scales, biases = rows
-        packed = codes.view(np.uint8)
+        codes, scales, biases = pieces
+        packed, name = codes.view(np.uint8), block.tensor.name
         error = offset_error(
-            weights,
-            packed,
-            scales,
-            biases,
-            option.bits,
-            option.group_size,
-            block.tensor.name,
-            block.row_start,
+            weights, packed, scales, biases, option.bits, option.group_size, name, block.row_start
         )
         return BlockCheck(
-            block.tensor.name,
+            name,
             weights.nbytes,
             error,
             count_codes(packed, weights.shape[1], option.bits),

@@ -1,4 +1,4 @@
-"""compressed-tensors, format ``pack-quantized``, as vLLM and transformers read it.
+"""The codec of compressed-tensors, format ``pack-quantized``, and what it can store.
 
 A quantized module has ``weight_packed`` int32 [out, ceil(in·bits/32)], an LSB-first bitstream along the row;
 ``weight_scale`` [out, groups] in the source's float dtype; ``weight_shape`` int64 [2]; and where it is asymmetric
@@ -8,14 +8,14 @@ dtype of the scale. config.json names the modules of each width, group size and 
 (https://github.com/vllm-project/compressed-tensors, compressors/pack_quantized).
 
 Up to version 0.17 no code crossed a word of 32 bits. Widths of 2, 4 and 8 bits are the same in all versions; 3, 5, 6
-and 7 need 0.18 or later, and are offered where the settings say ``all_widths``. Zero points are offered where they
-say ``asymmetric``: transformers (5.24) makes no room for them when it loads a model.
+and 7 need 0.18 or later, and are offered where the settings say ``all_widths``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -24,19 +24,14 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint, TensorInfo
 from workbench.checkpoint.blocks import Block
+from workbench.formats.codec import BlockCheck, Encoder
+from workbench.formats.format import TargetSettings, kept, smaller
+from workbench.formats.safetensors.codec import SafetensorsCodec, merged_config, module_of, scale_dtype
 from workbench.formats.safetensors.layout import Piece
-from workbench.formats.safetensors.scheme import Scheme, merged_config, module_of, scale_dtype
-from workbench.formats.safetensors.target import PackedTarget
-from workbench.formats.target import BlockCheck, TargetSettings, kept, smaller
 from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
-from workbench.quantize import FAST, Encoding, count_codes
-from workbench.quantize.zero_point import (
-    ZeroPointEncoded,
-    decode_zero_point,
-    encode_zero_point,
-    zero_point_error,
-)
+from workbench.quantize import Encoded, Rows, count_codes
+from workbench.quantize.zero_point import decode_zero_point, encode_zero_point, zero_point_error
 
 BITS = (2, 4, 8)
 """Widths that every version of the package packs alike."""
@@ -52,72 +47,32 @@ WIDE_NOTE = "3, 5, 6 and 7 bits need compressed-tensors 0.18 or later; 0.17 and 
 """What config.json says of other widths than `BITS`."""
 
 
-class CompressedTensorsTarget(PackedTarget):
-    """The export format compressed-tensors, pack-quantized.
-
-    Parameters
-    ----------
-    settings : TargetSettings
-        It heeds all of them.
-    """
-
-    name = "compressed-tensors"
-
-    def __init__(self, settings: TargetSettings) -> None:
-        super().__init__(_PackedScheme(), settings.shard_bytes)
-        self._bits = ALL_BITS if settings.all_widths else BITS
-        self._schemes = SCHEMES if settings.scheme == "asymmetric" else ("symmetric",)
-
-    def options(self, layer: Layer) -> Sequence[Option]:
-        """Groups of 32, 64 or 128 where the rows divide, or of a row; only linear layers."""
-        keep = kept(layer, DTYPES[layer.dtype].itemsize)
-        return sorted([*_packed(layer, self._bits, self._schemes), keep], key=lambda option: option.nbytes)
-
-    def stores(self, layer: Layer, option: Option) -> bool:
-        """Whether the format has the option, at any width and in either scheme."""
-        has = option in _packed(layer, ALL_BITS, SCHEMES)
-        return has or option == kept(layer, DTYPES[layer.dtype].itemsize)
-
-    def quantized(self, layer: Layer, bits: int, scheme: str, group_size: int) -> Option:
-        """The legal option nearest to a wish; the source dtype where there is none that takes fewer bytes."""
-        keep = kept(layer, DTYPES[layer.dtype].itemsize)
-        groups = _groups(layer)
-        if not groups:
-            return keep
-        width = next(width for width in self._bits if width >= bits)
-        # A row is the last resort, whatever its length.
-        group = max((g for g in groups if g in GROUP_SIZES and g <= group_size), default=groups[0])
-        scheme = scheme if scheme in _schemes(layer, width, self._schemes) else "symmetric"
-        return smaller(_option(layer, width, scheme, group), keep)
-
-    @staticmethod
-    def encode(
-        weights: NDArray[Any],
-        option: Option,
-        tensor: str,
-        row_start: int,
-        encoding: Encoding,
-        measured: bool = True,
-    ) -> ZeroPointEncoded:
-        """Rows of a layer [rows, cols], quantized; scales in the dtype of 2- and 4-byte weights, else float32."""
-        storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
-        symmetric = option.scheme == "symmetric"
-        return encode_zero_point(
-            weights, option.bits, option.group_size, symmetric, storage, tensor, row_start, encoding, measured
-        )
-
-    def decoded(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding = FAST
-    ) -> NDArray[np.float32]:
-        """What rows of a layer [rows, cols] come back as."""
-        encoded = self.encode(weights, option, tensor, row_start, encoding)
-        return decode_zero_point(
-            encoded.codes, encoded.scales, encoded.zero_points,
-            weights.shape[1], option.bits, option.group_size,
-        )  # fmt: skip
+def options(layer: Layer, settings: TargetSettings) -> Sequence[Option]:
+    """Groups of 32, 64 or 128 where the rows divide, or of a row; only linear layers."""
+    found = _packed(layer, _widths(settings), _offered_schemes(settings))
+    return sorted([*found, _kept(layer)], key=lambda option: option.nbytes)
 
 
-class _PackedScheme(Scheme):
+def stores(layer: Layer, option: Option) -> bool:
+    """Whether the format has the option, at any width and in either scheme."""
+    return option in _packed(layer, ALL_BITS, SCHEMES) or option == _kept(layer)
+
+
+def nearest(layer: Layer, bits: int, scheme: str, group_size: int, settings: TargetSettings) -> Option:
+    """This width or the next wider, this group size or the next smaller; the source dtype where that takes less."""
+    keep, groups = _kept(layer), _groups(layer)
+    if not groups:
+        return keep
+    width = next(width for width in _widths(settings) if width >= bits)
+    # A row is the last resort, whatever its length.
+    group = max((g for g in groups if g in GROUP_SIZES and g <= group_size), default=groups[0])
+    scheme = scheme if scheme in _schemes(layer, width, _offered_schemes(settings)) else "symmetric"
+    return smaller(_option(layer, width, scheme, group), keep)
+
+
+class CompressedTensorsCodec(SafetensorsCodec):
+    """Packed codes, scales, the shape, and zero points where there are any."""
+
     # So that no word of the zero points, which are packed down the columns, belongs to two blocks.
     row_multiple = 32
     metadata = MappingProxyType({"format": "pt"})
@@ -135,24 +90,45 @@ class _PackedScheme(Scheme):
         )
         return packed, scale, zeros, shape
 
-    def encode(
-        self, weights: NDArray[Any], option: Option, tensor: str, row_start: int, encoding: Encoding
-    ) -> Sequence[NDArray[Any]]:
-        encoded = CompressedTensorsTarget.encode(weights, option, tensor, row_start, encoding, measured=False)
-        packed = _in_words(encoded.codes)
-        if option.scheme == "symmetric":
-            return packed, encoded.scales
-        zeros = _pack_columns(encoded.zero_points, option.bits)
-        return packed, encoded.scales, zeros
+    def encode(self, rows: Rows, option: Option) -> Encoded:
+        weights = rows.weights
+        # Scales in the dtype of 2- and 4-byte weights, else float32.
+        storage = weights.dtype if weights.dtype.itemsize in (2, 4) else np.dtype(np.float32)
+        symmetric = option.scheme == "symmetric"
+        found = encode_zero_point(
+            weights, option.bits, option.group_size, symmetric, storage,
+            rows.tensor, rows.row_start, rows.encoding, rows.measured,
+        )  # fmt: skip
+        cols = weights.shape[1]
 
-    def decode(self, rows: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
-        return decode_zero_point(*_unpacked(rows, option, cols), cols, option.bits, option.group_size)
+        def store() -> Sequence[NDArray[Any]]:
+            zeros = () if symmetric else (_pack_columns(found.zero_points, option.bits),)
+            return (_in_words(found.codes), found.scales, *zeros)
+
+        return Encoded(
+            rows,
+            store,
+            partial(
+                decode_zero_point,
+                found.codes, found.scales, found.zero_points, cols, option.bits, option.group_size,
+            ),
+            partial(count_codes, found.codes, cols, option.bits),
+            found.sums if rows.measured else None,
+        )  # fmt: skip
+
+    def decode(self, pieces: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
+        return decode_zero_point(*_unpacked(pieces, option, cols), cols, option.bits, option.group_size)
 
     def check(
-        self, weights: NDArray[Any], rows: Sequence[NDArray[Any]], option: Option, block: Block
+        self,
+        weights: NDArray[Any],
+        pieces: Sequence[NDArray[Any]],
+        option: Option,
+        block: Block,
+        encoder: Encoder,
     ) -> BlockCheck:
         cols, name = weights.shape[1], block.tensor.name
-        codes, scales, zeros = _unpacked(rows, option, cols)
+        codes, scales, zeros = _unpacked(pieces, option, cols)
         error = zero_point_error(
             weights, codes, scales, zeros, option.bits, option.group_size, name, block.row_start
         )
@@ -251,6 +227,18 @@ def _groups(layer: Layer) -> list[int]:
     if layer.kind != "linear" or len(layer.shape) != 2:
         return []
     return [*(group for group in GROUP_SIZES if layer.cols % group == 0 and group != layer.cols), layer.cols]
+
+
+def _widths(settings: TargetSettings) -> Sequence[int]:
+    return ALL_BITS if settings.all_widths else BITS
+
+
+def _offered_schemes(settings: TargetSettings) -> Sequence[str]:
+    return SCHEMES if settings.scheme == "asymmetric" else ("symmetric",)
+
+
+def _kept(layer: Layer) -> Option:
+    return kept(layer, DTYPES[layer.dtype].itemsize)
 
 
 def _is_channel(option: Option, layer: Layer) -> bool:

@@ -1,21 +1,32 @@
-"""What a rule wishes for a layer, and the option that it is."""
+"""What a rule of another tool requests for a layer, and the option that it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from workbench.errors import ConfigurationError
-from workbench.formats.target import Target
-from workbench.plan import Layer, Option
+from workbench.plan import Layer, Option, Plan
 
 Naming = Callable[[str], str]
 """What rules call a layer's tensor."""
 
 
+class Offer(Protocol):
+    """What an export format offers, as far as rules ask."""
+
+    @property
+    def name(self) -> str:
+        """The format."""
+
+    def options(self, layer: Layer) -> Sequence[Option]:
+        """The options of a layer."""
+
+
 @dataclass(frozen=True)
-class Wish:
-    """How a rule wants a layer to be stored."""
+class Request:
+    """How a rule has a layer stored."""
 
     text: str
     """How the rule says it, for messages."""
@@ -26,7 +37,7 @@ class Wish:
     group_size: int | None = None
     """Weights that share a scale, 0 for a whole row; None where the scheme implies it."""
 
-    def option(self, layer: Layer, target: Target, where: str) -> Option:
+    def option(self, layer: Layer, target: Offer, where: str) -> Option:
         """The target's option that is meant.
 
         Raises
@@ -64,8 +75,20 @@ class Wish:
         )
 
 
-KEEP_WISH = Wish("its own dtype")
-"""The wish that a layer keeps its dtype."""
+KEPT = Request("its own dtype")
+"""That a layer keeps its dtype."""
+
+
+@dataclass(frozen=True)
+class RulesSyntax:
+    """The way in which another tool writes its rules."""
+
+    read: Callable[[str, Sequence[Layer], Naming, str], Mapping[str, Request]]
+    """What a text requests for each layer that it names; the last argument begins every message."""
+    write: Callable[[Plan, Sequence[Layer], Offer, Naming], str]
+    """A plan as text."""
+    holds: Callable[[str], bool]
+    """Whether a text is such rules and nothing else, as a whole config.json would be."""
 
 
 def type_name(option: Option, layer: Layer) -> str:
