@@ -21,7 +21,7 @@ from workbench.architectures import (
     recognise,
     role_of,
 )
-from workbench.checkpoint.layers import block_depths
+from workbench.checkpoint.contents.layers import block_depths
 
 LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 

@@ -18,7 +18,7 @@ import transformers
 from torch import nn
 
 from workbench.checkpoint import TensorInfo, open_checkpoint
-from workbench.checkpoint.layers import block_depths, find_layers, roles_of
+from workbench.checkpoint.contents.layers import block_depths, find_layers, roles_of
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

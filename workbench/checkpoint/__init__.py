@@ -1,7 +1,7 @@
 """Reading checkpoints: safetensors in one file, shards, Hugging Face and diffusers folders."""
 
-from workbench.checkpoint.bundle import BundlePart
 from workbench.checkpoint.checkpoint import Checkpoint, denoiser_of
+from workbench.checkpoint.contents.bundle import BundlePart
 from workbench.checkpoint.folders.side_files import SideFile
 from workbench.checkpoint.modality import Modality, detect_modality
 from workbench.checkpoint.naming import named_as, originally_named, under_names

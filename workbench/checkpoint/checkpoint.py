@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.architectures import Architecture
-from workbench.checkpoint.bundle import DENOISER, BundlePart
-from workbench.checkpoint.description import Description, describe
-from workbench.checkpoint.folders.side_files import LeftFile, SideFile, find_left_files, find_side_files
-from workbench.checkpoint.folders.weights import Layout, Weights
-from workbench.checkpoint.modality import Modality
-from workbench.checkpoint.notes import (
+from workbench.checkpoint.contents.bundle import DENOISER, BundlePart
+from workbench.checkpoint.contents.description import Description, describe
+from workbench.checkpoint.contents.notes import (
     notes_on_bundle,
     notes_on_denoisers,
     notes_on_files,
     sentence_on_the_rest,
 )
+from workbench.checkpoint.folders.side_files import LeftFile, SideFile, find_left_files, find_side_files
+from workbench.checkpoint.folders.weights import Layout, Weights
+from workbench.checkpoint.modality import Modality
 from workbench.checkpoint.original_names import Part
 from workbench.checkpoint.readers.fusion import FusedReader
 from workbench.checkpoint.readers.gguf import GgufReader

@@ -10,10 +10,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from workbench.checkpoint.bundle import find_bundle
 from workbench.checkpoint.checkpoint import Checkpoint
+from workbench.checkpoint.contents.bundle import find_bundle
+from workbench.checkpoint.contents.notes import notes_on_files
 from workbench.checkpoint.folders.weights import Weights, find_weights
-from workbench.checkpoint.notes import notes_on_files
 from workbench.checkpoint.readers.gguf import GGUF_SUFFIX, GgufReader
 from workbench.checkpoint.readers.reader import TensorFiles, TensorReader
 from workbench.checkpoint.readers.safetensors import SafeTensorsAdapter, ShardedSafeTensorsAdapter

@@ -1,7 +1,7 @@
 """Quantizers of one layer's rows, and what can be measured of weights and codes."""
 
 from workbench.quantize.affine import affine_error, decode_affine, encode_affine
-from workbench.quantize.counts import count_codes, count_weights, entropy_bits, find_range
+from workbench.quantize.counts import count_codes, count_weights, entropy_bits
 from workbench.quantize.encoded import Encoded, Rows
 from workbench.quantize.encoding import FAST, Encoding, Encodings
 from workbench.quantize.error import Error, measure_error
@@ -21,6 +21,5 @@ __all__ = [
     "decode_affine",
     "encode_affine",
     "entropy_bits",
-    "find_range",
     "measure_error",
 ]

@@ -10,25 +10,6 @@ from numpy.typing import NDArray
 from workbench.kernels import load_kernels
 from workbench.quantize.patterns import patterns_of, raise_not_finite
 
-_RUN = 4096
-"""Weights whose extremes a kernel takes at once."""
-
-
-def find_range(weights: NDArray[Any], tensor: str = "weights", row_start: int = 0) -> tuple[float, float]:
-    """Least and greatest of some rows of weights [rows, cols].
-
-    Raises
-    ------
-    ValidationError
-        If a weight is NaN or Inf.
-    """
-    patterns, is_half = patterns_of(weights)
-    lows, highs = np.empty((2, -(-weights.size // _RUN)), np.float32)
-    bad = load_kernels().group_ranges(patterns, is_half, 1, weights.size, _RUN, lows, highs)
-    if bad >= 0:
-        raise_not_finite(weights, bad, tensor, row_start)
-    return float(lows.min()), float(highs.max())
-
 
 def count_weights(weights: NDArray[Any], low: float, high: float, counts: NDArray[np.int64]) -> None:
     """Add the weights that fall into each of equal bins between low and high to counts."""

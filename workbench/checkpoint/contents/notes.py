@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from workbench.checkpoint.bundle import DENOISER, EMA, BundlePart
+from workbench.checkpoint.contents.bundle import DENOISER, EMA, BundlePart
 from workbench.checkpoint.folders.side_files import LeftFile
 from workbench.checkpoint.folders.weights import Weights
 from workbench.checkpoint.tensors import TensorInfo

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.architectures import DENOISER_PREFIX, Architecture, class_of, recognise
-from workbench.checkpoint.bundle import BundlePart, find_bundle
+from workbench.checkpoint.contents.bundle import BundlePart, find_bundle
+from workbench.checkpoint.contents.layers import PEEK_VALUES, find_layers, roles_of
 from workbench.checkpoint.folders.weights import Weights
-from workbench.checkpoint.layers import PEEK_VALUES, find_layers, roles_of
 from workbench.checkpoint.modality import Modality, detect_modality
 from workbench.checkpoint.readers.reader import TensorReader
 from workbench.checkpoint.tensors import DTYPES, TensorInfo
