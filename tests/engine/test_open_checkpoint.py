@@ -101,8 +101,8 @@ blocks.BLOCK_WEIGHTS, parquet.ROW_GROUP_BYTES, parquet.PART_BYTES = 2_048, 4_000
 source, folder, plan, units = pickle.loads(Path(sys.argv[1]).read_bytes())
 target = target_named(plan.target)
 with open_checkpoint(source) as checkpoint:
-    writer = target.writer(checkpoint, plan)
-    with target.checker(checkpoint, folder) as check:
+    writer = target.writer(target.layout(checkpoint, plan), checkpoint, target.encoder(checkpoint, plan=plan))
+    with target.checker(checkpoint, folder, None) as check:
         for unit in units:
             checks = write_unit(unit, writer, check, folder, lambda nbytes: None)
             assert sum(found.nbytes for found in checks) == unit.nbytes
@@ -122,9 +122,10 @@ def test_another_process_writes_units_to_the_same_bytes(
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     with open_checkpoint(source) as checkpoint:
-        writer = target_named(target).writer(checkpoint, plan)
-        writer.begin(folder)
-        units = list(writer.units)
+        found = target_named(target)
+        layout = found.layout(checkpoint, plan)
+        found.writer(layout, checkpoint, found.encoder(checkpoint, plan=plan)).begin(folder)
+        units = list(layout.units)
     assert len(units) > 1 or target != "parquet"
     (tmp_path / "task").write_bytes(pickle.dumps((source, folder, plan, units)))
     subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path / "task")], cwd=tmp_path, check=True)
