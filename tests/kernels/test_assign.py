@@ -88,10 +88,10 @@ def test_parity_with_zero_points(
         bits, group = int(generator.integers(2, 9)), int(generator.choice([16, 32, 64, 128, 256]))
         source, is_half = patterns(make(kind, shape, dtype, seed))
         _, lows, highs = ranges(compiled, source, is_half, shape, group)
-        scales, zeros = fit_through_zero(lows, highs, bits, form == Form.FIXED, np.dtype(np.float32))
-        zeros = zeros.astype(np.float32)
+        scales, whole = fit_through_zero(lows, highs, bits, form == Form.FIXED, np.dtype(np.float32))
+        zeros = whole.astype(np.float32)
         if form == Form.ZERO:
-            zeros += generator.random(zeros.size).astype(np.float32) - np.float32(0.5)
+            zeros = (zeros + generator.random(zeros.size) - 0.5).astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             ours = encode(compiled, source, is_half, shape, bits, group, scales, zeros, form)
             theirs = encode(portable, source, is_half, shape, bits, group, scales, zeros, form)

@@ -31,7 +31,7 @@ Twins = Mapping[str, Mapping[str, Callable[..., Any]]]
 
 def differences(sources: Mapping[str, str], twins: Twins) -> list[str]:
     """What the exports of the compiled modules and their twins do not agree on, a sentence each."""
-    ours = {name: found for name, text in sources.items() if (found := _exports(text))}
+    ours = {name: exports for name, text in sources.items() if (exports := _exports(text))}
     found = [f"{name} has no twin" for name in sorted(set(ours) - set(twins))]
     found += [f"{name} is a twin of nothing" for name in sorted(set(twins) - set(ours))]
     for name in sorted(set(ours) & set(twins)):

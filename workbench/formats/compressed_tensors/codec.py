@@ -59,7 +59,7 @@ def stores(layer: Layer, option: Option) -> bool:
 
 
 def nearest(layer: Layer, bits: int, scheme: str, group_size: int, settings: TargetSettings) -> Option:
-    """This width or the next wider, this group size or the next smaller; the source dtype where that takes less."""
+    """The option of a width or the next wider, a group size or the next smaller; kept where that takes less."""
     keep, groups = _kept(layer), _groups(layer)
     if not groups:
         return keep

@@ -40,7 +40,7 @@ def options(layer: Layer, settings: TargetSettings) -> Sequence[Option]:
 
 
 def nearest(layer: Layer, bits: int, scheme: str, group_size: int, settings: TargetSettings) -> Option:
-    """This width or the next wider, this group size or the next smaller; the source dtype where that takes less."""
+    """The option of a width or the next wider, a group size or the next smaller; kept where that takes less."""
     groups, keep = _groups(layer), _kept(layer)
     if not groups:
         return keep
