@@ -196,8 +196,8 @@ def test_the_quickstart_by_hand(open_desk: Callable[..., Desk], lab: Lab) -> Non
     folder = page.get_by_role("textbox", name="folder")
     folder.fill("small")
     folder.press("Enter")
-    expect(page.locator(".aq-jobs")).to_contain_text("export to small")
-    page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".aq-jobs:visible").first).to_contain_text("export to small")
+    page.locator(".aq-jobs:visible").first.get_by_role("button", name="Cancel").click()
     expect(desk.told("status")).to_contain_text("was cancelled; nothing was left", timeout=PATIENCE)
     assert not [path for path in lab.folder.iterdir() if "small" in path.name]
     desk.ask(f"exec({QUICK!r})")
@@ -292,8 +292,8 @@ def test_a_cell_that_computes_hinders_nobody(open_desk: Callable[..., Desk], lab
     expect(desk.table).to_have_attribute("data-version", "4", timeout=PATIENCE)
     desk.button("Export …").click()
     desk.button("Write").click()
-    expect(page.locator(".aq-jobs")).to_contain_text("export to export")
-    page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".aq-jobs:visible").first).to_contain_text("export to export")
+    page.locator(".aq-jobs:visible").first.get_by_role("button", name="Cancel").click()
     expect(desk.told("status")).to_contain_text("was cancelled", timeout=PATIENCE)
     assert busy(), "all of that while the cell computed"
     desk.interrupt()

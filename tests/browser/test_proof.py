@@ -67,9 +67,11 @@ def test_a_plan_is_proved_by_hand(open_desk: Callable[..., Desk], results: Path)
     desk.ask("exec('pause = 0.5')")
     pane(desk).get_by_label("runs").fill("50")
     run.click()
-    expect(page.locator(".aq-jobs")).to_contain_text("proof in the running model", timeout=PATIENCE)
+    expect(page.locator(".aq-jobs:visible").first).to_contain_text(
+        "proof in the running model", timeout=PATIENCE
+    )
     expect(run).to_be_disabled()
-    page.locator(".aq-jobs").get_by_role("button", name="Cancel").click()
+    page.locator(".aq-jobs:visible").first.get_by_role("button", name="Cancel").click()
     expect(desk.told("status")).to_contain_text("was cancelled", timeout=PATIENCE)
     expect(run).to_be_enabled()
 
