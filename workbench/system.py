@@ -13,10 +13,10 @@ import shutil
 import stat
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MemoryMap = mmap.mmap
 """The bytes of a file as memory."""
@@ -51,6 +51,8 @@ def read_at(file: int, buffer: memoryview, offset: int) -> int:
 
 def write_at(file: int, values: NDArray[Any], offset: int) -> None:
     """Write all bytes of an array to a position of an open file."""
+    import numpy as np  # importing the package stays light
+
     rest = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     while len(rest):
         count = os.pwrite(file, rest, offset)

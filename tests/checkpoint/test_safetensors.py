@@ -271,7 +271,7 @@ def test_opening_seven_billion_weights_reads_each_header_once(write_raw, write_j
         return count
 
     monkeypatch.setattr(os, "preadv", counted)
-    monkeypatch.delattr("workbench.checkpoint.source_file.SourceFile._map")
+    monkeypatch.delattr("workbench.checkpoint.readers.byte_source.LocalFile._map")
     shapes: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj": (3584, 3584),
         "self_attn.k_proj": (512, 3584),
