@@ -264,7 +264,7 @@ def test_it_runs_where_a_broken_layer_is_kept(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_size_follows_from_the_model(tmp_path: Path) -> None:
-    """Where blocks do not fit most rows, the goal is what the format can do, and the text says why."""
+    """Layers that the format can only keep are counted on top of what the others get, and the text says so."""
     path = tmp_path / "narrow.safetensors"
     save_file(
         {
@@ -281,10 +281,24 @@ def test_the_size_follows_from_the_model(tmp_path: Path) -> None:
     assert goal == np.ceil(4 * (2048 * 4.5 + 3840 * 16) / 5888) / 4
     assert "3 layers of 4 (65.2% of the weights) cannot be stored in fewer bits in GGUF" in text
     assert goal_of_notebook(made(path, target="gguf")) == goal
-    assert f"Fewer than about {goal:g} bits" in text
+    assert "The goal is the mean of the bits that such layers take and of 4.5 for each of the others." in text
     path = tmp_path / "wide.safetensors"
     save_file({"blocks.0.mlp.weight": normal(64, 256)}, path)
     assert goal_of_notebook(made(path, target="gguf")) == 4.5
+
+
+def test_an_embedding_that_is_kept_takes_no_bits_from_the_other_layers(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    rest = {f"blocks.{n}.mlp.weight": normal(64, 256, seed=n) for n in range(3)}
+    save_file({"embed_tokens.weight": normal(1500, 64), **rest}, path)
+    ready = prepare(path, "compressed-tensors")
+    with ready.checkpoint:
+        kept = [layer for layer in ready.checkpoint.layers if len(ready.target.options(layer)) == 1]
+        assert [layer.name for layer in kept] == ["embed_tokens.weight"]
+        weights = sum(layer.params for layer in ready.checkpoint.layers)
+        goal = goal_of(ready)
+    left = goal * weights - 8 * rest["blocks.0.mlp.weight"].itemsize * kept[0].params
+    assert 4.5 <= left / (weights - kept[0].params) < 4.5 + 0.25 * weights / (weights - kept[0].params)
 
 
 def test_the_target_is_the_one_that_is_loaded(tmp_path: Path) -> None:

@@ -58,16 +58,19 @@ def name_of(checkpoint: Checkpoint, component: str | None = None) -> str:
 
 
 def goal_of(ready: Prepared) -> float:
-    """Bits per weight to solve for: `USUAL_BPW`, or the next quarter above the fewest that the target can store."""
+    """Bits per weight to solve for: `USUAL_BPW` for each layer that can have so few, and what the others take at least.
+
+    Layers that the format can only keep, such as an embedding, are counted on top: else the rest would have to make
+    up for their bits. The mean is rounded up to the next quarter of a bit.
+    """
     layers = [layer for layer in ready.checkpoint.layers if layer.params]
-    fewest = sum(
-        kept_as(layer, ready.target).nbytes
+    bits = sum(
+        8 * kept_as(layer, ready.target).nbytes
         if layer.name in ready.keep
-        else min(option.nbytes for option in ready.target.options(layer))
+        else max(8 * min(option.nbytes for option in ready.target.options(layer)), USUAL_BPW * layer.params)
         for layer in layers
     )
-    least = 8 * fewest / sum(layer.params for layer in layers)
-    return USUAL_BPW if least <= USUAL_BPW else math.ceil(4 * least) / 4
+    return math.ceil(4 * bits / sum(layer.params for layer in layers)) / 4
 
 
 def notebook_for(model: str, ready: Prepared, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,7 +311,7 @@ def _on_goal(ready: Prepared, goal: float) -> str:
             f"{'keeps its' if len(fixed) == 1 else 'keep their'} dtype."
         )
     if goal > USUAL_BPW:
-        text += f" Fewer than about {goal:g} bits per weight are out of this format's reach for this model."
+        text += f" The goal is the mean of the bits that such layers take and of {USUAL_BPW:g} for each of the others."
     return text
 
 
