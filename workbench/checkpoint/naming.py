@@ -88,8 +88,8 @@ def under_names(checkpoint: Checkpoint, names: str | None, usual: str) -> tuple[
         fused = sum(len({part.tensor for part in parts}) > 1 for parts in (found.parts or {}).values())
         several = f", and {fused} tensors are fused from several" if fused else ""
         return found, (
-            f"Layers are called as in the original checkpoint, which ComfyUI reads{several}; the setting names: "
-            "checkpoint keeps diffusers' names.",
+            f"Layers are called as in the original checkpoint, which ComfyUI reads{several}; with "
+            "names='checkpoint' (--names checkpoint) they keep diffusers' names.",
             *filter(None, [_unplaced(checkpoint)]),
         )
     if names is None or checkpoint.parts is not None:

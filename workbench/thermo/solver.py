@@ -149,7 +149,8 @@ def _within_bytes(
     if corner < 0:
         floor = int(front.nbytes[0])
         raise ConfigurationError(
-            f"The layers need {floor:,} bytes at the least; a budget of {budget:,} is {floor - budget:,} short. "
+            f"The layers need {floor:,} bytes at the least, that is {costs.bpw(floor):.2f} bits per weight; a "
+            f"budget of {budget:,} is {floor - budget:,} short. "
             f"{_advice(tightest(costs, constraints, 'nbytes'))} {largest(costs)}",
             key="nbytes",
             value=budget,
