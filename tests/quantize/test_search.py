@@ -34,12 +34,12 @@ rows = arrays.arrays(
 
 def offset(weights: np.ndarray, bits: int, group: int, storage: Any, encoding: Encoding) -> np.ndarray:
     found = encode_offset(weights, bits, group, storage, encoding=encoding)
-    return decode_offset(found.codes, found.scales, found.offsets, weights.shape[1], bits, group)
+    return decode_offset(found.codes, found.scales, found.origins, weights.shape[1], bits, group)
 
 
 def affine(weights: np.ndarray, bits: int, group: int, is_symmetric: bool, encoding: Encoding) -> np.ndarray:
     found = encode_affine(weights, bits, group, is_symmetric, encoding=encoding)
-    return decode_affine(found.codes, found.scales, found.zero_points, weights.shape[1], bits, group)
+    return decode_affine(found.codes, found.scales, found.origins, weights.shape[1], bits, group)
 
 
 def noise(weights: np.ndarray, decoded: np.ndarray, importance: np.ndarray | None) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,28 +9,9 @@ from numpy.typing import NDArray
 
 from workbench.kernels import Form
 from workbench.quantize.encoding import FAST, Encoding
-from workbench.quantize.error import Error, error_of
-from workbench.quantize.groups import assign_codes, codes_error, decode_codes, fit_codes
+from workbench.quantize.error import Error
+from workbench.quantize.groups import GroupCodes, assign_codes, codes_error, decode_codes, fit_codes
 from workbench.quantize.search import search_groups
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Rows of a layer, quantized."""
-
-    codes: NDArray[np.uint8]
-    """[rows, ceil(cols·bits / 8)]: each row's codes as one LSB-first bitstream, padded to a whole byte."""
-    scales: NDArray[np.float32]
-    """[rows, groups]; groups run along the row, the last may be short."""
-    zero_points: NDArray[np.float32]
-    """[rows, groups]; real numbers, not rounded."""
-    sums: NDArray[np.float64]
-    """‖δ‖², ‖w‖² and w·δ: [rows, 3] where asked for by row, or [1, 3]; [0, 3] where not measured."""
-
-    @property
-    def error(self) -> Error:
-        """What the codes lose."""
-        return error_of(self.sums)
 
 
 def encode_affine(
@@ -44,7 +24,7 @@ def encode_affine(
     by_row: bool = False,
     measured: bool = True,
     encoding: Encoding = FAST,
-) -> Encoded:
+) -> GroupCodes:
     """Quantize rows between the extremes of each group or, by the encoding, a better range.
 
     Parameters
@@ -73,12 +53,12 @@ def encode_affine(
     sums = np.zeros(((rows if is_by_row else 1) if measured else 0, 3))
     form = Form.FIXED if symmetric else Form.ZERO
     if encoding.effort == "fast":
-        return Encoded(*fit_codes(weights, bits, group_size, form, sums, tensor, row_start), sums)
+        return GroupCodes(*fit_codes(weights, bits, group_size, form, sums, tensor, row_start), sums)
     _, scales, zero_points = fit_codes(weights, bits, group_size, form, sums[:0], tensor, row_start)
     single = np.dtype(np.float32)
     search_groups(weights, bits, group_size, form, single, encoding, scales, zero_points, tensor, row_start)
     codes = assign_codes(weights, bits, group_size, form, scales, zero_points, sums)
-    return Encoded(codes, scales, zero_points, sums)
+    return GroupCodes(codes, scales, zero_points, sums)
 
 
 def decode_affine(

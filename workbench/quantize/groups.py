@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,25 @@ from numpy.typing import NDArray
 from workbench.kernels import Form, load_kernels
 from workbench.quantize.error import Error, error_of
 from workbench.quantize.patterns import patterns_of, raise_not_finite, room
+
+
+@dataclass(frozen=True)
+class GroupCodes:
+    """Rows of a layer as grouped affine codes."""
+
+    codes: NDArray[np.uint8]
+    """[rows, ceil(cols·bits / 8)]: each row's codes as one LSB-first bitstream, padded to a whole byte."""
+    scales: NDArray[Any]
+    """[rows, groups] as they are stored; groups run along the row, the last may be short."""
+    origins: NDArray[Any]
+    """[rows, groups] as they are stored: offsets or zero points, see `workbench.kernels.Form`."""
+    sums: NDArray[np.float64]
+    """‖δ‖², ‖w‖² and w·δ: [rows, 3] by row, [1, 3] of all, or [0, 3] where not measured."""
+
+    @property
+    def error(self) -> Error:
+        """What the codes lose."""
+        return error_of(self.sums)
 
 
 def range_groups(

@@ -5,7 +5,6 @@ The codes are found for the scale and offset as they are stored, after rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -14,28 +13,9 @@ from numpy.typing import NDArray
 
 from workbench.kernels import Form
 from workbench.quantize.encoding import FAST, Encoding
-from workbench.quantize.error import Error, error_of
-from workbench.quantize.groups import assign_codes, codes_error, decode_codes, range_groups
+from workbench.quantize.error import Error
+from workbench.quantize.groups import GroupCodes, assign_codes, codes_error, decode_codes, range_groups
 from workbench.quantize.search import search_groups
-
-
-@dataclass(frozen=True)
-class OffsetEncoded:
-    """Rows of a layer, quantized."""
-
-    codes: NDArray[np.uint8]
-    """[rows, ceil(cols·bits / 8)]: each row's codes as one LSB-first bitstream, padded to a whole byte."""
-    scales: NDArray[Any]
-    """[rows, groups] in the storage dtype."""
-    offsets: NDArray[Any]
-    """[rows, groups] in the storage dtype: what code 0 decodes to."""
-    sums: NDArray[np.float64]
-    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]; [0, 3] where not measured."""
-
-    @property
-    def error(self) -> Error:
-        """What the codes lose."""
-        return error_of(self.sums)
 
 
 def encode_offset(
@@ -47,7 +27,7 @@ def encode_offset(
     row_start: int = 0,
     encoding: Encoding = FAST,
     measured: bool = True,
-) -> OffsetEncoded:
+) -> GroupCodes:
     """Quantize rows between the extremes of each group or, by the encoding, a better range, as a dtype stores it.
 
     Parameters
@@ -82,7 +62,7 @@ def encode_offset(
         scales[beyond], offsets[beyond] = stored[0][beyond], stored[1][beyond]
     sums = np.zeros((len(weights) if measured else 0, 3))
     codes = assign_codes(weights, bits, group_size, Form.OFFSET, scales, offsets, sums)
-    return OffsetEncoded(codes, scales.astype(storage), offsets.astype(storage), sums)
+    return GroupCodes(codes, scales.astype(storage), offsets.astype(storage), sums)
 
 
 def decode_offset(

@@ -6,7 +6,6 @@ reaches zero. The codes are found for the scale as it is stored, after rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -15,32 +14,13 @@ from numpy.typing import NDArray
 
 from workbench.kernels import Form
 from workbench.quantize.encoding import FAST, Encoding
-from workbench.quantize.error import Error, error_of
-from workbench.quantize.groups import assign_codes, codes_error, decode_codes, range_groups
+from workbench.quantize.error import Error
+from workbench.quantize.groups import GroupCodes, assign_codes, codes_error, decode_codes, range_groups
 from workbench.quantize.offset import rounded_down
 from workbench.quantize.search import search_groups
 
 RUN = 4096
 """Weights that a kernel takes together at most: a longer group is a run of such groups that share a scale."""
-
-
-@dataclass(frozen=True)
-class ZeroPointEncoded:
-    """Rows of a layer, quantized."""
-
-    codes: NDArray[np.uint8]
-    """[rows, ceil(cols·bits / 8)]: each row's codes as one LSB-first bitstream, padded to a whole byte."""
-    scales: NDArray[Any]
-    """[rows, groups] in the storage dtype."""
-    zero_points: NDArray[np.uint8]
-    """[rows, groups]: the code of zero."""
-    sums: NDArray[np.float64]
-    """‖δ‖², ‖w‖² and w·δ of each row, [rows, 3]."""
-
-    @property
-    def error(self) -> Error:
-        """What the codes lose."""
-        return error_of(self.sums)
 
 
 def encode_zero_point(
@@ -53,7 +33,7 @@ def encode_zero_point(
     row_start: int = 0,
     encoding: Encoding = FAST,
     measured: bool = True,
-) -> ZeroPointEncoded:
+) -> GroupCodes:
     """Quantize rows between the extremes of each group and zero or, by the encoding, a better range.
 
     Parameters
@@ -109,7 +89,7 @@ def encode_zero_point(
                 zero_points[row : row + 1], bits, group_size,
             )  # fmt: skip
             sums[row] = error.noise, error.signal, error.cross
-    return ZeroPointEncoded(codes, scales, zero_points, sums)
+    return GroupCodes(codes, scales, zero_points, sums)
 
 
 def decode_zero_point(

@@ -102,7 +102,7 @@ class CompressedTensorsCodec(SafetensorsCodec):
         cols = weights.shape[1]
 
         def store() -> Sequence[NDArray[Any]]:
-            zeros = () if symmetric else (_pack_columns(found.zero_points, option.bits),)
+            zeros = () if symmetric else (_pack_columns(found.origins, option.bits),)
             return (_in_words(found.codes), found.scales, *zeros)
 
         return Encoded(
@@ -110,7 +110,7 @@ class CompressedTensorsCodec(SafetensorsCodec):
             store,
             partial(
                 decode_zero_point,
-                found.codes, found.scales, found.zero_points, cols, option.bits, option.group_size,
+                found.codes, found.scales, found.origins, cols, option.bits, option.group_size,
             ),
             partial(count_codes, found.codes, cols, option.bits),
             found.sums if rows.measured else None,

@@ -82,7 +82,7 @@ class MlxCodec(SafetensorsCodec):
         )
         count = partial(count_codes, found.codes, weights.shape[1], option.bits)
         return self.encoded(
-            rows, option, (found.codes.view("<u4"), found.scales, found.offsets), count, found.sums
+            rows, option, (found.codes.view("<u4"), found.scales, found.origins), count, found.sums
         )
 
     def decode(self, pieces: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:

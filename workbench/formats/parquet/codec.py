@@ -48,7 +48,7 @@ class ParquetCodec(Codec):
             by_row=rows.measured, measured=rows.measured, encoding=rows.encoding,
         )  # fmt: skip
         count = partial(count_codes, found.codes, rows.weights.shape[1], option.bits)
-        return self.encoded(rows, option, (found.codes, found.scales, found.zero_points), count, found.sums)
+        return self.encoded(rows, option, (found.codes, found.scales, found.origins), count, found.sums)
 
     def decode(self, pieces: Sequence[NDArray[Any]], option: Option, cols: int) -> NDArray[np.float32]:
         codes, scales, zero_points = pieces
