@@ -146,10 +146,12 @@ waited = threading.Event()
 def advance(self, amount, quick=workbench.work.Progress.advance):
     if not waited.is_set():
         waited.set()
-        while "job" not in globals() or not job._followers:
+        # Until the cell waits for the result; whoever sees no effect interrupts again.
+        while "job" not in globals() or not job._followers or not job._future._condition._waiters:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
-        job._cancel.wait()
+        while not job._cancel.wait(5):
+            os.kill(os.getpid(), signal.SIGINT)
     quick(self, amount)
 workbench.work.Progress.advance = advance
 job = s.export("stopped")
