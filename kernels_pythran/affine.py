@@ -164,7 +164,7 @@ def encode_groups(values, count, levels, form, is_fitted, some_hard, measured, e
         if is_exact:
             encode_hard_group(v, low, greatest[j], form, is_fitted, levels, scales, origins, g + j, c, d)
         elif is_fitted and not measured:
-            # The usual case has a loop of its own, 6 % quicker: no weight is below the least, and nothing is added.
+            # The usual case has a loop of its own, which is quicker: no weight is below the least, and nothing is added.
             start = np.float32(0.0) if form == FIXED else low
             inverse = inverses[j]
             for k in range(group):
@@ -289,7 +289,7 @@ def affine_assign(
 ):  # fmt: skip
     """Quantize with given scales and origins of any form, and pack; parameters are those of `affine_encode`.
 
-    The weights are finite: whoever has found the scales has looked.
+    The weights must be finite, which finding the scales has checked.
     """
     encode_rows(
         source, is_half, rows, cols, bits, group, form, False, scales, origins, codes, sums,

@@ -184,10 +184,10 @@ def _elided(name: str, room: int, head: int) -> str:
 
 def print_demo(
     model: str,
-    wishes: Mapping[str, tuple[int, Mapping[str, int]]],
+    asked: Mapping[str, tuple[int, Mapping[str, int]]],
     runs: Sequence[tuple[str, Report, Verification]],
 ) -> None:
-    """Print what the exports of the demo came to, side by side; wishes are their bits, and those by glob."""
+    """Print what the exports of the demo came to, side by side; with the bits asked for, and those by glob."""
     rows = []
     for name, report, verification in runs:
         totals = totals_of(report.to_dict())
@@ -199,7 +199,7 @@ def print_demo(
     weights = sum(math.prod(layer.shape) for layer in first.layers)
     print(f"{model}: {len(first.layers)} layers, {weights:,} weights, {first.source_bytes / 1e6:.3f} MB")
     print_table(rows)
-    for name, (bits, overrides) in wishes.items():
+    for name, (bits, overrides) in asked.items():
         if overrides:
             print(
                 f"{name}: {', '.join(f'{glob} {width}' for glob, width in overrides.items())}, else {bits} bits"

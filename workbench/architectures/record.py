@@ -47,7 +47,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Clock:
-    """How a model is told how noisy its input is."""
+    """How a model gets to know how noisy its input is."""
 
     name: str = "timestep"
     """What time means, such as ``"timestep"``, ``"sigma"`` or ``"mask ratio"``."""
@@ -61,7 +61,7 @@ MASK_RATIO = Clock("mask ratio", ("input_ids",))
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """What llama.cpp must find in the GGUF file of a language model, besides what config.json tells."""
+    """What llama.cpp must find in the GGUF file of a language model, besides what follows from config.json."""
 
     is_interleaved: bool = False
     """Whether it wants the rows of queries and keys interleaved within each head."""
@@ -90,15 +90,15 @@ class BundlePrefix:
     prefix: str
     """Before the names of the denoiser."""
     beside: str
-    """Before the names of another model, which tells such a file."""
+    """The prefix of another model's names, by which such a file is recognised."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A family of models: how it is recognised, and what holds for its checkpoints.
 
-    Whatever is left out is told by generic rules: roles and medium by the words in names, the clock by the arguments of
-    ``forward``. To add a family, write a module with one record and add it to `workbench.architectures.registry`, or
+    Whatever is left out follows from generic rules: roles and medium by the words in names, the clock by the arguments
+    of ``forward``. To add a family, write a module with one record and add it to `workbench.architectures.registry`, or
     hand the record to `workbench.architectures.register`.
     """
 
@@ -127,7 +127,7 @@ class Architecture:
     tie: Tie | None = None
     """How its head may be tied to its embedding."""
     clock: Clock | None = None
-    """How it is told the time."""
+    """How the time is given to it."""
     high_precision: str = ""
     """A regular expression on tensors that stay float32 in a GGUF file, whatever their shape."""
     gguf: str = ""

@@ -114,7 +114,7 @@ def architecture_named(word: str) -> Architecture | None:
 
 
 def architecture_of_config(config: Mapping[str, Any]) -> Architecture | None:
-    """The family that config.json tells by its class, else by its ``model_type``."""
+    """The family of a config.json, by its class, else by its ``model_type``."""
     for word in (class_of(config), config.get("model_type")):
         found = architecture_named(word) if isinstance(word, str) else None
         if found is not None:
@@ -123,7 +123,7 @@ def architecture_of_config(config: Mapping[str, Any]) -> Architecture | None:
 
 
 def architecture_of_tensors(names: Collection[str]) -> Architecture | None:
-    """The family that tensors tell, by names that only it has."""
+    """The family of tensors, by names that only it has."""
     found = names if isinstance(names, (set, frozenset, Mapping)) else set(names)
     return next(
         (

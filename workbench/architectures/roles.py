@@ -1,4 +1,4 @@
-"""What a tensor is for, told from its name: by the rules of its family, then by generic ones.
+"""What a tensor is for, by its name: by the rules of its family, then by generic ones.
 
 The generic rules know the words that modelling code has for its modules: diffusers' and transformers', those of the
 original repositories of single-file checkpoints (DiT, Stable Diffusion, Flux, Wan, HunyuanVideo), and llama.cpp's.
@@ -118,7 +118,7 @@ def module_of(tensor: str) -> str:
 
 
 def role_of(tensor: str, architecture: Architecture | None = None) -> Role:
-    """The role that a tensor's name tells.
+    """The role of a tensor, by its name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and XL: UNets. diffusers' class is the same for both, so it tells neither."""
+"""Stable Diffusion 1 and XL: UNets. diffusers' class is the same for both, so it does not tell them apart."""
 
 from __future__ import annotations
 

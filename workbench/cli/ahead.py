@@ -90,8 +90,8 @@ def look_ahead(
         _check_patterns(checkpoint, patterns or {})
         is_ours = plan is not None and plan.target == name
         known = plan if is_ours else None
-        told = readers(checkpoint, name, known, scheme)
-        yield Ahead(checkpoint, name, target is None and plan is None, told, known)
+        found = readers(checkpoint, name, known, scheme)
+        yield Ahead(checkpoint, name, target is None and plan is None, found, known)
 
 
 def open_ahead(

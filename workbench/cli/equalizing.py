@@ -69,12 +69,12 @@ def equalize(
 
     refuse_existing(output.absolute())
     given: dict[str, Any] = {"target": target, "bit_width": bits, "group_size": group_size}
-    wish = DiffusionQuantConfig(**given)  # which checks them
+    config = DiffusionQuantConfig(**given)  # which checks them
     with open_checkpoint(model, component) as checkpoint, terminal.ctrl_c() as cancel:
         with terminal.progress_bar(output.name, checkpoint.nbytes, not as_json) as callback:
             spatial = SpatialQuantizer.of(
-                checkpoint, calibration, target=target, bits=wish.bit_width, scheme=wish.scheme,
-                group_size=wish.group_size, alpha=alpha, activations=activations,
+                checkpoint, calibration, target=target, bits=config.bit_width, scheme=config.scheme,
+                group_size=config.group_size, alpha=alpha, activations=activations,
                 callback=callback, cancel=cancel,
             )  # fmt: skip
         sites = spatial.table().to_pylist()

@@ -87,8 +87,8 @@ class DiffusionOrchestrator:
             Go on with what a killed run of the same inputs left; keep what this one leaves if it fails. Where it had
             finished, nothing is done, and its report returned.
         callback : callable, optional
-            Hears of the fraction done and a message, in this thread; of 1.0 just before the folder appears. An
-            exception in it ends the run.
+            Called in this thread with the fraction done and a message; with 1.0 just before the folder appears.
+            An exception in it ends the run.
         cancel : threading.Event, optional
             Set it to end the run with a `CancelledError`.
         notes : sequence of str

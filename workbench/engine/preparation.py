@@ -120,7 +120,7 @@ def balance(
 def subject_of(
     request: Request, time_aware: TimeAwareQuantizer | None, entropies: Mapping[str, float]
 ) -> tuple[Subject, tuple[str, ...]]:
-    """What the engine's verbs are told of a request, and sentences for the report.
+    """What the engine's verbs work on for a request, and sentences for the report.
 
     Parameters
     ----------

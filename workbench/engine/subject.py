@@ -1,4 +1,4 @@
-"""What the engine's two verbs are told: what is exported, how, and who does the work."""
+"""What the engine's two verbs work on: what is exported, how, and with which workers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Workers:
     in_flight: int
     """How many tasks are under way at a time."""
     progress: Progress
-    """Hears of source bytes done."""
+    """Counts source bytes done."""
 
     def run(self, tasks: Iterable[Callable[[], T]], on_result: Callable[[T], None]) -> None:
         """Run tasks; results are handed over in this thread, see `workbench.work.run_tasks`."""

@@ -49,7 +49,7 @@ class Session:
     """A checkpoint, what was measured of it, and the plan being tuned; safe to use from several threads.
 
     Made by `workbench.open`. Every edit is a command (`workbench.session.commands`), one step of undo and a line of the
-    `script`; observers are told which rows changed. Everything that can be looked at is a function of the `snapshot`.
+    `script`; observers get the rows that changed. Everything that can be looked at is a function of the `snapshot`.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Session:
     @overload
     def do(self, command: Command) -> Snapshot | None: ...
     def do(self, command: Command) -> Snapshot | None:
-        """Make an edit: one step of undo, one line of the script, one change that observers are told of.
+        """Make an edit: one step of undo, one line of the script, one change for the observers.
 
         Returns
         -------

@@ -197,7 +197,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a session, as its observers are told of it."""
+    """A change of a session, for its observers."""
 
     version: int
     """Version of the session after the change."""

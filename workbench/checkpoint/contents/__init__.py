@@ -1,1 +1,1 @@
-"""What a checkpoint holds: its layers, its models, and what a user should be told of them."""
+"""What a checkpoint holds: its layers, its models, and notes on them for the user."""

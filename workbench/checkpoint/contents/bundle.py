@@ -1,4 +1,4 @@
-"""The models in an all-in-one file, told by prefixes: denoiser, autoencoder, text encoders, running averages."""
+"""The models in an all-in-one file, recognised by prefixes: denoiser, autoencoder, text encoders, running averages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user should be told of an opened checkpoint: what was passed over, renamed or left out."""
+"""Notes on an opened checkpoint for the user: what was passed over, renamed or left out."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workbench.thermo.goal import Goal
 
 UNSPENT = 0.9
-"""A payload that is likely to take less of its budget than this is told of."""
+"""Share of the budget below which the likely size of a payload is printed."""
 
 
 def facts(
@@ -79,7 +79,7 @@ def print_plan(
         print(f"{rules.output}: rules for {rules.rules_format}")
     if planned.prediction is not None:
         terminal.print_prediction(planned.prediction)
-        more = (sentence for sentence in readers if sentence not in planned.told)
+        more = (sentence for sentence in readers if sentence not in planned.printed)
         print(*more, "To load it:", loading, sep="\n")
     print(*planned.notes, sep="\n", end="\n" if planned.notes else "")
 

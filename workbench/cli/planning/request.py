@@ -50,5 +50,5 @@ class Planned:
     """What it adds up to; None where nothing was priced."""
     likely_bytes: int | None = None
     """What its payload will come to where the target compresses; None where nothing was priced."""
-    told: Sequence[str] = ()
-    """What was said of it already, in sentences."""
+    printed: Sequence[str] = ()
+    """Sentences on it that were printed already."""

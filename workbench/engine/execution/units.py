@@ -55,7 +55,7 @@ def write_units(
 def write_unit(
     unit: Unit, writer: Writer, check: Check, folder: Path, advance: Callable[[int], None]
 ) -> list[BlockCheck]:
-    """Write one unit and read it back; whoever has the checkpoint, the plan and the folder can do so.
+    """Write one unit and read it back; it takes the checkpoint, the plan and the folder.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def write_unit(
     folder : Path
         It has been prepared by `Writer.begin`.
     advance : callable
-        Hears of source bytes written, and of those read back.
+        Called with source bytes written, and with those read back.
     """
     checks: list[BlockCheck] = []
     unchecked = check(unit.index)

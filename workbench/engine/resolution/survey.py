@@ -45,7 +45,7 @@ def survey_layer(
     layer: Layer,
     checkpoint: Checkpoint,
     encoder: Encoder,
-    wishes: Sequence[Option],
+    choices: Sequence[Option],
     entropy: Callable[[], float],
     config: DiffusionQuantConfig,
     advance: Callable[[int], None],
@@ -58,15 +58,14 @@ def survey_layer(
     checkpoint : Checkpoint
     encoder : Encoder
         Of the export format and the checkpoint.
-    wishes : sequence of Option
-        The option wished for and those to fall back to, in order; the last is taken as it is. Under a plan,
-        one.
+    choices : sequence of Option
+        The option asked for and those to fall back to, in order; the last is taken as it is. Under a plan, one.
     entropy : callable
         Measures Ĥ, see `workbench.thermo.profile.layer_entropy`.
     config : DiffusionQuantConfig
         Says the least cosine, and whether to raise at a miss instead of falling back.
     advance : callable
-        Hears that work goes on, and may stop it.
+        Called with the source bytes done; may raise to stop the work.
 
     Raises
     ------
@@ -78,11 +77,11 @@ def survey_layer(
     try:
         found = entropy()
     except ValidationError:
-        if not wishes[0].is_kept:
+        if not choices[0].is_kept:
             raise
-        return Survey(layer.name, None, wishes[0])
+        return Survey(layer.name, None, choices[0])
     misses: list[str] = []
-    for option in wishes[:-1]:
+    for option in choices[:-1]:
         if _is_clear(layer, checkpoint, option, encoder, config.min_accuracy, advance):
             return Survey(layer.name, found, option, tuple(misses), is_sampled=True)
         error = Error()
@@ -92,7 +91,7 @@ def survey_layer(
         if error.cosine >= config.min_accuracy:
             return Survey(layer.name, found, option, tuple(misses))
         misses.append(miss_of(layer.name, option, error, config))
-    return Survey(layer.name, found, wishes[-1], tuple(misses))
+    return Survey(layer.name, found, choices[-1], tuple(misses))
 
 
 def miss_of(name: str, option: Option, error: Error, config: DiffusionQuantConfig) -> str:

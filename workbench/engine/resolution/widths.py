@@ -31,13 +31,13 @@ def is_sensitive(layer: Layer, config: DiffusionQuantConfig) -> bool:
     )
 
 
-def fallbacks(layer: Layer, wish: Option, config: DiffusionQuantConfig, target: Format) -> list[Option]:
-    """The option wished for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
-    if wish.is_kept or config.min_accuracy <= 0.0:
-        return [wish]
-    wider = [at_width(layer, bits, config, target) for bits in (4, 8) if bits > wish.bits]
+def fallbacks(layer: Layer, asked: Option, config: DiffusionQuantConfig, target: Format) -> list[Option]:
+    """The option asked for and those to fall back to: the next of 4 bits, 8 bits, the source dtype."""
+    if asked.is_kept or config.min_accuracy <= 0.0:
+        return [asked]
+    wider = [at_width(layer, bits, config, target) for bits in (4, 8) if bits > asked.bits]
     return [
-        wish,
-        *(option for option in wider if wish.bits < option.bits and not option.is_kept),
+        asked,
+        *(option for option in wider if asked.bits < option.bits and not option.is_kept),
         kept_as(layer, target),
     ]

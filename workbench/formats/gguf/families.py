@@ -1,8 +1,8 @@
 """What a GGUF file must say and call its tensors for each runtime that reads it.
 
 What is known of a family stands in `workbench.architectures`. Architectures of images and videos are those of
-ComfyUI-GGUF (https://github.com/city96/ComfyUI-GGUF), told by tensors that only they have; those of language models are
-llama.cpp's.
+ComfyUI-GGUF (https://github.com/city96/ComfyUI-GGUF), recognised by tensors that only they have; those of language
+models are llama.cpp's.
 """
 
 from __future__ import annotations
@@ -85,25 +85,27 @@ def family_of(checkpoint: Checkpoint) -> Family:
         same = {name: name for name in checkpoint.tensors}
         remark = "What loads the GGUF file that this was made from may load it too."
         return Family(architecture, same, _readers_of_file(checkpoint, architecture), remark)
-    told = architecture_of_config(checkpoint.config)
-    if told is not None and told.llama_cpp is not None:
-        return _language_model(checkpoint, told, told.llama_cpp)
+    known = architecture_of_config(checkpoint.config)
+    if known is not None and known.llama_cpp is not None:
+        return _language_model(checkpoint, known, known.llama_cpp)
     names = _without_prefix(checkpoint)
     signed = architecture_of_tensors(set(names.values()))
     # Some signs are in a late block, which a small model has not; one that was renamed needs none.
-    original = signed or (told if checkpoint.parts is not None else None)
+    original = signed or (known if checkpoint.parts is not None else None)
     if original is not None and original.gguf:
         return Family(original.gguf, names, _readers(checkpoint, original))
     # Where diffusers' names are the original ones, only signs tell a model that is whole.
-    if told is not None and told.gguf and (told.original_names or told.readers_of("gguf", "diffusers")):
+    if known is not None and known.gguf and (known.original_names or known.readers_of("gguf", "diffusers")):
         other = (
             "use the original names, the default of this target"
             if _can_have_original_names(checkpoint)
             else "export the original single-file checkpoint"
         )
-        program = next((title_of(reader.program) for reader in told.readers_of("gguf", "original")), "others")
+        program = next(
+            (title_of(reader.program) for reader in known.readers_of("gguf", "original")), "others"
+        )
         remark = f"The tensors have diffusers' names; for {program} {other}."
-        return Family(told.gguf, names, told.readers_of("gguf", "diffusers"), remark)
+        return Family(known.gguf, names, known.readers_of("gguf", "diffusers"), remark)
     architecture = re.sub(r"[^a-z0-9_-]+", "_", (checkpoint.architecture or "unknown").lower())
     return Family(architecture, names)
 

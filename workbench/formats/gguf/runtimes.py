@@ -1,4 +1,4 @@
-"""What loads a GGUF file, told by what is in it: names, types, shapes and keys of its tensors."""
+"""What loads a GGUF file, judged by what is in it: names, types, shapes and keys of its tensors."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def _sentences(
     if family.remark:
         yield family.remark
     longest, size = _longest_name(tensors)
-    is_told = bool(family.loaders) and (size > COMFYUI_NAME_BYTES or "llama.cpp" in family.loaders)
-    if size > LLAMA_NAME_BYTES and not is_told:
+    is_named = bool(family.loaders) and (size > COMFYUI_NAME_BYTES or "llama.cpp" in family.loaders)
+    if size > LLAMA_NAME_BYTES and not is_named:
         yield (
             f"The name {longest!r} has {size} bytes, more than {LLAMA_NAME_BYTES}: tools that are built on llama.cpp "
             "cannot load the file."
