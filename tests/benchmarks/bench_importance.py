@@ -38,7 +38,7 @@ from workbench.live import (
 from workbench.live.importance.trials import changed
 from workbench.plan import Layer, Option
 from workbench.thermo import cost_table, options_of, price, solve
-from workbench.thermo.distortion import UNWEIGHTED, Pricing
+from workbench.thermo.options.damage_model import UNWEIGHTED, Pricing
 
 MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "small": small_digits, "mdlm": language_model}
 GROUP = 64

@@ -29,7 +29,7 @@ from workbench.live import capture, match_modules
 from workbench.live.model.clock import clock_for
 from workbench.live.model.modules import kind_of
 from workbench.plan import Layer
-from workbench.thermo.distortion import Pricing
+from workbench.thermo.options.damage_model import Pricing
 
 MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "unet": random_unet, "mdlm": language_model}
 WIDTHS = (2, 3, 4, 8)

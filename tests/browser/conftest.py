@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
 from workbench.ui.module import bundle
-from workbench.ui.packing import pack
+from workbench.ui.table.packing import pack
 
 from .lab import Desk, Lab, notebook, started
 

@@ -22,7 +22,7 @@ from workbench.formats import target_named
 from workbench.formats.parquet.codec import ParquetCodec
 from workbench.plan import Layer, Option
 from workbench.quantize import encode_affine
-from workbench.thermo.profile import layer_entropy
+from workbench.thermo.measurement.profile import layer_entropy
 
 Make = Callable[..., Path]
 NAME = "blocks.0.attn.to_q.weight"

@@ -27,7 +27,7 @@ from workbench.formats import target_named
 from workbench.live import capture, importance_by_gradients
 from workbench.plan import Layer, Option
 from workbench.thermo import options_of, price
-from workbench.thermo.distortion import Pricing
+from workbench.thermo.options.damage_model import Pricing
 from workbench.zoo.digits_dit.sample import denoise, load
 
 Array = np.ndarray[Any, Any]

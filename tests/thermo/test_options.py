@@ -18,7 +18,7 @@ from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import target_named
 from workbench.quantize import entropy_bits
 from workbench.thermo import cost_table, options_of, price, solve
-from workbench.thermo.sampling import draw_rows
+from workbench.thermo.measurement.sampling import draw_rows
 from workbench.work import InlineExecutor
 
 TARGETS = ("parquet", "mlx")

@@ -11,7 +11,7 @@ import pytest
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import LayerTable
-from workbench.ui.packing import unpack
+from workbench.ui.table.packing import unpack
 
 Message = tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]
 

@@ -17,12 +17,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import workbench as wb
-from workbench.expression_text import is_condition
+from workbench.expressions.parsing import is_condition
 from workbench.session import Session
 from workbench.ui import LayerTable
 from workbench.ui.messages import schema
-from workbench.ui.packing import KINDS, pack
-from workbench.ui.rows import Columns
+from workbench.ui.table.packing import KINDS, pack
+from workbench.ui.table.rows import Columns
 
 FRONTEND = Path(__file__).parents[2] / "workbench" / "ui" / "frontend"
 FIXTURES = FRONTEND / "test" / "fixtures"

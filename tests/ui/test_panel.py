@@ -20,9 +20,9 @@ import workbench as wb
 from workbench.session import Session
 from workbench.thermo import Constraints, solve, trace
 from workbench.ui import LayerTable, Panel
-from workbench.ui.cells import CellViews
-from workbench.ui.display import panel_of, show
-from workbench.ui.packing import unpack
+from workbench.ui.cells.display import panel_of, show
+from workbench.ui.cells.views import CellViews
+from workbench.ui.table.packing import unpack
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

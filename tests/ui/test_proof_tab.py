@@ -18,7 +18,7 @@ from workbench import zoo
 from workbench.errors import CancelledError, ConfigurationError, ValidationError
 from workbench.session import Session
 from workbench.ui import Panel
-from workbench.ui import proof as proof_tab
+from workbench.ui.charts import validation_tab
 from workbench.zoo.digits_dit.sample import denoise, load
 
 from .test_panel import Asked, wait_until
@@ -67,7 +67,7 @@ def test_without_a_model_it_says_what_is_missing(
     with pytest.raises(ConfigurationError, match="no model to run its plan in"):
         session.prove()
     monkeypatch.setattr(proof_tab, "find_spec", lambda name: None)
-    assert "pip install" in proof_tab.lacking(session)
+    assert "pip install" in validation_tab.lacking(session)
 
 
 def test_the_plan_is_run_shown_and_learnt_from(asked: Asked, session: Session, model: Any, run: Run) -> None:
@@ -158,7 +158,7 @@ def test_texts_have_no_pictures(session: Session, model: Any, run: Run) -> None:
         session, model[0], lambda number: run(number).flatten(1), metrics=lambda outputs: {"loss": 1.5}
     )
     session.prove(runs=1).result()
-    shown = proof_tab.shown(session)
+    shown = validation_tab.shown(session)
     assert "samples" not in shown
     assert ("loss", "1.5 → 1.5") in shown["facts"]
 
@@ -174,9 +174,9 @@ def test_cancelling_the_job_of_a_session(session: Session, model: Any, run: Run)
 def test_the_tab_needs_no_torch() -> None:
     program = (
         "import sys, workbench as wb\n"
-        "from workbench.ui import proof\n"
+        "from workbench.ui.charts import validation_tab\n"
         "s = wb.open('zoo:digits-dit')\n"
-        "proof.shown(s)\n"
+        "validation_tab.shown(s)\n"
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

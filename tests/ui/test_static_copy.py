@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import LayerTable, Panel
-from workbench.ui.pictures import entropy_picture, front_picture
+from workbench.ui.cells.pictures import entropy_picture, front_picture
 
 Displayed = list[tuple[Any, Any]]
 

@@ -14,7 +14,7 @@ import pytest
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import LayerTable
-from workbench.ui.packing import pack, unpack
+from workbench.ui.table.packing import pack, unpack
 
 
 def test_the_state_is_packed_when_asked_for(session: Session, wire: Any) -> None:

@@ -17,7 +17,7 @@ from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.session.patterns import Patterns, rows_matching
-from workbench.session.time_columns import with_time
+from workbench.session.tables.time_columns import with_time
 from workbench.table import Table
 from workbench.thermo import CostTable, PricedCheckpoint, Pricing
 from workbench.thermo.costs import IntArray
@@ -44,9 +44,9 @@ class Measurements:
     checkpoint : Checkpoint
     target : Format
     layers : pyarrow.Table
-        Of `workbench.thermo.profile.profile`.
+        Of `workbench.thermo.measurement.profile.profile`.
     options : pyarrow.Table
-        Of `workbench.thermo.options.price`.
+        Of `workbench.thermo.options.option_table.price`.
     scheme, group_size
         Of the option that stands for a width.
     pricing : Pricing, optional

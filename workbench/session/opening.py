@@ -27,10 +27,10 @@ from workbench.session.measurements import Measurements, Naming
 from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.script import Name, call
 from workbench.session.session import Session
-from workbench.thermo.distortion import Pricing
 from workbench.thermo.goal import parse_size
-from workbench.thermo.options import price
-from workbench.thermo.profile import profile
+from workbench.thermo.measurement.profile import profile
+from workbench.thermo.options.damage_model import Pricing
+from workbench.thermo.options.option_table import price
 from workbench.work import ProgressCallback
 
 STEPS = 2

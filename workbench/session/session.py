@@ -23,19 +23,19 @@ from workbench.plan import Option, Plan
 from workbench.session import commands
 from workbench.session.commands import Command, Edit, Step
 from workbench.session.commands.layers import named
-from workbench.session.detail import LayerDetail
-from workbench.session.export import export_job
 from workbench.session.history import History
-from workbench.session.job import Job
+from workbench.session.jobs.export import export_job
+from workbench.session.jobs.job import Job
+from workbench.session.jobs.validation import Proof, Prover, proof_job
 from workbench.session.measurements import Measurements, Reopen
 from workbench.session.observers import Observers
 from workbench.session.patterns import Patterns
-from workbench.session.plan_table import html_table, text_table
 from workbench.session.prediction import Prediction
-from workbench.session.proof import Proof, Prover, proof_job
 from workbench.session.script import call, config_of
 from workbench.session.snapshot import Change, Snapshot
 from workbench.session.state import State, Totals
+from workbench.session.tables.layer_detail import LayerDetail
+from workbench.session.tables.plan_table import html_table, text_table
 from workbench.table import Table
 from workbench.text_file import write_text
 from workbench.thermo import CostTable, Front
@@ -443,12 +443,12 @@ class Session:
 
     @property
     def layers(self) -> Table:
-        """A row a layer, see `workbench.thermo.profile.profile`."""
+        """A row a layer, see `workbench.thermo.measurement.profile.profile`."""
         return self._measured.profile
 
     @property
     def options(self) -> Table:
-        """A row a layer × option, see `workbench.thermo.options.price`."""
+        """A row a layer × option, see `workbench.thermo.options.option_table.price`."""
         return self._measured.prices
 
     @property
@@ -490,7 +490,7 @@ class Session:
 
     @property
     def thermodynamics(self) -> Table:
-        """A row a layer under the present plan, see `workbench.session.thermodynamics.thermodynamics_table`."""
+        """A row a layer under the present plan, see `workbench.session.tables.thermodynamics.thermodynamics_table`."""
         return self._snapshot.present
 
     @property
@@ -532,12 +532,12 @@ class Session:
         return self._snapshot.select(patterns)
 
     def evaluate(self, expression: str) -> NDArray[Any]:
-        """The values of an expression over the layers, see `workbench.expressions`; float64 or bool, [layers].
+        """The values of an expression over the layers, see `workbench.expressions.evaluation`; float64 or bool, [layers].
 
         Parameters
         ----------
         expression : str
-            Such as ``"8 * nbytes / params"``; its columns are those of `workbench.session.columns.layer_columns`.
+            Such as ``"8 * nbytes / params"``; its columns are those of `workbench.session.tables.columns.layer_columns`.
         """
         return self._snapshot.evaluate(expression)
 
@@ -548,7 +548,7 @@ class Session:
         ----------
         expression : str
             Such as ``"bits < 4 and *attn*"``, ``"role:mlp* and MB > 2 and not locked"`` or ``"damage > 1e-3"``:
-            what the table's filter takes. Names of columns are those of `workbench.session.columns.layer_columns` and
+            what the table's filter takes. Names of columns are those of `workbench.session.tables.columns.layer_columns` and
             the headings of the table.
         """
         return self._snapshot.where(expression)

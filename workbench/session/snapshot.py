@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from workbench.calibration import TimeAwareQuantizer
 from workbench.engine.notes import note_on_unrecorded
 from workbench.errors import ConfigurationError
-from workbench.expressions import evaluate, mask
+from workbench.expressions.evaluation import evaluate, mask
 from workbench.formats.loading import loading_lines, readers
 from workbench.formats.rules import naming_of, write_rules
 from workbench.plan import Plan
-from workbench.session.columns import HEADINGS, layer_columns
-from workbench.session.detail import LayerDetail, look_closely
 from workbench.session.measurements import Measurements
 from workbench.session.patterns import Patterns
 from workbench.session.prediction import Prediction, predict
 from workbench.session.state import State, Totals
-from workbench.session.thermodynamics import thermodynamics_table
-from workbench.session.time_columns import damage_by_group
+from workbench.session.tables.columns import HEADINGS, layer_columns
+from workbench.session.tables.layer_detail import LayerDetail, look_closely
+from workbench.session.tables.thermodynamics import thermodynamics_table
+from workbench.session.tables.time_columns import damage_by_group
 from workbench.table import Table
 from workbench.thermo import Front, Pricing, compare, trace
 from workbench.thermo.goal import parse_size
@@ -78,12 +78,12 @@ class Snapshot:
 
     @cached_property
     def present(self) -> Table:
-        """A row a layer, see `workbench.session.thermodynamics.thermodynamics_table`."""
+        """A row a layer, see `workbench.session.tables.thermodynamics.thermodynamics_table`."""
         return thermodynamics_table(self.state)
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """What expressions speak of, see `workbench.session.columns.layer_columns`."""
+        """What expressions speak of, see `workbench.session.tables.columns.layer_columns`."""
         return layer_columns(self.measurements.profile, self.present, self.locked)
 
     @property

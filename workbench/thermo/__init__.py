@@ -1,14 +1,16 @@
 """What bits are worth: cost tables, hulls, the solver and its certificate, the Gibbs ensemble, other policies."""
 
-from workbench.thermo.cache import CacheWarning, cache_folder
 from workbench.thermo.constraints import Constraints, Restricted, restrict
 from workbench.thermo.costs import CostTable
-from workbench.thermo.distortion import Pricing
 from workbench.thermo.front import Front, trace
 from workbench.thermo.gibbs import Ensemble, gibbs, local_temperatures
 from workbench.thermo.goal import Goal, parse_size
 from workbench.thermo.hull import hull, hulls
-from workbench.thermo.options import cost_table, options_of, price
+from workbench.thermo.measurement.cache import CacheWarning, cache_folder
+from workbench.thermo.measurement.profile import ThermodynamicMetrics, metrics, profile
+from workbench.thermo.options.damage_model import Pricing
+from workbench.thermo.options.option_table import cost_table, options_of, price
+from workbench.thermo.planner import PricedCheckpoint
 from workbench.thermo.policies import (
     annealing,
     compare,
@@ -18,8 +20,6 @@ from workbench.thermo.policies import (
     threshold,
     uniform,
 )
-from workbench.thermo.priced import PricedCheckpoint
-from workbench.thermo.profile import ThermodynamicMetrics, metrics, profile
 from workbench.thermo.solver import Solution, certify, solve
 
 __all__ = [

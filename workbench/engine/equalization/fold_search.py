@@ -20,9 +20,9 @@ from workbench.folds.records import divided
 from workbench.formats import Encoder, Format
 from workbench.plan import Layer, Option
 from workbench.thermo import Pricing
-from workbench.thermo.distortion import Stress
-from workbench.thermo.options import PER_STRATUM, SAMPLE_ROWS, SAMPLE_WEIGHTS
-from workbench.thermo.sampling import draw_rows
+from workbench.thermo.measurement.sampling import draw_rows
+from workbench.thermo.options.damage_model import Stress
+from workbench.thermo.options.option_table import PER_STRATUM, SAMPLE_ROWS, SAMPLE_WEIGHTS
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Candidates that are tried beside no fold, which counts as 0."""

@@ -20,12 +20,12 @@ from workbench.formats import Encoder, Format, kept_as
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings, check_finite, entropy_bits
 from workbench.quantize.error import error_of
-from workbench.thermo.cache import Entry
 from workbench.thermo.costs import CostTable
-from workbench.thermo.distortion import Pricing, Stress
-from workbench.thermo.profile import check_sample
-from workbench.thermo.sampling import RowSample, draw_rows, ratio, total
-from workbench.thermo.sweep import Rows, Step, sweep
+from workbench.thermo.measurement.cache import Entry
+from workbench.thermo.measurement.profile import check_sample
+from workbench.thermo.measurement.sampling import RowSample, draw_rows, ratio, total
+from workbench.thermo.measurement.sweep import Rows, Step, sweep
+from workbench.thermo.options.damage_model import Pricing, Stress
 from workbench.work import ProgressCallback
 
 VERSION = 3
@@ -101,7 +101,7 @@ def price(
     encodings : Encodings, optional
         How the weights become codes, as in the export to be; by default ``fast``.
     executor, callback, cancel, cache
-        As for `workbench.thermo.profile.profile`.
+        As for `workbench.thermo.measurement.profile.profile`.
 
     Returns
     -------

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import ConfigurationError
-from workbench.expression_text import parse, refused, shortened
+from workbench.expressions.parsing import parse, refused, shortened
 from workbench.layer_names import is_glob, matching, unmatched
 
 MAX_OPERANDS = 30

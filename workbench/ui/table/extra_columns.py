@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import ConfigurationError
-from workbench.expressions import evaluate
-from workbench.session.columns import HEADINGS
+from workbench.expressions.evaluation import evaluate
+from workbench.session.tables.columns import HEADINGS
 
 MOST = 12
 """Extra columns of a table."""
@@ -24,7 +24,7 @@ class ExtraColumn:
     title: str
     """What stands above it; no two are equal."""
     expression: str
-    """See `workbench.expressions`."""
+    """See `workbench.expressions.evaluation`."""
 
 
 def added(

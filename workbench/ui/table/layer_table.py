@@ -13,19 +13,19 @@ import numpy as np
 import traitlets
 
 from workbench.errors import ArrowQuantError, ConfigurationError
-from workbench.expression_text import is_condition
-from workbench.expressions import mask
+from workbench.expressions.evaluation import mask
+from workbench.expressions.parsing import is_condition
 from workbench.session import Change, Session, Snapshot
-from workbench.session.columns import HEADINGS
 from workbench.session.commands import Command, edit_of
-from workbench.ui import cells
+from workbench.session.tables.columns import HEADINGS
 from workbench.ui.answers import Question, note_on
-from workbench.ui.extra_columns import ExtraColumn, added, evaluated
-from workbench.ui.inbox import Inbox
+from workbench.ui.cells import views
+from workbench.ui.cells.static_copy import StaticCopy
 from workbench.ui.module import bundle
-from workbench.ui.packing import pack
-from workbench.ui.rows import Arrays, Columns, changed
-from workbench.ui.static_copy import StaticCopy
+from workbench.ui.table.extra_columns import ExtraColumn, added, evaluated
+from workbench.ui.table.inbox import Inbox
+from workbench.ui.table.packing import pack
+from workbench.ui.table.rows import Arrays, Columns, changed
 
 
 def _to_state(_: object, table: LayerTable) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self.observe(self._on_filter, "filter")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        cells.note(self)
+        views.note(self)
         return super()._repr_mimebundle_(**options)
 
     def _ipython_display_(self) -> None:

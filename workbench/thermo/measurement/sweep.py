@@ -14,7 +14,7 @@ import pyarrow as pa
 from workbench.checkpoint import Checkpoint
 from workbench.plan import Layer
 from workbench.system import usable_cores
-from workbench.thermo.cache import Entry
+from workbench.thermo.measurement.cache import Entry
 from workbench.work import Progress, ProgressCallback, run_tasks
 
 Rows = list[dict[str, Any]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from workbench import figures
 from workbench.session import Session
-from workbench.ui.charts import spec
+from workbench.ui.charts.figures import spec
 
 if TYPE_CHECKING:
     from workbench.live.validation.comparison import Comparison

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.display import kernel_shell
 from workbench.engine import Verification, verify
 from workbench.errors import CancelledError
+from workbench.notebook.display import kernel_shell
 from workbench.session import Session, open_session
 from workbench.session.opening import STEPS, source_bytes
 from workbench.work import ProgressCallback
 
 if TYPE_CHECKING:
-    from workbench.ui.cell_sessions import CellSessions
+    from workbench.ui.cells.sessions import CellSessions
 
 
 @functools.wraps(open_session)
@@ -67,7 +67,7 @@ def _gone_on(session: Session, fresh: bool) -> Session:
 
 @functools.cache
 def _cell_sessions() -> CellSessions:
-    from workbench.ui.cell_sessions import CellSessions
+    from workbench.ui.cells.sessions import CellSessions
 
     return CellSessions()
 

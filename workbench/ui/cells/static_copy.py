@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.session import Session
+from workbench.ui.cells.pictures import entropy_picture, front_picture
 from workbench.ui.debounce import Debouncer
-from workbench.ui.pictures import entropy_picture, front_picture
 
 PAUSE = 1.0
 """Seconds without an edit before the copy in the page follows."""

@@ -12,7 +12,7 @@ from workbench.checkpoint.blocks import read_blocks
 from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
-from workbench.thermo.sampling import draw_rows
+from workbench.thermo.measurement.sampling import draw_rows
 
 FloatArray = NDArray[np.float64]
 

@@ -22,9 +22,9 @@ from workbench.kernels import load_kernels
 from workbench.plan import Layer
 from workbench.quantize import check_finite, count_weights
 from workbench.quantize.patterns import patterns_of
-from workbench.thermo.cache import Entry
-from workbench.thermo.sampling import IntArray, RowSample, draw_rows
-from workbench.thermo.statistics import (
+from workbench.thermo.measurement.cache import Entry
+from workbench.thermo.measurement.sampling import IntArray, RowSample, draw_rows
+from workbench.thermo.measurement.statistics import (
     BINS,
     CELL_BITS,
     OUTLIER,
@@ -38,7 +38,7 @@ from workbench.thermo.statistics import (
     moments_of,
     tally_patterns,
 )
-from workbench.thermo.sweep import Rows, Step, sweep
+from workbench.thermo.measurement.sweep import Rows, Step, sweep
 from workbench.work import ProgressCallback
 
 VERSION = 1

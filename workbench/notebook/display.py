@@ -69,7 +69,7 @@ def _watching(job: Job[Any]) -> Iterator[None]:
 
 
 def _show(session: Any) -> None:
-    from workbench.ui.display import show
+    from workbench.ui.cells.display import show
 
     show(session)
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.kernels import Form
+from workbench.quantize.affine.groups import GroupCodes, assign_codes, codes_error, decode_codes, fit_codes
+from workbench.quantize.affine.search import search_groups
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error
-from workbench.quantize.groups import GroupCodes, assign_codes, codes_error, decode_codes, fit_codes
-from workbench.quantize.search import search_groups
 
 
 def encode_affine(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from workbench.config import DiffusionQuantConfig
 from workbench.engine import DiffusionOrchestrator, Report
-from workbench.session.job import Job
+from workbench.session.jobs.job import Job
 from workbench.session.snapshot import Snapshot
-from workbench.thermo.profile import known_entropies
+from workbench.thermo.measurement.profile import known_entropies
 from workbench.work import ProgressCallback
 
 

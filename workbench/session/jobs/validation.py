@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from workbench.errors import ConfigurationError
-from workbench.session.job import Job
+from workbench.session.jobs.job import Job
 from workbench.work import ProgressCallback
 
 

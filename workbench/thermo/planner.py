@@ -18,7 +18,7 @@ from workbench.thermo.constraints import Constraints
 from workbench.thermo.costs import CostTable, IntArray
 from workbench.thermo.front import Front, trace
 from workbench.thermo.goal import Goal
-from workbench.thermo.options import cost_table, options_of
+from workbench.thermo.options.option_table import cost_table, options_of
 from workbench.thermo.solver import certify, solve
 
 ROUNDS = 3
@@ -35,7 +35,7 @@ class PricedCheckpoint:
     checkpoint : Checkpoint
     target : Format
     prices : pyarrow.Table
-        Of `workbench.thermo.options.price`.
+        Of `workbench.thermo.options.option_table.price`.
     encodings : Encodings, optional
         Those that were priced; by default ``fast``.
     """

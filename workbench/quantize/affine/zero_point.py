@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.kernels import Form
+from workbench.quantize.affine.groups import GroupCodes, assign_codes, codes_error, decode_codes, range_groups
+from workbench.quantize.affine.offset import rounded_down
+from workbench.quantize.affine.search import search_groups
 from workbench.quantize.encoding import FAST, Encoding
 from workbench.quantize.error import Error
-from workbench.quantize.groups import GroupCodes, assign_codes, codes_error, decode_codes, range_groups
-from workbench.quantize.offset import rounded_down
-from workbench.quantize.search import search_groups
 
 RUN = 4096
 """Weights that a kernel takes together at most: a longer group is a run of such groups that share a scale."""
