@@ -66,7 +66,7 @@ def test_without_a_model_it_says_what_is_missing(
     assert "no proof" in asked.do("learn")["error"]
     with pytest.raises(ConfigurationError, match="no model to run its plan in"):
         session.prove()
-    monkeypatch.setattr(proof_tab, "find_spec", lambda name: None)
+    monkeypatch.setattr(validation_tab, "find_spec", lambda name: None)
     assert "pip install" in validation_tab.lacking(session)
 
 

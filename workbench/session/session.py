@@ -532,12 +532,12 @@ class Session:
         return self._snapshot.select(patterns)
 
     def evaluate(self, expression: str) -> NDArray[Any]:
-        """The values of an expression over the layers, see `workbench.expressions.evaluation`; float64 or bool, [layers].
+        """The values of an expression over the layers, float64 or bool, [layers]; see `workbench.expressions`.
 
         Parameters
         ----------
         expression : str
-            Such as ``"8 * nbytes / params"``; its columns are those of `workbench.session.tables.columns.layer_columns`.
+            Such as ``"8 * nbytes / params"``; with the columns of `workbench.session.tables.columns.layer_columns`.
         """
         return self._snapshot.evaluate(expression)
 
@@ -548,8 +548,8 @@ class Session:
         ----------
         expression : str
             Such as ``"bits < 4 and *attn*"``, ``"role:mlp* and MB > 2 and not locked"`` or ``"damage > 1e-3"``:
-            what the table's filter takes. Names of columns are those of `workbench.session.tables.columns.layer_columns` and
-            the headings of the table.
+            what the table's filter takes. Names of columns are those of
+            `workbench.session.tables.columns.layer_columns` and the headings of the table.
         """
         return self._snapshot.where(expression)
 
