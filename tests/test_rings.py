@@ -37,7 +37,10 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 MAX_LINES = 600
 
 MAX_MODULES = 12
-"""Most modules of a folder, beside its ``__init__``."""
+"""Most modules of a folder."""
+
+DUNDER = {"__init__", "__main__"}
+"""Modules that do not count."""
 
 LISTS = {"workbench/architectures"}
 """Folders that may have more, for they are lists: a module for each family."""
@@ -158,9 +161,7 @@ def _vague_or_long(paths: list[Path], root: Path) -> Iterator[str]:
 
 
 def _crowded(paths: list[Path], root: Path) -> Iterator[str]:
-    modules = Counter(
-        path.parent.relative_to(root).as_posix() for path in paths if path.name != "__init__.py"
-    )
+    modules = Counter(path.parent.relative_to(root).as_posix() for path in paths if path.stem not in DUNDER)
     for folder, count in modules.items():
         if count > MAX_MODULES and folder not in LISTS:
             yield f"{folder} has {count} modules, more than {MAX_MODULES}; it wants a folder for some of them"

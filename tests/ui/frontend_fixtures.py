@@ -39,7 +39,7 @@ SHAPES = {
 """Block 2 and block 10, several roles, and one layer whose rows no group divides."""
 
 FILTERS = (
-    "", "attn q", "=bits < 4", "bits<4", "*to_q*", "role:attention.q", "to_q?", "a=b", "bits == 4", "nsr != 0",
+    "", "attn q", "=bits < 4", "bits<4", "*to_q*", "role:attention.q", "to_q?", "a=b", "bits == 4", "damage != 0",
     "role attn", " = 1",
 )  # fmt: skip
 
@@ -72,7 +72,12 @@ def present(session: Session) -> dict[str, Any]:
         "group": [option.group_size for option in options],
         "nbytes": [option.nbytes for option in options],
         "locked": [name in session.locked for name in session.plan.choices],
-        "totals": {"nbytes": totals.nbytes, "bpw": totals.bpw, "nsr": totals.nsr, "ratio": totals.ratio},
+        "totals": {
+            "nbytes": totals.nbytes,
+            "bpw": totals.bpw,
+            "damage": totals.damage,
+            "ratio": totals.ratio,
+        },
         "version": session.version,
     }
 

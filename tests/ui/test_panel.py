@@ -313,10 +313,10 @@ def test_the_steps_are_the_way_that_the_solver_begins_with(panel: Panel, session
         corner = fixed.choice_at(fixed.corner_within(budget))
         expected = costs.nbytes[np.arange(layers), corner]
         assert size.tolist() == expected.tolist()
-        damage = arrays["nsr"][at][~locked].sum()
-        assert damage == pytest.approx(costs.distortion[np.arange(layers), corner][~locked].sum())
+        damage = arrays["damage"][at][~locked].sum()
+        assert damage == pytest.approx(costs.damage[np.arange(layers), corner][~locked].sum())
         best = solve(costs, Constraints(locks=locks), nbytes=budget)
-        assert best.distortion <= costs.distortion_of(corner)
+        assert best.damage <= costs.damage_of(corner)
     assert len(arrays["rows"]) == layers + len(front.row)
 
 

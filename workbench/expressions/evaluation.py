@@ -55,8 +55,9 @@ def evaluate(
     Parameters
     ----------
     text : str
-        Such as ``"1e9 * nsr / nbytes"`` or ``"3 <= bits < 6 and not locked"``. A pattern such as ``*attn*``, ``"a-*"``
-        or ``role:attention.q`` is a condition on the columns ``name`` and ``role``, see `workbench.layer_names`.
+        Such as ``"1e9 * damage / nbytes"`` or ``"3 <= bits < 6 and not locked"``. A pattern such as ``*attn*``,
+        ``"a-*"`` or ``role:attention.q`` is a condition on the columns ``name`` and ``role``, see
+        `workbench.layer_names`.
     columns : mapping of str to array [rows]
         By name; arrays of numbers, of bool, or of str (dtype object or str).
     headings : mapping of str to str, optional
@@ -93,7 +94,7 @@ def mask(
     values = evaluate(text, columns, headings)
     if values.dtype != np.bool_:
         raise ConfigurationError(
-            f"{shortened(text)!r} is a number, not a condition; compare it with something, as in nsr > 0.01.",
+            f"{shortened(text)!r} is a number, not a condition; compare it with something, as in damage > 0.01.",
             key="expression",
             value=text,
         )

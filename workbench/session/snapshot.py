@@ -27,7 +27,7 @@ from workbench.session.tables.layer_detail import LayerDetail, look_closely
 from workbench.session.tables.thermodynamics import thermodynamics_table
 from workbench.session.tables.time_columns import damage_by_group
 from workbench.table import Table
-from workbench.thermo import Front, Pricing, compare, trace
+from workbench.thermo import DamageModel, Front, compare, trace
 from workbench.thermo.goal import parse_size
 
 
@@ -52,7 +52,7 @@ class Snapshot:
     @property
     def options(self) -> Table:
         """Prices of all options; another table since another target came or something was learnt."""
-        return self.measurements.prices
+        return self.measurements.option_table
 
     @property
     def totals(self) -> Totals:
@@ -67,7 +67,7 @@ class Snapshot:
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Row of each layer's option in `options`, [layers]."""
-        return self.state.price_rows
+        return self.state.option_rows
 
     @cached_property
     def locked(self) -> NDArray[np.bool_]:
@@ -92,7 +92,7 @@ class Snapshot:
         return trace(self.measurements.costs)
 
     @property
-    def pricing(self) -> Pricing:
+    def damage_model(self) -> DamageModel:
         """What the options were priced by.
 
         Raises
@@ -100,18 +100,18 @@ class Snapshot:
         ConfigurationError
             If the session has no calibration.
         """
-        if self.measurements.pricing is None:
+        if self.measurements.damage_model is None:
             raise ConfigurationError(
                 "The session has no calibration. Open it with one: wb.open(…, calibration=…); "
                 "workbench.live.capture makes it.",
                 key="calibration",
             )
-        return self.measurements.pricing
+        return self.measurements.damage_model
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:
         """The calibration records and their time groups; None without a calibration."""
-        return None if self.measurements.pricing is None else self.measurements.pricing.time_aware
+        return None if self.measurements.damage_model is None else self.measurements.damage_model.time_aware
 
     @property
     def notes(self) -> list[str]:
@@ -142,7 +142,7 @@ class Snapshot:
     @property
     def damage_by_group(self) -> NDArray[np.float64]:
         """What each time group adds to the D of each layer, [layers, groups]; NaN for layers without a record."""
-        return damage_by_group(self.present, self.pricing, self.measurements.checkpoint)
+        return damage_by_group(self.present, self.damage_model, self.measurements.checkpoint)
 
     def detail(self, layer: str) -> LayerDetail:
         """A layer from close by."""

@@ -8,9 +8,9 @@ from workbench.thermo.goal import Goal, parse_size
 from workbench.thermo.hull import hull, hulls
 from workbench.thermo.measurement.cache import CacheWarning, cache_folder
 from workbench.thermo.measurement.profile import ThermodynamicMetrics, metrics, profile
-from workbench.thermo.options.damage_model import Pricing
-from workbench.thermo.options.option_table import cost_table, options_of, price
-from workbench.thermo.planner import PricedCheckpoint
+from workbench.thermo.options.damage_model import DamageModel
+from workbench.thermo.options.option_table import cost_table, measure_options, options_of
+from workbench.thermo.planner import Planner
 from workbench.thermo.policies import (
     annealing,
     compare,
@@ -26,11 +26,11 @@ __all__ = [
     "CacheWarning",
     "Constraints",
     "CostTable",
+    "DamageModel",
     "Ensemble",
     "Front",
     "Goal",
-    "PricedCheckpoint",
-    "Pricing",
+    "Planner",
     "Restricted",
     "Solution",
     "ThermodynamicMetrics",
@@ -45,10 +45,10 @@ __all__ = [
     "hull",
     "hulls",
     "local_temperatures",
+    "measure_options",
     "metrics",
     "options_of",
     "parse_size",
-    "price",
     "profile",
     "restrict",
     "solve",

@@ -1,4 +1,4 @@
-"""`PricedCheckpoint`: from the prices of all options to plans, the bytes of their payloads, and what they add up to."""
+"""`Planner`: from the table of options to plans, the bytes of their payloads, and their totals."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ROUNDS = 3
 """How often a size is solved for, as what a payload holds beside the layers' data depends a little on the plan."""
 
 
-class PricedCheckpoint:
-    """A checkpoint, a target, and the costs of its options; nothing in it changes but what it remembers.
+class Planner:
+    """Plans of a checkpoint in a format: solves for them, and predicts their bytes and totals.
 
     A *choice* is an int64 array [layers] of places in `options`.
 
@@ -35,22 +35,26 @@ class PricedCheckpoint:
     checkpoint : Checkpoint
     target : Format
     prices : pyarrow.Table
-        Of `workbench.thermo.options.option_table.price`.
+        Of `workbench.thermo.options.option_table.measure_options`.
     encodings : Encodings, optional
-        Those that were priced; by default ``fast``.
+        Those that the options were measured with; by default ``fast``.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, target: Format, prices: pa.Table, encodings: Encodings | None = None
+        self,
+        checkpoint: Checkpoint,
+        target: Format,
+        option_table: pa.Table,
+        encodings: Encodings | None = None,
     ) -> None:
         self.encodings = encodings or Encodings()
         self.checkpoint = checkpoint
         self.target = target
-        self.prices = prices
+        self.option_table = option_table
         self.layers: tuple[Layer, ...] = tuple(layer for layer in checkpoint.layers if layer.params)
-        found = options_of(prices)
+        found = options_of(option_table)
         self.options: tuple[tuple[Option, ...], ...] = tuple(found[layer.name] for layer in self.layers)
-        self.costs: CostTable = cost_table(prices, self.layers)
+        self.costs: CostTable = cost_table(option_table, self.layers)
         self._traced: tuple[object, Front] | None = None
         self._predicted: tuple[Plan, int] | None = None
 
@@ -104,7 +108,7 @@ class PricedCheckpoint:
         return {
             "nbytes": self.payload_bytes(plan),
             "bpw": found.bpw,
-            "nsr": found.distortion,
+            "damage": found.damage,
             "gap": found.gap,
             "temperature": found.temperature,
         }
@@ -128,7 +132,7 @@ class PricedCheckpoint:
         if goal.nbytes is not None:
             return self.within(goal.nbytes, constraints, draft)
         return solve(
-            self.costs, constraints, bpw=goal.bpw, temperature=goal.temperature, max_distortion=goal.max_nsr,
+            self.costs, constraints, bpw=goal.bpw, temperature=goal.temperature, max_damage=goal.max_damage,
             front=self.front(constraints),
         ).choice  # fmt: skip
 
@@ -159,7 +163,7 @@ class PricedCheckpoint:
             solution = solve(self.costs, constraints, nbytes=size - beside, front=front)
             found = self._payload(solution.choice, draft)
             if found.nbytes <= size:
-                best = min(best, found, key=lambda payload: self.costs.distortion_of(payload.choice))
+                best = min(best, found, key=lambda payload: self.costs.damage_of(payload.choice))
             if found.beside == beside:
                 break
             beside = found.beside

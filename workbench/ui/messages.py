@@ -31,7 +31,7 @@ class Variant(TypedDict):
     scheme: str
     group: int
     nbytes: float
-    nsr: float
+    damage: float
     present: bool
 
 
@@ -151,7 +151,7 @@ class Do(Request):
         "save",
         "load",
         "export",
-        "prove",
+        "validate",
         "learn",
         "cancel",
     ]

@@ -56,8 +56,8 @@ class Panel(LayerTable):
     """The figures beside the table, see `workbench.ui.charts.figures.overview`; empty before they are drawn."""
     closeup = traitlets.Dict().tag(sync=True)
     """The figures of the layer under the cursor, see `workbench.ui.charts.figures.closeup`."""
-    proof = traitlets.Dict().tag(sync=True)
-    """The proof tab, see `workbench.ui.charts.validation_tab.shown`; empty before it is drawn."""
+    validation = traitlets.Dict().tag(sync=True)
+    """The validation tab, see `workbench.ui.charts.validation_tab.shown`; empty before it is drawn."""
     steps = traitlets.Any(None).tag(sync=True)
     """The way along the hulls, see `Columns.steps`: a layout and a buffer, for the budget while it is dragged."""
 
@@ -103,7 +103,7 @@ class Panel(LayerTable):
             found["steps"] = {"layout": layout, "blob": blob}
         if at[0] != version:
             found["overview"] = figures.overview(session)
-            found["proof"] = validation_tab.shown(session)
+            found["validation"] = validation_tab.shown(session)
         if at[1] >= 0 and at != (version, current):
             found["closeup"] = figures.closeup(session, self.names[at[1]])
         with self._guard, self.hold_sync():

@@ -11,7 +11,7 @@ from workbench.session.jobs.job import Job
 from workbench.work import ProgressCallback
 
 
-class Proof(Protocol):
+class Validation(Protocol):
     """What was measured of a plan in a running model, such as a `workbench.live.Comparison`."""
 
     @property
@@ -19,46 +19,48 @@ class Proof(Protocol):
         """By what the predicted damage of layers, as it was before anything was learnt, is to be multiplied."""
 
 
-Prover = Callable[..., Proof]
+Validator = Callable[..., Validation]
 """Runs a session's present plan: takes `runs`, `activations`, `alone`, `callback` and `cancel` by name."""
 
 
-def proof_job(
-    prover: Prover | None,
+def validation_job(
+    validator: Validator | None,
     in_use: threading.Lock,
-    done: Callable[[Proof], None],
+    done: Callable[[Validation], None],
     *,
     runs: int,
     activations: str,
     alone: bool,
-) -> Job[Proof]:
+) -> Job[Validation]:
     """Run a plan in the background.
 
     Parameters
     ----------
-    prover : Prover or None
+    validator : Validator or None
     in_use : threading.Lock
         Held while the model runs.
     done : callable
-        Takes the proof, in the job's thread.
+        Takes the validation, in the job's thread.
     runs, activations, alone
-        For the prover.
+        For the validator.
 
     Raises
     ------
     ConfigurationError
-        If there is no prover, or the model is in use.
+        If there is no validator, or the model is in use.
     """
-    if prover is None:
+    if validator is None:
         raise ConfigurationError(
             "The session has no model to run its plan in. Attach one: wb.live.attach(s, module, run), where "
             "run(number) generates with the module.",
-            key="prover",
+            key="validator",
         )
 
-    def work(callback: ProgressCallback, cancel: threading.Event) -> Proof:
+    def work(callback: ProgressCallback, cancel: threading.Event) -> Validation:
         try:
-            found = prover(runs=runs, activations=activations, alone=alone, callback=callback, cancel=cancel)
+            found = validator(
+                runs=runs, activations=activations, alone=alone, callback=callback, cancel=cancel
+            )
         finally:
             in_use.release()
         done(found)
@@ -66,6 +68,6 @@ def proof_job(
 
     if not in_use.acquire(blocking=False):
         raise ConfigurationError(
-            "A plan is running in the model already. Wait for it, or cancel it.", key="prover"
+            "A plan is running in the model already. Wait for it, or cancel it.", key="validator"
         )
-    return Job("proof in the running model", work)
+    return Job("validation in the running model", work)

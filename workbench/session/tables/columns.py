@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from workbench.plan import KEEP
 from workbench.table import Table
 
 PROFILE = (
@@ -21,16 +22,16 @@ PRESENT = {
     "group_size": "group_size",
     "nbytes": "nbytes",
     "bpw": "bpw",
-    "nsr": "distortion",
-    "weight_nsr": "weight_nsr",
+    "damage": "damage",
+    "nsr": "nsr",
     "cosine": "cosine",
     "code_entropy": "code_entropy",
     "heat": "temperature_up",
     "cold": "temperature_down",
     "choice_entropy": "entropy",
 }
-"""Numbers of `Session.thermodynamics`, by their names in expressions: ``nsr`` is D, ``entropy`` is Ĥ of the weights
-and ``choice_entropy`` S of the width."""
+"""Numbers of `Session.thermodynamics`, by their names in expressions, where ``entropy`` is Ĥ of the weights and
+``choice_entropy`` S of the width."""
 
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 """Units in which a layer's bytes can be spoken of, as in ``MB > 2``."""
@@ -45,8 +46,8 @@ HEADINGS = {
     "V": "heterogeneity",
     "κ": "importance",
     "kappa": "importance",
-    "damage": "nsr",
-    "D": "nsr",
+    "D": "damage",
+    "weight_nsr": "nsr",
     "bytes": "nbytes",
     "group": "group_size",
 }
@@ -80,7 +81,7 @@ def layer_columns(profile: Table, present: Table, locked: NDArray[np.bool_]) -> 
         "scheme": schemes,
         "shape": np.array(["×".join(map(str, shape)) for shape in shapes], object),
         "locked": locked,
-        "kept": schemes == "none",
+        "kept": schemes == KEEP,
         "depth": _numbers(profile["depth"]),
         "rows": np.array([shape[0] for shape in shapes], np.float64),
         "cols": np.array([np.prod(shape[1:]) for shape in shapes], np.float64),

@@ -20,7 +20,7 @@ _HEADINGS = ("layer", "role", "shape", "weights", "Ĥ", "bits", "scheme", "bpw",
 def _rows(state: State) -> list[Sequence[str]]:
     """The layers by name, block 2 before block 10; of many, those with the most damage, worst first."""
     measured = state.measurements
-    damage = measured.prices["nsr"].to_numpy()[state.price_rows]
+    damage = measured.option_table["damage"].to_numpy()[state.option_rows]
     shown = (
         natural_order([layer.name for layer in measured.layers])
         if len(damage) <= SHOWN
@@ -52,7 +52,7 @@ def _caption(state: State) -> str:
     measured, totals = state.measurements, state.totals
     return (
         f"{measured.checkpoint.path.name} → {measured.target.name}: {totals.nbytes / 1e6:,.3f} MB "
-        f"({totals.ratio:.2f}× smaller), {totals.bpw:.3f} bits a weight, ΣD {totals.nsr:.4g}, "
+        f"({totals.ratio:.2f}× smaller), {totals.bpw:.3f} bits a weight, ΣD {totals.damage:.4g}, "
         f"at most {totals.gap:.2%} from the best plan of these bytes"
     )
 

@@ -21,9 +21,8 @@ def thermodynamics_table(state: State) -> Table:
     -------
     Table
         A row a layer: name; bits, scheme, group_size and nbytes of its option, bpw (bits per weight, scales
-        included), nsr, weight_nsr,
-        nsr_by_group and cosine as they were priced, distortion (D), code_entropy (H(q) in bits per weight, null
-        where the layer is kept); temperature_up (the layer's heat: damage that each bit more would save; above the
+        included), nsr, damage (D), error_by_group and cosine, code_entropy (H(q) in bits per weight, null where the
+        layer is kept); temperature_up (the layer's heat: damage that each bit more would save; above the
         plan's T it deserves more bits) and temperature_down (damage that each bit less would cost,
         `workbench.thermo.local_temperatures`); entropy (S of the choice in nats: high where several widths are about
         equally good, 0 where one is clearly best) and heat_capacity at the plan's T.
@@ -31,7 +30,7 @@ def thermodynamics_table(state: State) -> Table:
     measured = state.measurements
     choice = np.array(state.choice, np.int64)
     rows = np.arange(len(choice))
-    present = measured.prices.take(state.price_rows)
+    present = measured.option_table.take(state.option_rows)
     up, down = local_temperatures(measured.costs, choice)
     ensemble = gibbs(measured.costs, state.totals.temperature)
     nbytes = measured.costs.nbytes[rows, choice]
@@ -42,9 +41,8 @@ def thermodynamics_table(state: State) -> Table:
                 **{column: present[column] for column in ("bits", "scheme", "group_size", "nbytes")},
                 "bpw": 8 * nbytes / measured.costs.params,
                 "nsr": present["nsr"],
-                "weight_nsr": present["weight_nsr"],
-                "nsr_by_group": present["nsr_by_group"],
-                "distortion": measured.costs.distortion[rows, choice],
+                "damage": present["damage"],
+                "error_by_group": present["error_by_group"],
                 "cosine": present["cosine"],
                 "code_entropy": present["code_entropy"],
                 "temperature_up": up,

@@ -1,4 +1,4 @@
-"""The price of weight errors by what was calibrated: D_l from moments of the input and importance, by time group."""
+"""Damage predicted from a calibration: D_l from moments of the input and importance, by time group."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ IMPORTANCE_SCHEMA = pa.schema(
         pa.field("remark", pa.string(), nullable=False),
     ]
 )
-"""Columns of `Pricing.table`."""
+"""Columns of `DamageModel.table`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Stress:
 
     N_g(ΔW) = Σ_j var_gj·‖ΔW_:j‖² + ‖ΔW·μ_g‖² for a Linear or a convolution, Σ_v p_gv·‖ΔW_v:‖² for an Embedding whose
     row v is looked up with probability p_gv: the mean energy that the errors give an output vector, if channels vary
-    independently. D = Σ_g price_g·N_g.
+    independently. D = Σ_g c_g·N_g with c = `damage_per_noise`.
     """
 
     kind: Kind
@@ -64,8 +64,8 @@ class Stress:
     """var_g of each channel, [groups, channels]; unused for an Embedding."""
     energy: FloatArray
     """E_g = E‖Wx‖² of an output vector, [groups]; NaN where the layer did not run or gave nothing but zeros."""
-    price: FloatArray
-    """What a unit of N_g costs in D, [groups]; 0 where the layer did not run."""
+    damage_per_noise: FloatArray
+    """D for a unit of N_g, [groups]; 0 where the layer did not run."""
     layer: Layer
 
     def noise(self, delta: NDArray[np.float32], rows: IntArray) -> FloatArray:
@@ -104,8 +104,8 @@ class Stress:
 
 
 @dataclass(frozen=True, eq=False)
-class Pricing:
-    """How the weight errors of all layers are priced by a calibration."""
+class DamageModel:
+    """The damage that weight errors of each layer do, as a calibration predicts it."""
 
     time_aware: TimeAwareQuantizer
     """The records and their time groups."""
@@ -118,7 +118,7 @@ class Pricing:
     def of(
         cls, time_aware: TimeAwareQuantizer, layers: Iterable[Layer], importance: str | None = None
     ) -> Self:
-        """Pricing by the importance that was measured.
+        """The damage model of the importance that was measured.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class Pricing:
         grouping: str = "optimal",
         importance: str | None = None,
     ) -> Self:
-        """Pricing by calibration records of a checkpoint, or by the file they are in.
+        """The damage model of calibration records, or of the file they are in.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class Pricing:
             mean=np.nan_to_num(moments.mean).astype(np.float32),
             variance=np.nan_to_num(moments.variance).astype(np.float32),
             energy=energy,
-            price=np.where(ran, self._price(layer, record, moments, energy), 0.0),
+            damage_per_noise=np.where(ran, self._damage_per_noise(layer, record, moments, energy), 0.0),
             layer=layer,
         )
 
@@ -210,8 +210,8 @@ class Pricing:
         """ω_g·κ_lg of a layer with a record: what a unit of relative output error in each group counts, [groups]."""
         record = self.time_aware.records.layer(layer.name)
         moments = self._moments(record)
-        price = self._price(layer, record, moments, moments.output_energy)
-        return np.nan_to_num(price * moments.output_energy)
+        damage = self._damage_per_noise(layer, record, moments, moments.output_energy)
+        return np.nan_to_num(damage * moments.output_energy)
 
     def table(self, layers: Iterable[Layer]) -> pa.Table:
         """The importance of every layer that has a record, explained.
@@ -248,7 +248,9 @@ class Pricing:
         groups = self.time_aware.groups
         return pool(record, groups.group_of, len(groups))
 
-    def _price(self, layer: Layer, record: LayerRecord, moments: Moments, energy: FloatArray) -> FloatArray:
+    def _damage_per_noise(
+        self, layer: Layer, record: LayerRecord, moments: Moments, energy: FloatArray
+    ) -> FloatArray:
         groups = self.time_aware.groups
         measured = record.sensitivity.get(self.estimator)
         with np.errstate(invalid="ignore", divide="ignore"):  # a layer may give nothing but zeros

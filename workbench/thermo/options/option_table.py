@@ -1,4 +1,4 @@
-"""The price list: what every legal option of every layer takes in bytes and costs in error."""
+"""The table of options: exact bytes, error of the weights and damage of every legal option of every layer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from workbench.thermo.measurement.cache import Entry
 from workbench.thermo.measurement.profile import check_sample
 from workbench.thermo.measurement.sampling import RowSample, draw_rows, ratio, total
 from workbench.thermo.measurement.sweep import Rows, Step, sweep
-from workbench.thermo.options.damage_model import Pricing, Stress
+from workbench.thermo.options.damage_model import DamageModel, Stress
 from workbench.work import ProgressCallback
 
-VERSION = 3
+VERSION = 4
 """Changes with what the table holds or how it is computed, so that older ones in the cache are not taken."""
 
 SAMPLE_ROWS = 64
@@ -46,17 +46,17 @@ SCHEMA = pa.schema(
         pa.field("group_size", pa.int32(), nullable=False),
         pa.field("nbytes", pa.int64(), nullable=False),
         pa.field("nsr", pa.float64(), nullable=False),
-        pa.field("nsr_stderr", pa.float64(), nullable=False),
-        pa.field("nsr_by_group", pa.list_(pa.float64())),
-        pa.field("weight_nsr", pa.float64(), nullable=False),
+        pa.field("damage", pa.float64(), nullable=False),
+        pa.field("damage_stderr", pa.float64(), nullable=False),
+        pa.field("error_by_group", pa.list_(pa.float64())),
         pa.field("cosine", pa.float64(), nullable=False),
         pa.field("code_entropy", pa.float64()),
     ]
 )
-"""Columns of the table that `price` makes."""
+"""Columns of the table that `measure_options` makes."""
 
 
-def price(
+def measure_options(
     checkpoint: Checkpoint,
     target: Format,
     *,
@@ -66,7 +66,7 @@ def price(
     sample_rows: int | None = None,
     seed: int = 0,
     keep: Collection[str] = (),
-    pricing: Pricing | None = None,
+    damage_model: DamageModel | None = None,
     encodings: Encodings | None = None,
     executor: Executor | None = None,
     callback: ProgressCallback | None = None,
@@ -87,7 +87,7 @@ def price(
         The export format.
     schemes, group_sizes : sequence, optional
         Only these of the options that quantize; by default all that the target has. More to choose from never makes
-        a plan worse, only slower to price. Keeping the source dtype is always there.
+        a plan worse, only slower to make. Keeping the source dtype is always there.
     exact : bool
         Measure all rows.
     sample_rows : int, optional
@@ -96,8 +96,8 @@ def price(
         Which rows.
     keep : collection of str
         Layers that have no option but to keep the source dtype; they are not measured.
-    pricing : Pricing, optional
-        What a calibration says of the layers: the NSR is then D, the relative error power of the denoiser's output.
+    damage_model : DamageModel, optional
+        Predicts damage from a calibration. Without one the damage of an option is its NSR.
     encodings : Encodings, optional
         How the weights become codes, as in the export to be; by default ``fast``.
     executor, callback, cancel, cache
@@ -107,26 +107,25 @@ def price(
     -------
     pyarrow.Table
         A row a layer × option, in the checkpoint's order and fewest bytes first: layer, bits, scheme, group_size,
-        nbytes (exact), nsr (‖W−Ŵ‖²/‖W‖² or, with a pricing, D), nsr_stderr (0 where all rows were measured),
-        nsr_by_group (N_g/E_g, the relative error of the layer's own output in each time group, null where it did not
-        run; null without a pricing), weight_nsr (‖W−Ŵ‖²/‖W‖²), cosine, code_entropy (bits per weight; null where the
-        layer is kept).
+        nbytes (exact), nsr (‖W−Ŵ‖²/‖W‖²), damage (D), damage_stderr (0 where all rows were measured), error_by_group
+        (N_g/E_g, the relative error power of the layer's own output in each time group, null where it did not run;
+        null without a damage model), cosine, code_entropy (bits per weight; null where the layer is kept).
 
     Raises
     ------
     ConfigurationError
         If the target has no such scheme or group size for any layer, or `sample_rows` is too small.
     ValidationError
-        If a weight that is measured is NaN or Inf; names the tensor and the first such weight. If the pricing is by
-        records of another checkpoint.
+        If a weight that is measured is NaN or Inf; names the tensor and the first such weight. If the damage model
+        has records of another checkpoint.
     QuantizationError
         If the checkpoint changed since it was opened.
     CancelledError
         If the work was cancelled; what was measured is not measured again.
     """
     check_sample(sample_rows)
-    if pricing is not None:
-        pricing.time_aware.records.check_fit(checkpoint)
+    if damage_model is not None:
+        damage_model.time_aware.records.check_fit(checkpoint)
     encodings = encodings or Encodings()
     layers = [layer for layer in checkpoint.layers if layer.params]
     options = {
@@ -151,7 +150,7 @@ def price(
         "options": [[astuple(option) for option in found] for found in options.values()],
         "sample_rows": "all" if exact else sample_rows,
         "seed": None if exact else seed,
-        "pricing": None if pricing is None else pricing.key,
+        "damage_model": None if damage_model is None else damage_model.key,
         "encodings": [encodings.effort, encodings.weighted_by],
     }
     entry = Entry.of(checkpoint, "options", VERSION, parameters, SCHEMA, cache)
@@ -161,13 +160,13 @@ def price(
     def measure(layer: Layer, step: Step) -> Rows:
         count = sample_rows or max(SAMPLE_ROWS, -(-SAMPLE_WEIGHTS // layer.cols))
         sample = None if exact else draw_rows(layer, count, PER_STRATUM, seed)
-        return _measure(checkpoint, encoder, layer, options[layer.name], sample, pricing, step)
+        return _measure(checkpoint, encoder, layer, options[layer.name], sample, damage_model, step)
 
-    return sweep(checkpoint, measure, entry, "pricing options", executor, callback, cancel)
+    return sweep(checkpoint, measure, entry, "measuring options", executor, callback, cancel)
 
 
 def options_of(table: pa.Table) -> dict[str, tuple[Option, ...]]:
-    """The options of each layer in a table of `price`, or in a part of it, in the order of its rows."""
+    """The options of each layer in a table of `measure_options`, or in a part of it, in the order of its rows."""
     found: dict[str, list[Option]] = {}
     for row in table.select(["layer", "bits", "scheme", "group_size", "nbytes"]).to_pylist():
         found.setdefault(row.pop("layer"), []).append(Option(**row))
@@ -177,16 +176,16 @@ def options_of(table: pa.Table) -> dict[str, tuple[Option, ...]]:
 def cost_table(
     table: pa.Table, layers: Iterable[Layer], importance: Mapping[str, float] | None = None
 ) -> CostTable:
-    """What the solver works on: the bytes and the distortion D = κ·NSR of the options in a table.
+    """What the solver works on: the bytes and the damage of the options in a table.
 
     Parameters
     ----------
     table : pyarrow.Table
-        Of `price`, or those of its rows that a plan may choose from.
+        Of `measure_options`, or those of its rows that a plan may choose from.
     layers : iterable of Layer
         Those of the checkpoint.
     importance : mapping of str to float, optional
-        κ of layers by name; 1 where it is not given.
+        A factor of the damage of layers, by name; 1 where it is not given.
 
     Returns
     -------
@@ -203,16 +202,16 @@ def cost_table(
     importance = importance or {}
     for name in sorted({*options, *importance} - set(params)):
         raise ValidationError(f"There is no layer {name!r} in the checkpoint.", tensor=name)
-    distortion: dict[str, list[float]] = {name: [] for name in options}
+    damage: dict[str, list[float]] = {name: [] for name in options}
     cosine: dict[str, list[float]] = {name: [] for name in options}
-    for row in table.select(["layer", "nsr", "cosine"]).to_pylist():
-        distortion[row["layer"]].append(importance.get(row["layer"], 1.0) * row["nsr"])
+    for row in table.select(["layer", "damage", "cosine"]).to_pylist():
+        damage[row["layer"]].append(importance.get(row["layer"], 1.0) * row["damage"])
         cosine[row["layer"]].append(row["cosine"])
     return CostTable.of(
         list(options),
         [params[name] for name in options],
         list(options.values()),
-        list(distortion.values()),
+        list(damage.values()),
         list(cosine.values()),
     )
 
@@ -237,17 +236,17 @@ def _measure(
     layer: Layer,
     options: Sequence[Option],
     sample: RowSample | None,
-    pricing: Pricing | None,
+    damage_model: DamageModel | None,
     step: Step,
 ) -> Rows:
     """The rows of a layer in the table."""
     tried = [option for option in options if not option.is_kept]
     rows = None if sample is None else sample.rows.reshape(-1)
     measured = layer.rows if rows is None else len(rows)
-    stress = None if pricing is None else pricing.stress(layer)
+    stress = None if damage_model is None else damage_model.stress(layer)
     kept_apart = 1 if rows is None else len(rows)
     sums = np.zeros((len(tried), kept_apart, 3))
-    noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.price)))
+    noise = np.zeros((len(tried), kept_apart, 0 if stress is None else len(stress.damage_per_noise)))
     counts = [np.zeros(1 << option.bits, np.int64) for option in tried]
     done = 0
     for some, weights in read_blocks(checkpoint, layer.name, rows) if tried else ():
@@ -264,14 +263,14 @@ def _measure(
             step(len(some) / measured / len(tried))
         done += len(some)
     values = [_values(*found, sample) for found in zip(sums, counts, strict=True)]
-    if pricing is not None:
+    if damage_model is not None:
         values = [
-            value | _priced(pricing, stress, value, found, sample)
+            value | _damage(damage_model, stress, value, found, sample)
             for value, found in zip(values, noise, strict=True)
         ]
     remaining = iter(values)
     nothing = None if stress is None else [None if math.isnan(part) else 0.0 for part in stress.energy]
-    kept = {"nsr": 0.0, "nsr_stderr": 0.0, "weight_nsr": 0.0, "cosine": 1.0}
+    kept = {"nsr": 0.0, "damage": 0.0, "damage_stderr": 0.0, "cosine": 1.0}
     return [
         {
             "layer": layer.name,
@@ -279,7 +278,7 @@ def _measure(
             "scheme": option.scheme,
             "group_size": option.group_size,
             "nbytes": option.nbytes,
-            "nsr_by_group": nothing,
+            "error_by_group": nothing,
             "code_entropy": None,
             **(kept if option.is_kept else next(remaining)),
         }
@@ -290,7 +289,7 @@ def _measure(
 def _values(
     sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], sample: RowSample | None
 ) -> dict[str, Any]:
-    """NSR, its standard error, cosine and code entropy, of sums [rows drawn or 1, 3] and the counts of codes."""
+    """NSR, cosine and code entropy, of sums [rows drawn or 1, 3] and the counts of codes; the damage is the NSR."""
     if sample is None:
         error = error_of(sums)
         nsr, stderr = error.nsr, 0.0
@@ -300,15 +299,15 @@ def _values(
         error = error_of(strata.sum(axis=1) * (sample.sizes / sample.rows.shape[1])[:, None])
     return {
         "nsr": nsr,
-        "nsr_stderr": stderr,
-        "weight_nsr": nsr,
+        "damage": nsr,
+        "damage_stderr": stderr,
         "cosine": error.cosine,
         "code_entropy": entropy_bits(counts),
     }
 
 
-def _priced(
-    pricing: Pricing,
+def _damage(
+    damage_model: DamageModel,
     stress: Stress | None,
     value: dict[str, Any],
     noise: np.ndarray[Any, Any],
@@ -316,17 +315,17 @@ def _priced(
 ) -> dict[str, Any]:
     """D, its standard error and its parts by group, of the noise of rows [rows drawn or 1, groups]."""
     if stress is None:  # no record: as much as a relative error in a typical layer
-        return {key: pricing.typical * value[key] for key in ("nsr", "nsr_stderr")}
-    damage = noise @ stress.price
+        return {key: damage_model.typical * value[key] for key in ("damage", "damage_stderr")}
+    damage = noise @ stress.damage_per_noise
     if sample is None:
-        nsr, stderr, by_group = float(damage.sum()), 0.0, noise.sum(axis=0)
+        whole, stderr, by_group = float(damage.sum()), 0.0, noise.sum(axis=0)
     else:
-        nsr, stderr = total(sample, damage.reshape(sample.rows.shape))
+        whole, stderr = total(sample, damage.reshape(sample.rows.shape))
         strata = noise.reshape(*sample.rows.shape, -1).mean(axis=1)
         by_group = sample.sizes @ strata
     shares = by_group / stress.energy
     return {
-        "nsr": nsr,
-        "nsr_stderr": stderr,
-        "nsr_by_group": [share if math.isfinite(share) else None for share in shares.tolist()],
+        "damage": whole,
+        "damage_stderr": stderr,
+        "error_by_group": [share if math.isfinite(share) else None for share in shares.tolist()],
     }

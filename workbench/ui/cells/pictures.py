@@ -56,11 +56,11 @@ def entropy_picture(session: Session, now: Snapshot) -> str:
 def front_picture(session: Session, now: Snapshot) -> str:
     """The front of best plans, damage over size, and the plan's place beside it; SVG."""
     found, totals, params = session.front, now.totals, max(int(session.costs.params.sum()), 1)
-    damaged = found.distortion > 0
-    size, damage = 8 * found.nbytes[damaged] / params, found.distortion[damaged]
-    is_placed = totals.nsr > 0
+    damaged = found.damage > 0
+    size, damage = 8 * found.nbytes[damaged] / params, found.damage[damaged]
+    is_placed = totals.damage > 0
     sizes = np.append(size, totals.bpw) if is_placed else size
-    damages = np.append(damage, totals.nsr) if is_placed else damage
+    damages = np.append(damage, totals.damage) if is_placed else damage
     if not len(sizes):
         return ""
     low, high = _whole_range(sizes)
@@ -77,7 +77,7 @@ def front_picture(session: Session, now: Snapshot) -> str:
     steps = _line(line) if len(line) else ""
     here = ""
     if is_placed:
-        ((x, y),) = _pixels(across(np.array([totals.bpw])), up(np.array([totals.nsr]))).tolist()
+        ((x, y),) = _pixels(across(np.array([totals.bpw])), up(np.array([totals.damage]))).tolist()
         anchor = "end" if x > (_LEFT + _RIGHT) / 2 else "start"
         here = f"<circle cx='{x}' cy='{y}' r='7' fill='none' stroke='#d55e00' stroke-width='3'/>" + _text(
             x + (-12 if anchor == "end" else 12), y - 8, "this plan", anchor

@@ -1,4 +1,4 @@
-"""What the panel's proof tab shows: the last proof of the session, or what is missing for one."""
+"""What the panel's validation tab shows: the last validation of the session, or what is missing for one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PIXELS = 48
 
 def lacking(session: Session) -> str:
     """What stands in the way of running a plan, and the way out; empty if nothing does."""
-    if session.prover is not None:
+    if session.validator is not None:
         return ""
     if find_spec("torch") is None:
         return (
-            "A proof runs the plan in a PyTorch model, and PyTorch is not installed here: "
+            "A validation runs the plan in a PyTorch model, and PyTorch is not installed here: "
             "pip install 'arrowquant-workbench[torch]', and restart the kernel."
         )
     return (
-        "A proof runs the plan in a model, and this session has none. Give it one in a cell: "
+        "A validation runs the plan in a model, and this session has none. Give it one in a cell: "
         "wb.live.attach(s, model, run), where run(number) generates with the model and returns the final output."
     )
 
@@ -38,14 +38,14 @@ def shown(session: Session) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``lacking``, see above. Where there is a proof also ``stale``: what is different since; ``facts``: pairs of a
-        name and a text; ``can_learn``: whether it was not learnt yet; and the figures ``scatter``, ``groups``,
+        ``lacking``, see above. Where there is a validation also ``stale``: what is different since; ``facts``: pairs
+        of a name and a text; ``can_learn``: whether it was not learnt yet; and the figures ``scatter``, ``groups``,
         ``growth`` and, if it has images, ``samples``.
     """
     found: dict[str, Any] = {"lacking": lacking(session)}
-    if session.proof is None:
+    if session.validation is None:
         return found
-    comparison = cast("Comparison", session.proof)
+    comparison = cast("Comparison", session.validation)
     factors, learnt = comparison.factors, session.learnt
     can_learn = bool(factors) and any(learnt.get(name) != factor for name, factor in factors.items())
     stale = [] if comparison.plan_digest == session.plan.digest else ["the plan is another since"]
@@ -56,7 +56,7 @@ def shown(session: Session) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _drawn(comparison: Comparison) -> dict[str, Any]:
-    """What of a proof does not change with the plan."""
+    """What of a validation does not change with the plan."""
     return {
         "facts": facts(comparison),
         "scatter": spec(figures.predicted_against_measured(comparison)),
@@ -67,7 +67,7 @@ def _drawn(comparison: Comparison) -> dict[str, Any]:
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
-    """The figures of a proof as pairs of a name and a text."""
+    """The figures of a validation as pairs of a name and a text."""
     found = [
         ("final error, measured", f"{comparison.error:.3g} over {len(comparison.errors)} runs"),
         ("predicted", f"{comparison.predicted_error:.3g}"),

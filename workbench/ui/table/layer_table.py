@@ -65,7 +65,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
     A condition begins with ``=``, or has a comparison, a glob or ``role:``."""
     sort = traitlets.Unicode().tag(sync=True, echo_update=False)
-    """Key of the column to sort by, after ``-`` if falling, such as ``"-nsr"``; empty for the checkpoint's order."""
+    """Key of the column to sort by, after ``-`` if falling, such as ``"-damage"``; empty for the checkpoint's order."""
     widths = traitlets.Dict().tag(sync=True, echo_update=False)
     """Pixels of columns that were resized, by key."""
     column_order = traitlets.List(traitlets.Unicode()).tag(sync=True, echo_update=False)

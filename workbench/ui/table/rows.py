@@ -27,7 +27,7 @@ class Columns:
 
     def __init__(self, now: Snapshot) -> None:
         measured = now.measurements
-        layers, options = measured.profile, measured.prices
+        layers, options = measured.profile, measured.option_table
         self.options = options
         self.names: list[str] = layers["name"].to_pylist()
         self.shapes = ["×".join(map(str, shape)) for shape in layers["shape"].to_pylist()]
@@ -38,7 +38,7 @@ class Columns:
             "scheme": scheme.astype("u1"),
             "group": _numbers(options["group_size"], "u4"),
             "nbytes": _numbers(options["nbytes"], "f8"),
-            "nsr": _numbers(options["nsr"], "f8"),
+            "damage": _numbers(options["damage"], "f8"),
             "cosine": _numbers(options["cosine"], "f8"),
             "code_entropy": _numbers(options["code_entropy"], "f4"),
         }
@@ -78,7 +78,7 @@ class Columns:
                 "scheme": self.schemes[scheme[place]],
                 "group": int(group[place]),
                 "nbytes": float(self._options["nbytes"][place]),
-                "nsr": float(self._options["nsr"][place]),
+                "damage": float(self._options["damage"][place]),
                 "present": bool(place == now.rows[row]),
             }
             for place in alike.tolist()
@@ -95,7 +95,7 @@ class Columns:
         Returns
         -------
         dict of str to array
-            rows, and the option that each gets: bits, scheme, group, nbytes, nsr, cosine, code_entropy,
+            rows, and the option that each gets: bits, scheme, group, nbytes, damage, cosine, code_entropy,
             [layers + steps].
         """
         rows = np.concatenate([np.arange(len(front.start)), front.row])
@@ -109,8 +109,8 @@ class Columns:
         Returns
         -------
         dict of str to array
-            rows, and of these bits, scheme, group, nbytes, nsr, cosine, code_entropy, heat and locked; of all layers
-            choice_entropy; totals: nbytes, ratio, bpw, nsr, gap, temperature.
+            rows, and of these bits, scheme, group, nbytes, damage, cosine, code_entropy, heat and locked; of all layers
+            choice_entropy; totals: nbytes, ratio, bpw, damage, gap, temperature.
         """
         chosen = now.rows[layers]
         totals = now.totals
@@ -121,7 +121,7 @@ class Columns:
             "locked": now.locked[layers].astype("u1"),
             "choice_entropy": _numbers(now.present["entropy"], "f4"),
             "totals": np.array(
-                [totals.nbytes, totals.ratio, totals.bpw, totals.nsr, totals.gap, totals.temperature], "f8"
+                [totals.nbytes, totals.ratio, totals.bpw, totals.damage, totals.gap, totals.temperature], "f8"
             ),
         }
 

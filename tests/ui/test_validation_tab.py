@@ -1,4 +1,4 @@
-"""The proof tab without a browser: it runs the plan in the model, shows what was measured, and learns from it."""
+"""The validation tab without a browser: it runs the plan in the model, shows what was measured, and learns from it."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def asked(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     panel.close()
 
 
-def prove(asked: Asked, **settings: Any) -> dict[str, Any]:
-    """Run a proof by the tab, and wait until it is drawn."""
-    return asked.do("prove", **{"runs": 1, "activations": "none", "alone": False, **settings})
+def validate(asked: Asked, **settings: Any) -> dict[str, Any]:
+    """Run a validation by the tab, and wait until it is drawn."""
+    return asked.do("validate", **{"runs": 1, "activations": "none", "alone": False, **settings})
 
 
 def test_without_a_model_it_says_what_is_missing(
     asked: Asked, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_until(lambda: bool(asked.panel.proof))
-    assert "wb.live.attach(s, model, run)" in asked.panel.proof["lacking"]
-    assert "wb.live.attach(s, module, run)" in prove(asked)["error"]
-    assert "no proof" in asked.do("learn")["error"]
+    wait_until(lambda: bool(asked.panel.validation))
+    assert "wb.live.attach(s, model, run)" in asked.panel.validation["lacking"]
+    assert "wb.live.attach(s, module, run)" in validate(asked)["error"]
+    assert "no validation" in asked.do("learn")["error"]
     with pytest.raises(ConfigurationError, match="no model to run its plan in"):
-        session.prove()
+        session.validate()
     monkeypatch.setattr(validation_tab, "find_spec", lambda name: None)
     assert "pip install" in validation_tab.lacking(session)
 
@@ -73,14 +73,14 @@ def test_without_a_model_it_says_what_is_missing(
 def test_the_plan_is_run_shown_and_learnt_from(asked: Asked, session: Session, model: Any, run: Run) -> None:
     session.set_bits("*", 3)
     wb.live.attach(session, model[0], run)
-    wait_until(lambda: asked.panel.proof.get("lacking") == "")
+    wait_until(lambda: asked.panel.validation.get("lacking") == "")
     own = {name: value.clone() for name, value in model[0].state_dict().items()}
-    prove(asked, runs=2)
-    wait_until(lambda: "facts" in asked.panel.proof)
-    assert asked.told("job")[0]["job"]["text"].startswith("proof in the running model")
+    validate(asked, runs=2)
+    wait_until(lambda: "facts" in asked.panel.validation)
+    assert asked.told("job")[0]["job"]["text"].startswith("validation in the running model")
     assert all(torch.equal(value, own[name]) for name, value in model[0].state_dict().items())
     found = wb.live.compare(model[0], run, session, runs=2)
-    shown = asked.panel.proof
+    shown = asked.panel.validation
     facts = dict(shown["facts"])
     assert facts["final error, measured"] == f"{found.error:.3g} over 2 runs"
     assert facts["measured / predicted"] == f"{found.ratio:.2f}"
@@ -91,18 +91,18 @@ def test_the_plan_is_run_shown_and_learnt_from(asked: Asked, session: Session, m
     assert (shown["stale"], shown["can_learn"]) == ("", True)
 
     assert "Solve again" in asked.do("learn")["note"]
-    assert session.totals.nsr == pytest.approx(found.error, rel=1e-5)
-    wait_until(lambda: not asked.panel.proof["can_learn"])
-    assert "has learnt" in asked.panel.proof["stale"]
-    nsr = session.totals.nsr
+    assert session.totals.damage == pytest.approx(found.error, rel=1e-5)
+    wait_until(lambda: not asked.panel.validation["can_learn"])
+    assert "has learnt" in asked.panel.validation["stale"]
+    damage = session.totals.damage
     asked.do("learn")
-    assert session.totals.nsr == nsr, "learning twice from one measurement is learning once"
+    assert session.totals.damage == damage, "learning twice from one measurement is learning once"
     session.set_bits("*", 4)
-    wait_until(lambda: "another" in asked.panel.proof["stale"])
+    wait_until(lambda: "another" in asked.panel.validation["stale"])
     assert session.script[1:4] == (
         "wb.live.attach(s, module, run)",
-        "s.prove(runs=2).result()",
-        "s.learn(s.proof)",
+        "s.validate(runs=2).result()",
+        "s.learn(s.validation)",
     )
 
 
@@ -111,11 +111,11 @@ def test_every_panel_of_a_session_shows_its_proof(
 ) -> None:
     one, two = Panel(session, folder=tmp_path), Panel(session, folder=tmp_path)
     wb.live.attach(session, model[0], run)
-    found = session.prove(1, activations="int8-static").result()
-    assert session.proof is found
-    assert session.script[-1] == "s.prove(runs=1, activations='int8-static').result()"
-    wait_until(lambda: "facts" in one.proof and "facts" in two.proof)
-    assert ("activations", "int8-static") in map(tuple, two.proof["facts"])
+    found = session.validate(1, activations="int8-static").result()
+    assert session.validation is found
+    assert session.script[-1] == "s.validate(runs=1, activations='int8-static').result()"
+    wait_until(lambda: "facts" in one.validation and "facts" in two.validation)
+    assert ("activations", "int8-static") in map(tuple, two.validation["facts"])
     one.close()
     two.close()
 
@@ -131,24 +131,24 @@ def test_a_proof_can_be_cancelled_and_what_fails_is_told(
         return run(number)
 
     wb.live.attach(session, model[0], slow)
-    prove(asked, runs=50)
+    validate(asked, runs=50)
     assert started.wait(60)
     with pytest.raises(ConfigurationError, match="Wait for it, or cancel it"):
-        session.prove()
+        session.validate()
     asked.do("cancel")
     go_on.set()
     wait_until(lambda: "was cancelled" in asked.panel.message_bar.text)
-    assert session.proof is None
+    assert session.validation is None
     assert not model[0]._forward_hooks
 
     wb.live.attach(session, model[0], lambda number: run(number)[:, :, 99, 99])
-    prove(asked)
+    validate(asked)
     wait_until(lambda: asked.panel.message_bar.kind == "error")
     assert "run(0), which generates with the model, failed: IndexError" in asked.panel.message_bar.text
     assert "bug" not in asked.panel.message_bar.text
     wb.live.attach(session, model[0], lambda number: [1.0])
     with pytest.raises(ValidationError, match=r"run\(0\) gave a list; let it return the final output"):
-        session.prove().result()
+        session.validate().result()
     with pytest.raises(ValidationError, match="none of its 33 layers"):
         wb.live.attach(session, torch.nn.Linear(2, 2), run)
 
@@ -157,7 +157,7 @@ def test_texts_have_no_pictures(session: Session, model: Any, run: Run) -> None:
     wb.live.attach(
         session, model[0], lambda number: run(number).flatten(1), metrics=lambda outputs: {"loss": 1.5}
     )
-    session.prove(runs=1).result()
+    session.validate(runs=1).result()
     shown = validation_tab.shown(session)
     assert "samples" not in shown
     assert ("loss", "1.5 → 1.5") in shown["facts"]
@@ -165,7 +165,7 @@ def test_texts_have_no_pictures(session: Session, model: Any, run: Run) -> None:
 
 def test_cancelling_the_job_of_a_session(session: Session, model: Any, run: Run) -> None:
     wb.live.attach(session, model[0], run)
-    job = session.prove(runs=1000)
+    job = session.validate(runs=1000)
     job.cancel()
     with pytest.raises(CancelledError):
         job.result(60)

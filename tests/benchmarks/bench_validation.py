@@ -1,6 +1,6 @@
 """What plans do to the models of the zoo: quality, what feedback adds, 8-bit activations, predicted against measured.
 
-    python tests/benchmarks/bench_proof.py [--models digits,mdlm] [--seeds N] [--draws N] [--quick] [--json FILE]
+    python tests/benchmarks/bench_validation.py [--models digits,mdlm] [--seeds N] [--draws N] [--quick] [--json FILE]
 
 Parquet, groups of 64 for uniform plans; solved plans take no more bytes than the uniform one they stand beside ("bytes"
 is theirs over its), out of all group sizes. Calibration, learning and judging have seeds of their own. "error" is that
@@ -118,7 +118,7 @@ class Judge:
         """The session's present plan."""
         session, subject = self.session, self.subject
         print(f"{subject.name}: {name}", file=sys.stderr, flush=True)
-        predicted, nbytes = session.totals.nsr, session.totals.nbytes
+        predicted, nbytes = session.totals.damage, session.totals.nbytes
         with wb.live.apply(subject.module, session.plan, session.checkpoint, **settings):
             outputs = [subject.judged(seed) for seed in self.seeds]
         pairs = list(zip(outputs, self.exact, strict=True))
@@ -170,8 +170,8 @@ def quality(judge: Judge, learning: Subject, effort: Effort) -> tuple[list[Row],
                 runs=effort.runs, alone=True, distance=learning.distance,
             )  # fmt: skip
             compared.append(correlations(f"{name}, draw {draw + 1}", comparison))
-            before = session.learn(comparison).nsr
-            gain = 1.0 - session.solve(budget).nsr / before
+            before = session.learn(comparison).damage
+            gain = 1.0 - session.solve(budget).damage / before
             moved = sum(option != solved[layer] for layer, option in session.plan.choices.items())
             told = f"{name}, feedback {draw + 1}: {moved} moved"
             if gain < WORTH:

@@ -1,4 +1,4 @@
-// The proof tab: the plan run in the model, what was predicted beside what was measured, and learning from it.
+// The validation tab: the plan run in the model, what was predicted beside what was measured, and learning from it.
 
 import { button } from "./bars.js";
 import { Chart } from "./chart.js";
@@ -11,7 +11,7 @@ const CHARTS = {
   samples: ["Final outputs", 200],
 };
 
-export class Proof {
+export class Validation {
   constructor(act, hasTime, onLayer) {
     this.runs = element("input", "aq-runs", { type: "number", min: 1, max: 99, value: 3 });
     this.modes = element(
@@ -27,7 +27,7 @@ export class Proof {
       "Run the plan",
       "Run the plan in the model, and compare",
       () =>
-        act("prove", {
+        act("validate", {
           runs: Math.max(1, Math.round(this.runs.valueAsNumber) || 1),
           activations: this.modes.value,
           alone: this.alone.checked,
@@ -39,7 +39,7 @@ export class Proof {
       element("label", "aq-field", { title }, element("span", "", { textContent: text }), control);
     this.controls = element(
       "div",
-      "aq-proof-bar",
+      "aq-validation-bar",
       {},
       labelled("runs", this.runs, "how often to generate"),
       labelled("activations", this.modes, "rounding of the layers' inputs to eight bits"),
@@ -69,7 +69,7 @@ export class Proof {
     });
     this.root = element(
       "div",
-      "aq-proof",
+      "aq-validation",
       {},
       this.controls,
       this.slot,
@@ -80,19 +80,19 @@ export class Proof {
     );
   }
 
-  show(proof, busy) {
-    this.lacking.textContent = proof.lacking ?? "";
-    this.controls.hidden = Boolean(proof.lacking);
+  show(validation, busy) {
+    this.lacking.textContent = validation.lacking ?? "";
+    this.controls.hidden = Boolean(validation.lacking);
     this.run.disabled = busy;
-    this.learn.disabled = busy || !proof.can_learn;
+    this.learn.disabled = busy || !validation.can_learn;
     this.facts.replaceChildren(
-      ...(proof.facts ?? []).flatMap((pair) =>
+      ...(validation.facts ?? []).flatMap((pair) =>
         pair.map((text, place) => element(place ? "dd" : "dt", "", { textContent: text })),
       ),
     );
-    this.stale.textContent = proof.stale ? `Note: ${proof.stale}.` : "";
+    this.stale.textContent = validation.stale ? `Note: ${validation.stale}.` : "";
     Object.values(this.charts).forEach((chart, place) => {
-      const spec = proof[Object.keys(CHARTS)[place]];
+      const spec = validation[Object.keys(CHARTS)[place]];
       this.frames[place].hidden = !spec;
       if (spec) chart.show(spec);
     });
