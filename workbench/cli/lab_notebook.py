@@ -270,7 +270,7 @@ def _on_calibration(ready: Prepared) -> str:
     seen = sum(name in records.layers for name in layers)
     text = (
         f"The calibration has {_counted(len(records.steps), 'denoising step')} in "
-        f"{_counted(len(ready.pricing.time_aware.groups), 'time group')} and {seen} of "
+        f"{_counted(len(ready.damage_model.time_aware.groups), 'time group')} and {seen} of "
         f"{_counted(len(layers), 'layer')}: the cost of a layer is the predicted error of the model's output."
     )
     lacking = len(layers) - seen
