@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import workbench as wb
 from workbench.cli import DONE, FAILED, WRONG_USAGE, app
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError, PlanError
 
 MODEL = "zoo:digits-dit"
 
@@ -106,7 +106,7 @@ def test_a_session_reads_and_writes_rules_by_either_name(tmp_path: Path) -> None
             session.load_rules(path, "stable-diffusion.cpp", names)
             assert dict(session.plan.choices) == wanted
         assert "names='checkpoint'" in session.script[-1]
-        with pytest.raises(ConfigurationError, match="allowed: gguf, checkpoint"):
+        with pytest.raises(ArgumentError, match="allowed: gguf, checkpoint"):
             session.save_rules(tmp_path / "x", "mlx", "runtime")
 
 
@@ -191,6 +191,6 @@ def test_wrong_usage_is_told(run: Callable[..., Result], arguments: list[str], m
 def test_rules_that_name_nothing_are_an_error(run: Callable[..., Result]) -> None:
     Path("rules.json").write_text(json.dumps({"bits": 4, "group_size": 64, "blocks.9": False}))
     done = run("plan", MODEL, "--from-rules", "rules.json", "--rules-format", "mlx", "-o", "plan.yaml")
-    assert isinstance(done.exception, ConfigurationError)
+    assert isinstance(done.exception, PlanError)
     assert "rules.json: 'blocks.9' names no layer" in str(done.exception)
     assert not Path("plan.yaml").exists()

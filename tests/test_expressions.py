@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ExpressionError
 from workbench.expressions.evaluation import evaluate, mask
 from workbench.expressions.parsing import MAX_LENGTH, is_condition
 
@@ -137,13 +137,13 @@ def test_what_is_hostile_is_refused_and_named(text: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("workbench.expressions.evaluation.numexpr.evaluate", never)
     pattern = HOSTILE[text]
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ExpressionError) as caught:
         evaluate(text, COLUMNS)
     assert caught.value.key == "expression"
     assert caught.value.value == text
     assert any(piece in str(caught.value) for piece in pattern.split("|"))
     for place in ("locked and {}", "{} % 2 > 1"):  # nor is a harmless part beside it
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ExpressionError):
             evaluate(place.format(text), COLUMNS)
 
 
@@ -162,12 +162,12 @@ def test_what_is_hostile_is_refused_and_named(text: str, monkeypatch: pytest.Mon
     ],
 )
 def test_mistakes_are_explained(text: str, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message.replace("+", r"\+")):
+    with pytest.raises(ExpressionError, match=message.replace("+", r"\+")):
         evaluate(text, COLUMNS)
 
 
 def test_a_number_is_no_condition() -> None:
-    with pytest.raises(ConfigurationError, match="is a number, not a condition"):
+    with pytest.raises(ExpressionError, match="is a number, not a condition"):
         mask("bits + 1", COLUMNS)
 
 
@@ -175,7 +175,7 @@ def test_a_number_is_no_condition() -> None:
 def test_any_text_is_values_or_an_error(text: str) -> None:
     try:
         found = evaluate(text, COLUMNS)
-    except ConfigurationError:
+    except ExpressionError:
         return
     assert found.shape == (ROWS,)
 
@@ -236,7 +236,7 @@ def test_patterns_and_headings_are_conditions(text: str, rows: list[int]) -> Non
     ],
 )
 def test_mistakes_in_patterns_and_headings_are_explained(text: str, message: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ExpressionError) as caught:
         evaluate(text, COLUMNS, HEADINGS)
     assert message in str(caught.value)
 
@@ -251,7 +251,7 @@ def test_a_name_in_its_own_case_comes_first() -> None:
 def test_any_pattern_is_a_condition_or_an_error(text: str) -> None:
     try:
         found = mask(text, COLUMNS, HEADINGS)
-    except ConfigurationError:
+    except ExpressionError:
         return
     assert found.shape == (ROWS,)
 

@@ -105,14 +105,14 @@ def test_the_effort_comes_back(changes: dict[str, str], tmp_path: Path) -> None:
     ],
 )
 def test_the_effort_is_checked(key: str, changes: dict[str, object]) -> None:
-    with pytest.raises(wb.ConfigurationError, match=rf"^plan\.yaml: .*{key}") as caught:
+    with pytest.raises(wb.PlanError, match=rf"^plan\.yaml: .*{key}") as caught:
         wb.Plan.from_dict({**plan().to_dict(), **changes}, "plan.yaml")
     assert caught.value.key == key
 
 
 @pytest.mark.parametrize("predicted", [[], "much", {"speed": 1}, {"bpw": "4"}, {"gap": True}])
 def test_predicted_totals_are_checked(predicted: object) -> None:
-    with pytest.raises(wb.ConfigurationError, match=r"^plan\.yaml: .*predicted"):
+    with pytest.raises(wb.PlanError, match=r"^plan\.yaml: .*predicted"):
         wb.Plan.from_dict({**plan().to_dict(), "predicted": predicted}, "plan.yaml")
 
 
@@ -142,12 +142,12 @@ def test_a_plan_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     for broken in ("replace", "write_text"):
         with monkeypatch.context() as patch:
             patch.setattr(Path, broken, full_disk)
-            with pytest.raises(wb.ConfigurationError, match="cannot be written: No space left") as caught:
+            with pytest.raises(wb.PlanError, match="cannot be written: No space left") as caught:
                 plan(locks=frozenset()).save(path, overwrite=True)
         assert caught.value.path == path
         assert [entry.name for entry in tmp_path.iterdir()] == ["plan.yaml"]
         assert path.read_bytes() == before
-    with pytest.raises(wb.ConfigurationError, match=r"missing/plan\.yaml: cannot be written: No such file"):
+    with pytest.raises(wb.PlanError, match=r"missing/plan\.yaml: cannot be written: No such file"):
         plan().save(tmp_path / "missing" / "plan.yaml")
 
 

@@ -69,7 +69,7 @@ def test_a_plan_replaces_a_plan_when_it_is_asked_to(tmp_path: Path) -> None:
 def test_folders_and_links_that_lead_nowhere_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(wb.ConfigurationError, match="cannot be written: Is a directory"):
+    with pytest.raises(wb.PlanError, match="cannot be written: Is a directory"):
         PLAN.save(tmp_path / "folder", overwrite=True)
     with pytest.raises(wb.ValidationError, match="exists already and is not a plan"):
         PLAN.save(tmp_path / "link", overwrite=True)

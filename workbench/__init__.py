@@ -22,13 +22,17 @@ _HOMES = {
     ],
     "workbench.config": ["DiffusionQuantConfig"],
     "workbench.errors": [
+        "ArgumentError",
         "ArrowQuantError",
         "CancelledError",
         "ConfigurationError",
+        "ExpressionError",
         "MetadataError",
         "ModelNotFoundError",
+        "PlanError",
         "QuantizationError",
         "ShapeMismatchError",
+        "UsageError",
         "ValidationError",
     ],
     "workbench.engine": [

@@ -23,13 +23,17 @@ from workbench.engine import SpatialQuantizer as SpatialQuantizer
 from workbench.engine import Verification as Verification
 from workbench.engine import load as load
 from workbench.engine import write_folded as write_folded
+from workbench.errors import ArgumentError as ArgumentError
 from workbench.errors import ArrowQuantError as ArrowQuantError
 from workbench.errors import CancelledError as CancelledError
 from workbench.errors import ConfigurationError as ConfigurationError
+from workbench.errors import ExpressionError as ExpressionError
 from workbench.errors import MetadataError as MetadataError
 from workbench.errors import ModelNotFoundError as ModelNotFoundError
+from workbench.errors import PlanError as PlanError
 from workbench.errors import QuantizationError as QuantizationError
 from workbench.errors import ShapeMismatchError as ShapeMismatchError
+from workbench.errors import UsageError as UsageError
 from workbench.errors import ValidationError as ValidationError
 from workbench.kernels import KernelWarning as KernelWarning
 from workbench.plan import Layer as Layer
@@ -67,7 +71,7 @@ def open(  # noqa: A001 - read as wb.open
     cache: str | os.PathLike[str] | None = None,
     fresh: bool = False,
 ) -> Session:
-    """Open a checkpoint, measure its layers and price their options, see `workbench.session.open_session`.
+    """Open a checkpoint, measure its layers and options, see `workbench.session.open_session`.
 
     `fresh` begins anew in a notebook's cell that runs again, instead of going on with the cell's last session.
     """

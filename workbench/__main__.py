@@ -15,7 +15,7 @@ import typer
 from workbench.cli import DONE, FAILED, INTERRUPTED, WRONG_USAGE, app
 from workbench.cli.arguments import name_formats
 from workbench.cli.spelling import on_command_line
-from workbench.errors import ArrowQuantError, CancelledError, ConfigurationError
+from workbench.errors import ArrowQuantError, CancelledError, UsageError
 from workbench.terminal import print_error
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         asked = error.ctx.command_path if error.ctx else "workbench"
         print_error("UsageError", f"{_usage_problem(error)} See {asked} --help.", as_json)
         return WRONG_USAGE
-    except ConfigurationError as error:
+    except UsageError as error:
         print_error(error, error.said(on_command_line), as_json)
         return WRONG_USAGE
     except (CancelledError, KeyboardInterrupt, typer.Abort) as error:

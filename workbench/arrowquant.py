@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from workbench.config import DiffusionQuantConfig
 from workbench.engine import DiffusionOrchestrator, ProgressCallback
 from workbench.engine.output.partial_folder import export_folder
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError, ConfigurationError
 
 Mode = Literal["diffusion", "base"]
 """What to make of a model: ``"base"`` quantizes its weights and looks at nothing else."""
@@ -174,9 +174,7 @@ def _discard(work: asyncio.Future[dict[str, Any]], output: Path) -> None:
 def _checked(mode: Mode) -> Mode:
     if mode not in get_args(Mode):
         allowed = " or ".join(get_args(Mode))
-        raise ConfigurationError(
-            f"mode is {mode!r}; allowed: {allowed}.", key="mode", value=mode, allowed=allowed
-        )
+        raise ArgumentError(f"mode is {mode!r}; allowed: {allowed}.", key="mode", value=mode, allowed=allowed)
     return mode
 
 

@@ -353,7 +353,7 @@ def _is_config(path: Path) -> bool:
     return bool(keys) and keys <= set(DiffusionQuantConfig.model_fields)
 
 
-_CONFIG_FILE = FileKind("a configuration", _is_config)
+_CONFIG_FILE = FileKind("a configuration", _is_config, error=ConfigurationError)
 
 
 def _parse(given: Given) -> Any:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from workbench.errors import ConfigurationError, setting
+from workbench.errors import ConfigurationError, UsageError, setting
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Given:
 
     def error(
         self, problem: str, value: Any, *, allowed: str, entry: tuple[int | str, ...] = ()
-    ) -> ConfigurationError:
+    ) -> UsageError:
         """The error that this value, or the value of one entry of it, is not allowed."""
         is_argument = self.variable is None and self.path is None
         key = setting(self.key) if is_argument else self.key
@@ -45,7 +46,7 @@ class Given:
             key=self.key, value=value, allowed=allowed, variable=self.variable, path=self.path, line=line,
         )  # fmt: skip
 
-    def error_unknown(self, known: Iterable[str]) -> ConfigurationError:
+    def error_unknown(self, known: Iterable[str]) -> UsageError:
         """The error that nothing has this key; it names the nearest of the known ones."""
         return error_at(
             f"unknown key {self.key!r} (given {show(self.value)}); {_nearest(self.key, known)}",
@@ -82,76 +83,85 @@ def environment_values(prefix: str, keys: Iterable[str]) -> Iterator[Given]:
             raise error_at(problem, key=variable, value=text, variable=variable)
 
 
-def yaml_values(path: Path) -> Iterator[Given]:
+def yaml_values(path: Path, kind: type[UsageError] = ConfigurationError) -> Iterator[Given]:
     """The values of a YAML file, with their lines; read by the safe loader, keys distinct.
+
+    Parameters
+    ----------
+    path : Path
+    kind : type of UsageError
+        The error that is raised.
 
     Raises
     ------
-    ConfigurationError
-        For a file that cannot be read or is not a YAML mapping, and for a key that is given twice.
+    UsageError
+        Of that kind, for a file that cannot be read or is not a YAML mapping, and for a key that is given twice.
     """
-    text = read_text(path)
+    text = read_text(path, kind)
+    fault = partial(error_at, path=path, kind=kind)
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise error_at(f"not YAML: {error.problem}", path=path, line=line) from error
+        raise fault(f"not YAML: {error.problem}", line=line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise error_at(f"not YAML: {error.reason}", path=path, line=line) from error
+        raise fault(f"not YAML: {error.reason}", line=line) from error
     except RecursionError as error:
-        raise error_at("nested too deeply", path=path) from error
+        raise fault("nested too deeply") from error
     if root is None or root.tag == "tag:yaml.org,2002:null":
         return
     if not isinstance(root, yaml.MappingNode):
-        raise error_at("must be a mapping of keys to values", path=path, line=root.start_mark.line + 1)
-    for key, node, line in _pairs(root, path):
+        raise fault("must be a mapping of keys to values", line=root.start_mark.line + 1)
+    for key, node, line in _pairs(root, fault):
         lines: dict[str, int] = {}
         if isinstance(node, yaml.MappingNode):
-            lines = {entry: entry_line for entry, _, entry_line in _pairs(node, path)}
+            lines = {entry: entry_line for entry, _, entry_line in _pairs(node, fault)}
         elif isinstance(node, yaml.SequenceNode):
             lines = {str(index): item.start_mark.line + 1 for index, item in enumerate(node.value)}
         try:
             value = loader.construct_object(node, deep=True)
         except yaml.MarkedYAMLError as error:
-            raise error_at(
-                f"{key} is not plain YAML: {error.problem}", key=key, path=path, line=line
-            ) from error
+            raise fault(f"{key} is not plain YAML: {error.problem}", key=key, line=line) from error
         except (ValueError, KeyError, AttributeError) as error:
             # What PyYAML lets through for an impossible date, or text under a tag such as !!int.
-            raise error_at(f"{key} is not plain YAML: {error}", key=key, path=path, line=line) from error
+            raise fault(f"{key} is not plain YAML: {error}", key=key, line=line) from error
         yield Given(key, value, path=path, line=line, entry_lines=lines)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that somebody named.
+def read_text(path: Path, kind: type[UsageError] = ConfigurationError) -> str:
+    """The text of a file that somebody named; errors are of a kind.
 
     Raises
     ------
-    ConfigurationError
+    UsageError
         If it cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise error_at("not UTF-8 text; save it as UTF-8", path=path, line=line) from error
+        raise error_at("not UTF-8 text; save it as UTF-8", path=path, line=line, kind=kind) from error
     except OSError as error:
-        raise error_at(f"cannot be read: {error.strerror}; give the path of a file", path=path) from error
+        raise error_at(
+            f"cannot be read: {error.strerror}; give the path of a file", path=path, kind=kind
+        ) from error
 
 
-def _pairs(mapping: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node, int]]:
+def _pairs(
+    mapping: yaml.MappingNode, fault: Callable[..., UsageError]
+) -> Iterator[tuple[str, yaml.Node, int]]:
     """Key, value and line of each entry of a mapping, whose keys must be scalars and distinct."""
     first: dict[str, int] = {}
     for key, value in mapping.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise error_at("a key must be a single word, not a list or mapping", path=path, line=line)
+            raise fault("a key must be a single word, not a list or mapping", line=line)
         name = str(key.value)
         if name in first:
             problem = f"{name!r} is given twice, first in line {first[name]}; remove one"
-            raise error_at(problem, key=name, path=path, line=line)
+            raise fault(problem, key=name, line=line)
         first[name] = line
         yield name, value, line
 
@@ -162,15 +172,16 @@ def error_at(
     path: Path | None = None,
     line: int | None = None,
     variable: str | None = None,
+    kind: type[UsageError] = ConfigurationError,
     **facts: Any,
-) -> ConfigurationError:
-    """A `ConfigurationError` whose message begins with the place; facts that are not given are None."""
+) -> UsageError:
+    """An error whose message begins with the place; facts that are not given are None."""
     if variable:
         problem = f"environment variable {variable}: {problem}"
     elif path:
         problem = f"{path}, line {line}: {problem}" if line else f"{path}: {problem}"
     facts = {"key": None, "value": None, "allowed": None, **facts}
-    return ConfigurationError(problem, path=path, line=line, variable=variable, **facts)
+    return kind(problem, path=path, line=line, variable=variable, **facts)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

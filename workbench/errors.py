@@ -119,8 +119,24 @@ class ValidationError(ArrowQuantError):
     """The data cannot be used as asked: NaN or Inf, a pickle, an already-quantized file, an existing output."""
 
 
-class ConfigurationError(ArrowQuantError):
+class UsageError(ArrowQuantError):
+    """Base of the errors of a request: a setting, a plan, an expression or an argument. The commands exit with 2."""
+
+
+class ConfigurationError(UsageError):
     """A configuration key, value or combination that is not allowed; carries ``key`` and ``value``."""
+
+
+class PlanError(UsageError):
+    """A plan, or rules for one, that cannot be read or made: malformed, of another model, too small a size."""
+
+
+class ExpressionError(UsageError):
+    """A filter or formula over the layers' columns that cannot be read or evaluated."""
+
+
+class ArgumentError(UsageError):
+    """An argument of a function, or an option of a command, that is not allowed; carries ``key`` and ``value``."""
 
 
 class QuantizationError(ArrowQuantError):

@@ -18,7 +18,7 @@ import yaml
 
 from workbench.config import EFFORTS
 from workbench.config_sources import yaml_values
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError, UsageError
 from workbench.text_file import FileKind, write_text
 
 Role = Literal[
@@ -163,16 +163,14 @@ class Plan:
 
         Raises
         ------
-        ConfigurationError
+        PlanError
             If something is missing, unknown or of the wrong type; `where` begins the message.
         """
         expected = {"format", "version", "target", "fingerprint", "made_by", "locks", "layers"}
         if data.get("format") != FORMAT:
-            raise ConfigurationError(
-                f"{where}: this is not a plan: it has no line 'format: {FORMAT}'.", key="format"
-            )
+            raise PlanError(f"{where}: this is not a plan: it has no line 'format: {FORMAT}'.", key="format")
         if data.get("version") != cls.VERSION:
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: plan version {data.get('version')!r} is unknown; this release reads version "
                 f"{cls.VERSION}.",
                 key="version",
@@ -182,11 +180,11 @@ class Plan:
         if given != expected:
             key = sorted(given ^ expected)[0]
             problem = "is missing" if key in expected else "is unknown"
-            raise ConfigurationError(f"{where}: the key {key!r} {problem}.", key=key)
+            raise PlanError(f"{where}: the key {key!r} {problem}.", key=key)
         shapes = {"target": str, "fingerprint": str, "made_by": Mapping, "locks": list, "layers": Mapping}
         for key, kind in shapes.items():
             if not isinstance(data[key], kind):
-                raise ConfigurationError(
+                raise PlanError(
                     f"{where}: {key!r} must be a {kind.__name__}, not {data[key]!r}.",
                     key=key,
                     value=data[key],
@@ -194,11 +192,11 @@ class Plan:
         effort, weighted_by = data.get("effort", "fast"), data.get("weighted_by")
         if effort not in EFFORTS:
             allowed = ", ".join(EFFORTS)
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: the effort must be one of {allowed}, not {effort!r}.", key="effort", value=effort
             )
         if weighted_by is not None and (not isinstance(weighted_by, str) or effort == "fast"):
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: 'weighted_by' must be the digest of a calibration, and goes with an effort that searches; "
                 f"it is {weighted_by!r}, the effort {effort}.",
                 key="weighted_by",
@@ -209,7 +207,7 @@ class Plan:
         }
         unknown = sorted(set(map(str, data["locks"])) - set(choices))
         if unknown:
-            raise ConfigurationError(f"{where}: the lock {unknown[0]!r} names no layer.", key="locks")
+            raise PlanError(f"{where}: the lock {unknown[0]!r} names no layer.", key="locks")
         return cls(
             target=data["target"],
             choices=choices,
@@ -239,7 +237,7 @@ class Plan:
         ------
         ValidationError
             If there is another plan already, or something that is not a plan.
-        ConfigurationError
+        PlanError
             If the file cannot be written; what was there stays.
         """
         text = yaml.safe_dump(
@@ -253,30 +251,30 @@ class Plan:
 
         Raises
         ------
-        ConfigurationError
+        PlanError
             If the file cannot be read or is not a plan.
         """
         path = Path(path)
-        return cls.from_dict({given.key: given.value for given in yaml_values(path)}, str(path))
+        return cls.from_dict({given.key: given.value for given in yaml_values(path, PlanError)}, str(path))
 
 
 def _is_plan(path: Path) -> bool:
     try:
-        return any(given.key == "format" and given.value == FORMAT for given in yaml_values(path))
-    except ConfigurationError:
+        return any(given.key == "format" and given.value == FORMAT for given in yaml_values(path, PlanError))
+    except UsageError:
         return False
 
 
-PLAN_FILE: Final = FileKind("a plan", _is_plan)
+PLAN_FILE: Final = FileKind("a plan", _is_plan, error=PlanError)
 """The kind of file that `Plan.save` writes."""
 
 
 def _option(fields: object, where: str) -> Option:
     if not isinstance(fields, Mapping) or set(fields) != {"bits", "scheme", "group_size", "nbytes"}:
-        raise ConfigurationError(f"{where} must have bits, scheme, group_size and nbytes, not {fields!r}.")
+        raise PlanError(f"{where} must have bits, scheme, group_size and nbytes, not {fields!r}.")
     for key, kind in {"bits": int, "scheme": str, "group_size": int, "nbytes": int}.items():
         if type(fields[key]) is not kind:
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: {key} must be a {kind.__name__}, not {fields[key]!r}.", key=key, value=fields[key]
             )
     return Option(**{**fields, "scheme": KEEP if fields["scheme"] == OLD_KEEP else fields["scheme"]})
@@ -292,12 +290,12 @@ def _predicted(totals: object, where: str) -> Mapping[str, float | None]:
     if isinstance(totals, Mapping):  # files of version 0.1 call the damage nsr
         totals = {"damage" if key == "nsr" else key: value for key, value in totals.items()}
     if not isinstance(totals, Mapping) or not set(totals) <= set(TOTALS):
-        raise ConfigurationError(
+        raise PlanError(
             f"{where}: 'predicted' must be a mapping of {', '.join(TOTALS)}, not {totals!r}.", key="predicted"
         )
     for key, value in totals.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: the predicted {key} must be a number, not {value!r}.", key=key, value=value
             )
     return totals

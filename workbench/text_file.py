@@ -17,7 +17,7 @@ from pathlib import Path
 
 from workbench import system
 from workbench.config_sources import error_at
-from workbench.errors import ValidationError
+from workbench.errors import ArgumentError, UsageError, ValidationError
 
 LARGEST_TEXT = 64 * 2**20
 """Bytes; a larger file is not read to find out whether it is a text of ours."""
@@ -33,6 +33,8 @@ class FileKind:
     """Whether a file is one; asked only of files that exist and are not larger than `largest`."""
     largest: int = LARGEST_TEXT
     """Bytes."""
+    error: type[UsageError] = ArgumentError
+    """Raised where one cannot be written."""
 
     def found_at(self, path: str | os.PathLike[str]) -> bool:
         """Whether there is a file of this kind at a path."""
@@ -105,15 +107,17 @@ def write_text(path: str | os.PathLike[str], text: str, kind: FileKind, *, overw
     ------
     ExistingFileError
         If there is something at the path that is not to be replaced; carries ``replaceable``.
-    ConfigurationError
-        If it cannot be written; the file that was there stays.
+    UsageError
+        `FileKind.error`, if it cannot be written; the file that was there stays.
     """
     path = Path(path)
     try:
         with new_file(path, kind, overwrite=overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise error_at(f"cannot be written: {error.strerror}; choose another place", path=path) from error
+        raise error_at(
+            f"cannot be written: {error.strerror}; choose another place", path=path, kind=kind.error
+        ) from error
 
 
 def _require_replaceable(path: Path, kind: FileKind, overwrite: bool) -> None:

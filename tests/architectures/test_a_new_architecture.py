@@ -20,7 +20,7 @@ import workbench as wb
 from workbench.architectures import OriginalNames, known_architectures, register, unregister
 from workbench.checkpoint import open_checkpoint
 from workbench.engine import verify
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.folds.fold import Fold
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites
@@ -82,7 +82,7 @@ def test_without_its_record_nothing_is_known(folder: Path) -> None:
         assert {layer.depth for layer in checkpoint.layers} == {None}
         assert best_target(checkpoint) == "parquet"
         assert find_sites(checkpoint).sites == ()
-        with pytest.raises(ConfigurationError, match="those of StrataModel are not known"):
+        with pytest.raises(ArgumentError, match="those of StrataModel are not known"):
             named(checkpoint, "original", "gguf")
 
 

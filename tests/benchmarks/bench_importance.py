@@ -1,4 +1,4 @@
-"""Which estimator of importance predicts best, and whether plans priced by it are better.
+"""Which estimator of importance predicts best, and whether plans made with it are better.
 
     python tests/benchmarks/bench_importance.py [--models digits,small,mdlm] [--seeds N] [--json FILE]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from workbench.calibration import CalibrationRecords, group_steps, groups_at, scatter
 from workbench.calibration.layer_record import LayerRecord, StepStatistics
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 
 Build = Callable[..., Any]
 
@@ -142,20 +142,20 @@ def test_more_groups_than_buckets_are_capped_and_it_is_said() -> None:
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_no_groups_are_an_error(number: int) -> None:
-    with pytest.raises(ConfigurationError, match="at least 1") as raised:
+    with pytest.raises(ArgumentError, match="at least 1") as raised:
         group_steps(records_of(np.ones((1, 3)), np.ones(3)), number)
     assert raised.value.key == "num_time_groups"
 
 
 def test_an_unknown_method_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="'kmeans'; allowed: uniform or optimal"):
+    with pytest.raises(ArgumentError, match="'kmeans'; allowed: uniform or optimal"):
         group_steps(records_of(np.ones((1, 3)), np.ones(3)), 2, "kmeans")
 
 
 @pytest.mark.parametrize("edges", [(), (0,), (0, 2), (1, 3), (0, 2, 2, 3), (0, 2, 1, 3), (0, 4)])
 def test_borders_by_hand_must_divide_the_buckets(edges: Any) -> None:
     records = records_of(np.ones((1, 3)), np.ones(3))
-    with pytest.raises(ConfigurationError, match="ascend from 0 to 3"):
+    with pytest.raises(ArgumentError, match="ascend from 0 to 3"):
         groups_at(records, edges)
     groups = groups_at(records, [0, 1, 3])
     assert (groups.method, len(groups), groups.note) == ("by hand", 2, None)

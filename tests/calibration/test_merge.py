@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.calibration import CalibrationRecords, merge, pool
-from workbench.errors import ConfigurationError, ShapeMismatchError
+from workbench.errors import ArgumentError, ShapeMismatchError
 
 Build = Callable[..., Any]
 
@@ -115,12 +115,12 @@ def test_sensitivities_of_buckets_that_become_one_add_up(calls_of: Build, build:
 def test_what_does_not_belong_together_is_refused(calls_of: Build, build: Build) -> None:
     calls = calls_of()
     records = build(calls)
-    with pytest.raises(ConfigurationError, match="no records to merge"):
+    with pytest.raises(ArgumentError, match="no records to merge"):
         merge()
-    with pytest.raises(ConfigurationError, match=r"fingerprint.*cannot be merged") as other:
+    with pytest.raises(ArgumentError, match=r"fingerprint.*cannot be merged") as other:
         merge(records, build(calls, fingerprint="e" * 64))
     assert other.value.key == "fingerprint"
-    with pytest.raises(ConfigurationError, match="'timestep' and 'sigma'"):
+    with pytest.raises(ArgumentError, match="'timestep' and 'sigma'"):
         merge(records, build(calls, time="sigma"))
     wider = build([(1.0, {"steady.weight": np.ones((2, 5), np.float32)})])
     with pytest.raises(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.calibration import CalibrationRecords, TimeAwareQuantizer, groups_at
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 
 Build = Callable[..., Any]
 
@@ -110,7 +110,7 @@ def test_constant_inputs_have_a_usable_scale(build: Build, ranges: tuple[float, 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.1, float("nan")])
 def test_smoothing_is_from_0_to_1(records: CalibrationRecords, smoothing: float) -> None:
-    with pytest.raises(ConfigurationError, match="from 0 to 1"):
+    with pytest.raises(ArgumentError, match="from 0 to 1"):
         TimeAwareQuantizer.of(records).ranges("steady.weight", smoothing)
 
 

@@ -18,7 +18,7 @@ import workbench as wb
 from workbench.calibration import records_for
 from workbench.checkpoint import Checkpoint, named_as, open_checkpoint, originally_named
 from workbench.engine import verify
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.folds.fold import Fold
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.sites import find_sites
@@ -185,7 +185,7 @@ def test_what_does_not_fit_keeps_its_names_and_says_why(case: str, sd3_folder: P
         same, (note,) = named(checkpoint, None, "gguf")
         assert same is checkpoint
         assert "keep diffusers' names" in note
-        with pytest.raises(ConfigurationError, match=r"names=.checkpoint") as refused:
+        with pytest.raises(ArgumentError, match=r"names=.checkpoint") as refused:
             named(checkpoint, "original", "gguf")
         assert refused.value.key == "names"
         assert ".." not in str(refused.value)
@@ -267,7 +267,7 @@ def test_names_go_by_the_target_unless_told(sd3_folder: Path) -> None:
             assert named_as(checkpoint, [layer.name for layer in found.layers]).parts == found.parts
     with open_checkpoint("zoo:digits-dit") as checkpoint:
         assert named(checkpoint, None, "gguf") == (checkpoint, ())
-        with pytest.raises(ConfigurationError, match="DiTTransformer2DModel are not known"):
+        with pytest.raises(ArgumentError, match="DiTTransformer2DModel are not known"):
             named(checkpoint, "original", "gguf")
 
 

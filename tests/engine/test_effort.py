@@ -13,7 +13,7 @@ from workbench.calibration import CalibrationRecords
 from workbench.cli import app
 from workbench.engine import DiffusionOrchestrator, verify
 from workbench.engine.output.record import read_record
-from workbench.errors import CancelledError, ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, CancelledError, ValidationError
 from workbench.plan import Plan
 
 MODEL = "zoo:digits-dit"
@@ -57,7 +57,7 @@ def test_a_plan_brings_its_effort_and_needs_its_calibration(tmp_path: Path) -> N
     run(tmp_path / "first", target="mlx", effort="normal", calibration=MODEL)
     wb.load(tmp_path / "first").plan.save(tmp_path / "plan.yaml")
     plan = Plan.load(tmp_path / "plan.yaml")
-    with pytest.raises(ConfigurationError, match="calibration=…") as caught:
+    with pytest.raises(ArgumentError, match="calibration=…") as caught:
         run(tmp_path / "refused", plan)
     assert caught.value.key == "calibration"
     with pytest.raises(ValidationError, match="other weights"):
@@ -95,7 +95,7 @@ def test_decoded_weights_that_were_weighed_are_verified_with_the_calibration(tmp
         assert verify(tmp_path / name, MODEL, calibration=MODEL).ok
         (problem, *_) = verify(tmp_path / name, MODEL).problems
         assert "calibration=…" in problem
-    with pytest.raises(ConfigurationError, match="the one given is"):
+    with pytest.raises(ArgumentError, match="the one given is"):
         verify(tmp_path / "plain", MODEL, calibration="zoo:stdlib-mdlm")
     done = CliRunner().invoke(
         app, ["verify", str(tmp_path / "plain"), "--source", MODEL, "--calibration", MODEL]

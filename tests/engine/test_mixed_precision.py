@@ -136,7 +136,7 @@ def test_the_same_configuration_gives_the_same_bytes(tmp_path: Path, monkeypatch
     assert outputs[0] == outputs[1]
 
 
-def test_progress_is_one_and_covers_the_pricing(
+def test_progress_is_one_and_covers_measuring_options(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("workbench.work.REFRESH_SECONDS", 0.0)
@@ -149,10 +149,10 @@ def test_progress_is_one_and_covers_the_pricing(
     assert fractions == sorted(fractions)
     assert fractions.count(1.0) == 1
     messages = list(dict.fromkeys(message for _, message in heard))
-    assert messages[-3:] == ["pricing options", "looking at layers", "writing and reading back"]
+    assert messages[-3:] == ["measuring options", "looking at layers", "writing and reading back"]
 
 
-def test_cancelling_while_pricing_leaves_nothing(
+def test_cancelling_while_measuring_options_leaves_nothing(
     make_checkpoint: Make, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("workbench.work.REFRESH_SECONDS", 0.0)
@@ -161,7 +161,7 @@ def test_cancelling_while_pricing_leaves_nothing(
     config = wb.DiffusionQuantConfig(enable_mixed_precision=True)
 
     def callback(fraction: float, message: str) -> None:
-        if message == "pricing options":
+        if message == "measuring options":
             cancel.set()
 
     with pytest.raises(wb.CancelledError):

@@ -158,7 +158,7 @@ def test_folds_that_smooth_activations(opened: dict[str, Checkpoint]) -> None:
     assert len(smooth.checkpoint.folds) > len(plain.checkpoint.folds)
     assert smooth.to_dict()["made_by"]["activations"] == "int8-static"
     assert "activations" not in plain.to_dict()["made_by"]
-    with pytest.raises(wb.ConfigurationError, match="allowed: none, int8-time, int8-static"):
+    with pytest.raises(wb.ArgumentError, match="allowed: none, int8-time, int8-static"):
         SpatialQuantizer.of(opened[LANGUAGE], LANGUAGE, activations="int4")
 
 
@@ -169,7 +169,7 @@ def test_one_strength_may_be_asked_for(opened: dict[str, Checkpoint]) -> None:
     assert none.checkpoint.folds == ()
     assert none.summary == "none of 10 exact folds was made, as none helps"
     for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(wb.ConfigurationError, match="from 0 to 1"):
+        with pytest.raises(wb.ArgumentError, match="from 0 to 1"):
             SpatialQuantizer.of(opened[DIGITS], DIGITS, alpha=wrong)
 
 

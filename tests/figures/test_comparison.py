@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from workbench import figures
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.live.validation.comparison import CALLS_SCHEMA, LAYERS_SCHEMA, Comparison
 from workbench.live.validation.single_layers import TRIALS_SCHEMA
 
@@ -115,7 +115,7 @@ def test_groups_have_what_was_predicted_what_was_measured_and_the_output() -> No
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no images"):
+    with pytest.raises(ArgumentError, match="no images"):
         figures.samples(comparison(shape=(2, 7)))
 
 

@@ -12,7 +12,7 @@ import pytest
 import workbench as wb
 from workbench import figures
 from workbench.calibration import TimeAwareQuantizer, second_moments
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.session import Session
 
 LAYER = "transformer_blocks.0.ff.net.2.weight"
@@ -79,6 +79,6 @@ def test_time_runs_from_noise_to_image(session: Session) -> None:
 def test_without_a_calibration_there_is_no_damage_over_time(tmp_path: Path) -> None:
     with (
         wb.open("zoo:digits-dit", cache=tmp_path) as plain,
-        pytest.raises(ConfigurationError, match="calibration"),
+        pytest.raises(ArgumentError, match="calibration"),
     ):
         figures.damage_over_time(plain)

@@ -63,7 +63,7 @@ def test_a_record_is_whole(name: str) -> None:
 
 
 def test_a_name_is_taken_once() -> None:
-    with pytest.raises(wb.ConfigurationError, match="There is an export target 'mlx' already"):
+    with pytest.raises(wb.ArgumentError, match="There is an export target 'mlx' already"):
         register(target_named("gguf").__class__(**{**vars(target_named("gguf")), "name": "mlx"}))
     assert target_named("mlx").title == "MLX"
 

@@ -205,7 +205,7 @@ def test_wrong_rules_are_refused(layers: Sequence[Layer], case: str) -> None:
     name, rules, message = WRONG[case]
     target: Any = Typed() if target_of_rules(name) == "gguf" else target_named(name)
     text = rules if isinstance(rules, str) else json.dumps(rules)
-    with pytest.raises(wb.ConfigurationError, match=message) as caught:
+    with pytest.raises(wb.PlanError, match=message) as caught:
         read_rules(text, name, layers, target, kept(layers, target), where="rules.txt")
     assert caught.value.key == "rules"
     if "cannot be stored" in message:
@@ -216,11 +216,11 @@ def test_wrong_rules_are_refused(layers: Sequence[Layer], case: str) -> None:
 def test_a_plan_that_rules_cannot_say_is_refused(layers: Sequence[Layer]) -> None:
     target = target_named("mlx")
     plan = wb.Plan("mlx", {layer.name: target.options(layer)[0] for layer in layers}, "f")
-    with pytest.raises(wb.ConfigurationError, match="cannot be written as types of tensors: affine"):
+    with pytest.raises(wb.PlanError, match="cannot be written as types of tensors: affine"):
         write_rules(plan, "llama-quantize", layers, target)
-    with pytest.raises(wb.ConfigurationError, match=r"the plan is for mlx\. Make one for compressed-tensors"):
+    with pytest.raises(wb.PlanError, match=r"the plan is for mlx\. Make one for compressed-tensors"):
         write_rules(plan, "compressed-tensors", layers, target)
-    with pytest.raises(wb.ConfigurationError, match="no rules format 'gptq'; allowed: llama-quantize"):
+    with pytest.raises(wb.ArgumentError, match="no rules format 'gptq'; allowed: llama-quantize"):
         write_rules(plan, "gptq", layers, target)
 
 
@@ -236,5 +236,5 @@ def test_a_session_takes_and_gives_rules(make_checkpoint: Callable[..., Path], t
         assert session.script[-1] == f"s.load_rules({str(tmp_path / 'rules.json')!r}, 'mlx')"
         session.undo()
         assert {option.bits for option in session.plan.choices.values() if not option.is_kept} == {2}
-        with pytest.raises(wb.ConfigurationError, match="cannot be read"):
+        with pytest.raises(wb.PlanError, match="cannot be read"):
             session.load_rules(tmp_path / "none.json", "mlx")

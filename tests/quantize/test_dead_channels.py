@@ -85,4 +85,4 @@ def test_a_layer_that_never_ran_is_named(source: Path, tmp_path: Path) -> None:
     report = wb.DiffusionOrchestrator(config).run(source, tmp_path / "out")
     (note,) = [note for note in report.notes if NEVER_CALLED in note]
     assert "no record of 1 of 3 layers" in note
-    assert "priced by its weights" in note
+    assert "judged by its weights" in note

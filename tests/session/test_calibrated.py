@@ -1,4 +1,4 @@
-"""A session with a calibration: options are priced by the error of the image; layers that deserve bits come out hot."""
+"""A session with a calibration: the damage of options is the error of the image; layers that deserve bits come out hot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.errors import ConfigurationError, ModelNotFoundError, ValidationError
+from workbench.errors import ArgumentError, ModelNotFoundError, ValidationError
 from workbench.session import Session
 
 
@@ -118,7 +118,7 @@ def test_an_export_carries_the_activation_tables(session: Session, tmp_path: Pat
 
 def test_without_a_calibration_it_says_what_to_do(plain: Session) -> None:
     assert plain.time_aware is None
-    with pytest.raises(ConfigurationError, match="calibration=…"):
+    with pytest.raises(ArgumentError, match="calibration=…"):
         _ = plain.importance
 
 
@@ -127,5 +127,5 @@ def test_records_of_another_model_are_refused(cache: Path, make_checkpoint: Any)
         wb.open(make_checkpoint(), calibration="zoo:digits-dit", cache=cache)
     with pytest.raises(ModelNotFoundError, match=r"nowhere\.parquet"):
         wb.open("zoo:digits-dit", calibration="nowhere.parquet", cache=cache)
-    with pytest.raises(ConfigurationError, match="fisher:step"):
+    with pytest.raises(ArgumentError, match="fisher:step"):
         wb.open("zoo:digits-dit", calibration="zoo:digits-dit", importance="guess", cache=cache)

@@ -120,7 +120,7 @@ def test_an_action_of_the_toolbar_is_a_command(message: dict[str, Any], command:
     ids=str,
 )
 def test_what_is_no_edit_is_refused(message: dict[str, Any]) -> None:
-    with pytest.raises(wb.ConfigurationError):
+    with pytest.raises(wb.ArgumentError):
         edit_of(message, NAMES)
 
 
@@ -145,7 +145,7 @@ def test_what_is_no_edit_is_refused(message: dict[str, Any]) -> None:
     ids=str,
 )
 def test_what_is_no_action_is_refused(message: dict[str, Any]) -> None:
-    with pytest.raises(wb.ConfigurationError):
+    with pytest.raises(wb.ArgumentError):
         act_of(message, NAMES)
 
 
@@ -153,7 +153,7 @@ def test_an_edit_that_fails_changes_nothing(session: Session) -> None:
     before, script = session.snapshot, session.script
     option = next(iter(session.plan.choices.values()))
     for edit in (Keep("*nothing*"), SetOption("*", option), Solve(Goal(size=10))):
-        with pytest.raises(wb.ConfigurationError):
+        with pytest.raises(wb.UsageError):
             session.do(edit)
     assert session.snapshot is before
     assert session.script == script

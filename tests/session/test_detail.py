@@ -66,5 +66,5 @@ def test_a_kept_layer_has_no_error(session: Session) -> None:
 
 
 def test_a_layer_that_there_is_not(session: Session) -> None:
-    with pytest.raises(wb.ConfigurationError, match="matches no layer"):
+    with pytest.raises(wb.ArgumentError, match="matches no layer"):
         session.detail("nothing.weight")

@@ -63,9 +63,9 @@ def test_the_threshold_is_met_by_every_layer(session: Session) -> None:
 
 def test_what_cannot_be_followed(session: Session) -> None:
     before = session.plan
-    with pytest.raises(wb.ConfigurationError, match="no policy 'luck'; allowed: uniform"):
+    with pytest.raises(wb.ArgumentError, match="no policy 'luck'; allowed: uniform"):
         session.follow("luck")
-    with pytest.raises(wb.ConfigurationError):
+    with pytest.raises(wb.PlanError):
         session.follow("uniform", "1kB")
     assert session.plan == before
     assert session.script == ()

@@ -87,7 +87,7 @@ def test_there_and_back(session: Session, tmp_path: Path) -> None:
 
 def test_a_format_that_there_is_not_changes_nothing(session: Session) -> None:
     before = session.plan, session.version, session.script
-    with pytest.raises(wb.ConfigurationError, match="gguf2"):
+    with pytest.raises(wb.ArgumentError, match="gguf2"):
         session.retarget("gguf2")
     assert (session.plan, session.version, session.script) == before
 
@@ -140,9 +140,9 @@ def test_whoever_waits_for_it_sees_how_far_it_is(tmp_path: Path, monkeypatch: py
     with wb.open("zoo:digits-dit", target="parquet", group_size=64, cache=tmp_path) as unmeasured:
         notes = unmeasured.retarget("gguf")
         assert notes[0].startswith("The plan is now for gguf")
-        assert watched == ["pricing for gguf"]
+        assert watched == ["measuring options for gguf"]
         unmeasured.retarget("mlx", callback=lambda fraction, message: None)
-        assert watched == ["pricing for gguf"]
+        assert watched == ["measuring options for gguf"]
 
 
 def test_a_scheme_that_nobody_asked_for_is_not_carried_along(session: Session) -> None:

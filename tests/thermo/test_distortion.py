@@ -22,7 +22,7 @@ from workbench.calibration import (
     groups_at,
 )
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
+from workbench.errors import ArgumentError, ShapeMismatchError, ValidationError
 from workbench.formats import target_named
 from workbench.live import capture, importance_by_gradients
 from workbench.plan import Layer, Option
@@ -336,7 +336,7 @@ def test_the_best_estimator_that_was_run_is_taken(digits: Any) -> None:
 def test_an_unknown_estimator_is_an_error_that_lists_those_there_are(digits: Any) -> None:
     checkpoint, records = digits
     with pytest.raises(
-        ConfigurationError, match=r"no importance 'white:step'; it has fisher:step, none\."
+        ArgumentError, match=r"no importance 'white:step'; it has fisher:step, none\."
     ) as raised:
         pricing_of(records, checkpoint, importance="white:step")
     assert raised.value.key == "importance"

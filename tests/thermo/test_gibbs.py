@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.plan import Option
 from workbench.thermo import CostTable, gibbs, local_temperatures, solve, trace
 
@@ -82,13 +82,13 @@ def test_tau_is_the_median_step_from_the_best_option_to_the_next() -> None:
 
 @pytest.mark.parametrize("temperature", [-1.0, math.nan])
 def test_negative_temperatures_are_refused(realistic: MakeTable, temperature: float) -> None:
-    with pytest.raises(ConfigurationError, match="temperature"):
+    with pytest.raises(ArgumentError, match="temperature"):
         gibbs(realistic(np.random.default_rng(0), 2), temperature)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, math.inf, math.nan])
 def test_tau_must_be_positive_and_finite(realistic: MakeTable, tau: float) -> None:
-    with pytest.raises(ConfigurationError, match="τ"):
+    with pytest.raises(ArgumentError, match="τ"):
         gibbs(realistic(np.random.default_rng(0), 2), 0.0, tau)
 
 

@@ -44,7 +44,7 @@ def test_one_goal_is_enough(given: dict[str, Any]) -> None:
     ids=str,
 )
 def test_others_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(wb.ConfigurationError, match=message):
+    with pytest.raises(wb.ArgumentError, match=message):
         Goal(**given)
 
 

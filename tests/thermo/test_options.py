@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from workbench.checkpoint import Checkpoint, blocks, open_checkpoint
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.formats import target_named
 from workbench.quantize import entropy_bits
 from workbench.thermo import cost_table, measure_options, options_of, solve
@@ -214,9 +214,9 @@ def test_what_is_not_finite_is_named(save: Callable[..., Path], store: Path) -> 
 
 
 def test_what_the_target_lacks_is_an_error(digits: Checkpoint, store: Path) -> None:
-    with pytest.raises(ConfigurationError, match="schemes=\\['affine'\\]"):
+    with pytest.raises(ArgumentError, match="schemes=\\['affine'\\]"):
         measure_options(digits, target_named("parquet"), schemes=["affine"], cache=store)
-    with pytest.raises(ConfigurationError, match="at least 64"):
+    with pytest.raises(ArgumentError, match="at least 64"):
         measure_options(digits, target_named("parquet"), sample_rows=8, cache=store)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.plan import Option
 from workbench.thermo import (
     Constraints,
@@ -49,7 +49,7 @@ def test_uniform_takes_one_width_and_the_finest_that_fits() -> None:
     assert uniform(table, 2_000).tolist() == [5, 3]
     assert uniform(table, 1_999).tolist() == [4, 2]
     assert bits_of(table, uniform(table, 1_700)) == [4, 8], "the next wider where the width is missing"
-    with pytest.raises(ConfigurationError, match="smallest takes 600") as caught:
+    with pytest.raises(PlanError, match="smallest takes 600") as caught:
         uniform(table, 599)
     assert caught.value.floor == 600
 
@@ -92,7 +92,7 @@ def test_annealing_is_the_same_for_the_same_seed(realistic: MakeTable) -> None:
 def test_policies_without_room_name_the_floor(realistic: MakeTable) -> None:
     table = realistic(np.random.default_rng(0), 4)
     for policy in (sorted_greedy, annealing):
-        with pytest.raises(ConfigurationError) as caught:
+        with pytest.raises(PlanError) as caught:
             policy(table, 10)
         assert caught.value.floor == table.sizes.min(axis=1).sum()
 
@@ -125,5 +125,5 @@ def test_compare_keeps_constraints_and_ties(realistic: MakeTable) -> None:
     compared = compare(table, 2 * floor, constraints, entropy=rng.random(9))
     assert min(compared["gap"].to_pylist()) >= 0  # certify would have refused a plan that breaks a constraint
     assert not any(map(math.isinf, compared["gap"].to_pylist()))
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(PlanError):
         compare(table, floor - 1, constraints)

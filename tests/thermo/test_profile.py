@@ -19,7 +19,7 @@ from scipy import stats
 
 import workbench
 from workbench.checkpoint import Checkpoint, blocks, open_checkpoint
-from workbench.errors import CancelledError, ConfigurationError, QuantizationError, ValidationError
+from workbench.errors import ArgumentError, CancelledError, QuantizationError, ValidationError
 from workbench.thermo import CacheWarning, ThermodynamicMetrics, cache_folder, metrics, profile
 from workbench.work import InlineExecutor
 
@@ -210,7 +210,7 @@ def test_a_sample_is_seeded_and_never_thin(measure: Measure) -> None:
     first, again, other = (measure(weights, sample_rows=64, seed=seed).sigma for seed in (1, 1, 2))
     assert first == again != other
     assert measure(weights[:127], sample_rows=64).sigma_stderr == 0.0, "more than half: all are measured"
-    with pytest.raises(ConfigurationError, match="at least 64"):
+    with pytest.raises(ArgumentError, match="at least 64"):
         measure(weights, sample_rows=63)
 
 

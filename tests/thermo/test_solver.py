@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, PlanError, ValidationError
 from workbench.plan import Option
 from workbench.thermo import Constraints, CostTable, certify, restrict, solve, trace
 
@@ -120,7 +120,7 @@ def test_min_cosine_takes_the_fewest_bytes_that_reach_it(
     rows = np.arange(4)
     plans = [c for c in choices(table) if (table.cosine[rows, c] >= cosine).all()]
     if not plans:
-        with pytest.raises(ConfigurationError, match="best cosine") as caught:
+        with pytest.raises(PlanError, match="best cosine") as caught:
             solve(table, Constraints(min_cosine=cosine))
         best = np.where(table.legal, table.cosine, 0).max(axis=1)
         assert caught.value.best_cosine == best.min()
@@ -192,7 +192,7 @@ def test_a_lock_on_one_of_tied_layers_holds_them_all() -> None:
 
 def test_tied_layers_without_a_common_option_are_named() -> None:
     table = table_of([(3, 30, 0.3)], [(4, 41, 0.2)])
-    with pytest.raises(ConfigurationError, match="'layer 0', 'layer 1' have no option in common") as caught:
+    with pytest.raises(PlanError, match="'layer 0', 'layer 1' have no option in common") as caught:
         solve(table, Constraints(ties=[(0, 1)]), nbytes=100)
     assert caught.value.layers == ["layer 0", "layer 1"]
 
@@ -203,20 +203,20 @@ def test_a_budget_below_the_floor_names_it_and_what_costs_most(realistic: MakeTa
     floors[4] = 8
     constraints = Constraints(locks=[6] + [-1] * 9, floors=floors)
     floor = solve(table, constraints, temperature=math.inf).nbytes
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(PlanError) as caught:
         solve(table, constraints, nbytes=floor - 1)
     assert caught.value.floor == floor
     assert f"{floor:,} bytes at the least" in str(caught.value)
     assert "the floor on 'layer 4'" in str(caught.value)
     assert "the lock on 'layer 0'" in str(caught.value)
     assert solve(table, constraints, nbytes=floor).nbytes == floor
-    with pytest.raises(ConfigurationError, match="No constraint is to blame"):
+    with pytest.raises(PlanError, match="No constraint is to blame"):
         solve(table, nbytes=10)
 
 
 def test_the_error_counts_layers_without_a_narrow_option_and_names_the_largest() -> None:
     table = table_of([(4, 40, 0.3), (16, 160, 0.0)], [(16, 500, 0.0), (32, 1000, 0.0)], [(32, 90, 0.0)])
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(PlanError) as caught:
         solve(table, nbytes=100)
     assert caught.value.floor == 630
     message = str(caught.value)
@@ -228,21 +228,21 @@ def test_the_error_counts_layers_without_a_narrow_option_and_names_the_largest()
 
 def test_ties_that_cost_bytes_are_named() -> None:
     table = table_of([(3, 30, 0.3), (4, 40, 0.1)], [(4, 41, 0.2)])
-    with pytest.raises(ConfigurationError, match=r"the tie on 'layer 0 \+ layer 1' \(\+10 bytes\)") as caught:
+    with pytest.raises(PlanError, match=r"the tie on 'layer 0 \+ layer 1' \(\+10 bytes\)") as caught:
         solve(table, Constraints(ties=[(0, 1)]), nbytes=80)
     assert caught.value.floor == 81
 
 
 def test_a_distortion_out_of_reach_names_the_least_and_the_ceiling() -> None:
     table = table_of([(3, 30, 0.3), (8, 80, 0.01)], [(4, 41, 0.2)])
-    with pytest.raises(ConfigurationError, match=r"the ceiling on 'layer 0' \(\+0\.29\)") as caught:
+    with pytest.raises(PlanError, match=r"the ceiling on 'layer 0' \(\+0\.29\)") as caught:
         solve(table, Constraints(ceilings=4), max_damage=0.4)
     assert caught.value.floor == pytest.approx(0.5)
 
 
 def test_limits_that_exclude_each_other_name_the_layer() -> None:
     table = table_of([(3, 30, 0.3), (8, 80, 0.01)], [(4, 41, 0.2)])
-    with pytest.raises(ConfigurationError, match=r"'layer 0' \(lock and floor; it has 3, 8 bits\)"):
+    with pytest.raises(PlanError, match=r"'layer 0' \(lock and floor; it has 3, 8 bits\)"):
         solve(table, Constraints(locks=[0, -1], floors=[4, 0]), nbytes=500)
 
 
@@ -257,7 +257,7 @@ def test_limits_that_exclude_each_other_name_the_layer() -> None:
     ],
 )
 def test_goals_that_make_no_sense_are_refused(goal: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         solve(table_of([(4, 10, 0.1)]), **goal)
 
 
@@ -271,7 +271,7 @@ def test_goals_that_make_no_sense_are_refused(goal: dict[str, Any], message: str
     ],
 )
 def test_constraints_that_do_not_fit_the_table_are_refused(constraints: Constraints, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(PlanError, match=message):
         solve(table_of([(4, 10, 0.1)]), constraints, nbytes=100)
 
 
@@ -291,11 +291,11 @@ def test_layers_without_options_or_with_doubles_are_refused() -> None:
 
 def test_a_choice_that_breaks_a_constraint_has_no_certificate() -> None:
     table = table_of([(3, 30, 0.3), (8, 80, 0.01)], [(3, 30, 0.3), (8, 80, 0.01)])
-    with pytest.raises(ConfigurationError, match="'layer 1' breaks its floor"):
+    with pytest.raises(PlanError, match="'layer 1' breaks its floor"):
         certify(table, np.array([1, 0]), Constraints(floors=4))
-    with pytest.raises(ConfigurationError, match="'layer 1' breaks its tie"):
+    with pytest.raises(PlanError, match="'layer 1' breaks its tie"):
         certify(table, np.array([1, 0]), Constraints(ties=[(0, 1)]))
-    with pytest.raises(ConfigurationError, match="place of an option"):
+    with pytest.raises(PlanError, match="place of an option"):
         certify(table, np.array([0, 2]))
 
 

@@ -39,15 +39,15 @@ def test_a_tracker_tells_step_rate_and_time_left(clock: Callable[[float], None])
     clock(2)
     tracker(1.0, "profiling layers")
     # A quarter was remembered: only what is done now says how fast it goes.
-    tracker(0.25, "pricing options")
+    tracker(0.25, "measuring options")
     clock(10)
-    tracker(0.5, "pricing options")
+    tracker(0.5, "measuring options")
     assert seen == [
         (0.0, "profiling layers (step 1 of 2): 0%"),
         (0.1, "profiling layers (step 1 of 2): 20%, 100 MB/s, 8 s left"),
         (0.5, "profiling layers (step 1 of 2): 100%"),
-        (0.625, "pricing options (step 2 of 2): 25%"),
-        (0.75, "pricing options (step 2 of 2): 50%, 25 MB/s, 20 s left"),
+        (0.625, "measuring options (step 2 of 2): 25%"),
+        (0.75, "measuring options (step 2 of 2): 50%, 25 MB/s, 20 s left"),
     ]
 
 
@@ -194,7 +194,7 @@ def test_a_callback_hears_of_it_instead(model: Path, tmp_path: Path) -> None:
     heard: list[str] = []
     with wb.open(model, cache=tmp_path, callback=lambda fraction, message: heard.append(message)) as session:
         assert len(session.layers) == 4
-    assert set(heard) >= {"profiling layers", "pricing options"}
+    assert set(heard) >= {"profiling layers", "measuring options"}
 
 
 def test_scripts_whose_errors_go_to_a_file_show_nothing(

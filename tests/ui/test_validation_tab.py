@@ -15,7 +15,7 @@ import torch
 
 import workbench as wb
 from workbench import zoo
-from workbench.errors import CancelledError, ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, CancelledError, ValidationError
 from workbench.session import Session
 from workbench.ui import Panel
 from workbench.ui.charts import validation_tab
@@ -64,7 +64,7 @@ def test_without_a_model_it_says_what_is_missing(
     assert "wb.live.attach(s, model, run)" in asked.panel.validation["lacking"]
     assert "wb.live.attach(s, module, run)" in validate(asked)["error"]
     assert "no validation" in asked.do("learn")["error"]
-    with pytest.raises(ConfigurationError, match="no model to run its plan in"):
+    with pytest.raises(ArgumentError, match="no model to run its plan in"):
         session.validate()
     monkeypatch.setattr(validation_tab, "find_spec", lambda name: None)
     assert "pip install" in validation_tab.lacking(session)
@@ -133,7 +133,7 @@ def test_a_proof_can_be_cancelled_and_what_fails_is_told(
     wb.live.attach(session, model[0], slow)
     validate(asked, runs=50)
     assert started.wait(60)
-    with pytest.raises(ConfigurationError, match="Wait for it, or cancel it"):
+    with pytest.raises(ArgumentError, match="Wait for it, or cancel it"):
         session.validate()
     asked.do("cancel")
     go_on.set()

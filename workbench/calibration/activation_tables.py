@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import ConfigurationError, MetadataError
+from workbench.errors import ArgumentError, MetadataError
 
 LEVELS = 255
 """Steps between the least and the greatest 8-bit code."""
@@ -26,14 +26,14 @@ def mode_named(mode: str) -> ActivationMode:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is none.
     """
     allowed: tuple[ActivationMode, ...] = get_args(ActivationMode)
     for known in allowed:
         if known == mode:
             return known
-    raise ConfigurationError(
+    raise ArgumentError(
         f"activations is {mode!r}; allowed: {', '.join(allowed)}.", key="activations", value=mode
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.calibration.layer_record import FloatArray, IntArray
 from workbench.calibration.records import CalibrationRecords
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 
 Method = Literal["uniform", "optimal"]
 
@@ -63,11 +63,11 @@ def group_steps(records: CalibrationRecords, groups: int, method: str = "optimal
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there are no groups, or the method is unknown.
     """
     if groups < 1:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"num_time_groups is {groups}; allowed: at least 1.", key="num_time_groups", value=groups
         )
     buckets = len(records.buckets)
@@ -79,7 +79,7 @@ def group_steps(records: CalibrationRecords, groups: int, method: str = "optimal
             edges = _best_edges(_scatter_table(records), number)
         case _:
             allowed = " or ".join(get_args(Method))
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"The grouping is {method!r}; allowed: {allowed}.",
                 key="grouping",
                 value=method,
@@ -100,13 +100,13 @@ def groups_at(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If they are not.
     """
     found = tuple(int(edge) for edge in edges)
     buckets = len(records.buckets)
     if len(found) < 2 or found[0] != 0 or found[-1] != buckets or sorted(set(found)) != list(found):
-        raise ConfigurationError(
+        raise ArgumentError(
             f"The borders of time groups must ascend from 0 to {buckets}, the number of buckets, not {found}.",
             key="edges",
             value=found,

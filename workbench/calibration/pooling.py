@@ -19,7 +19,7 @@ from workbench.calibration.layer_record import (
     StepStatistics,
 )
 from workbench.calibration.records import CalibrationRecords, require_same
-from workbench.errors import ConfigurationError, ShapeMismatchError
+from workbench.errors import ArgumentError, ShapeMismatchError
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +104,13 @@ def merge(*runs: CalibrationRecords) -> CalibrationRecords:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is no run, or they are of other weights or clocks.
     ShapeMismatchError
         If a layer has other channels in another run.
     """
     if not runs:
-        raise ConfigurationError("There are no records to merge.", key="runs")
+        raise ArgumentError("There are no records to merge.", key="runs")
     for run in runs[1:]:
         require_same(runs[0], run)
     steps, into_steps = _common([run.steps for run in runs], [run.step_calls for run in runs], MAX_STEPS)

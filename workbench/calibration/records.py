@@ -14,7 +14,7 @@ import numpy as np
 from workbench.calibration.file import read_file, write_file
 from workbench.calibration.layer_record import FloatArray, LayerRecord, SingleArray, check_channels
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.zoo import locate
 
 SHIPPED = "calibration.parquet"
@@ -82,7 +82,7 @@ class CalibrationRecords:
     def missing(self, checkpoint: Checkpoint) -> dict[str, str]:
         """Layers of a checkpoint that have no record, by name, and why.
 
-        They are priced by their weights alone, and their codes are not weighed.
+        Their damage is predicted from their weights alone, and their codes are not weighed.
 
         Parameters
         ----------
@@ -225,13 +225,13 @@ def require_same(ours: CalibrationRecords, theirs: CalibrationRecords) -> None:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If they are of other weights, or measure time by another clock.
     """
     for what in ("fingerprint", "time"):
         mine, other = getattr(ours, what), getattr(theirs, what)
         if mine != other:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"Records with the {what} {mine!r} and {other!r} cannot be merged; capture both runs of one model "
                 "in the same way.",
                 key=what,

@@ -14,7 +14,7 @@ from workbench.calibration.layer_record import FloatArray
 from workbench.calibration.pooling import pool_steps
 from workbench.calibration.records import CalibrationRecords
 from workbench.calibration.variance import group_of_steps, variance_table
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.table import Table
 
 TABLE_SCHEMA = pa.schema(
@@ -62,13 +62,13 @@ class TimeAwareQuantizer:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the smoothing is not from 0 to 1.
         ValidationError
             If the layer has no record.
         """
         if not 0 <= smoothing <= 1:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"smoothing is {smoothing}; allowed: from 0 to 1.", key="smoothing", value=smoothing
             )
         steps = pool_steps(

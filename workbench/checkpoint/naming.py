@@ -9,7 +9,7 @@ from workbench.checkpoint.checkpoint import Checkpoint
 from workbench.checkpoint.original_names import OriginalTensors, original_tensors
 from workbench.checkpoint.readers.fusion import FusedReader
 from workbench.config import NAMES
-from workbench.errors import ConfigurationError, ValidationError, setting
+from workbench.errors import ArgumentError, ValidationError, setting
 
 NAMED = 3
 """How many tensors a sentence names."""
@@ -67,12 +67,12 @@ def under_names(checkpoint: Checkpoint, names: str | None, usual: str) -> tuple[
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is no such choice of names, or the original names are asked for and cannot be had.
     """
     if names is not None and names not in NAMES:
         allowed = " or ".join(NAMES)
-        raise ConfigurationError(
+        raise ArgumentError(
             f"There are no names {names!r}; allowed: {allowed}.", key="names", value=names, allowed=NAMES
         )
     if names == "checkpoint" or (names is None and usual == "checkpoint"):
@@ -94,7 +94,7 @@ def under_names(checkpoint: Checkpoint, names: str | None, usual: str) -> tuple[
         )
     if names is None or checkpoint.parts is not None:
         return checkpoint, ()
-    raise ConfigurationError(
+    raise ArgumentError(
         f"{checkpoint.path}: the original names cannot be had: {why.rstrip('.')}. Use "
         f"{setting('names', 'checkpoint')}.",
         key="names",

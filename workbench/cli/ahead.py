@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from workbench import terminal
-from workbench.errors import ConfigurationError
+from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
@@ -108,7 +108,7 @@ def open_ahead(
     *,
     shown: bool,
 ) -> Session:
-    """Measure and price the checkpoint, with progress."""
+    """Measure the layers and options of the checkpoint, with progress."""
     from workbench.session import open_session
 
     with (
@@ -136,5 +136,5 @@ def _check_patterns(checkpoint: Checkpoint, patterns: Mapping[str, Sequence[str]
                 )
             try:
                 rows_matching(layers, pattern)
-            except ConfigurationError as error:
+            except UsageError as error:
                 raise typer.BadParameter(str(error), param_hint=option) from error

@@ -96,7 +96,7 @@ ShardSize = Annotated[
 Calibration = Annotated[
     str | None,
     typer.Option(
-        help="Calibration records that price the options, or zoo:NAME for those that ship with a model.",
+        help="Calibration records that predict damage, or zoo:NAME for those that ship with a model.",
         metavar="FILE",
     ),
 ]

@@ -258,7 +258,7 @@ def _roles(checkpoint: Checkpoint) -> str:
 
 
 def _on_calibration(ready: Prepared) -> str:
-    """Whether the bits are priced by what the layers' inputs were."""
+    """Says whether damage is predicted from a calibration."""
     if ready.damage_model is None:
         return (
             "There is no calibration: the cost of a layer is the relative error of its weights, whatever its role. "

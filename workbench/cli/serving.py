@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.arguments import Calibration, Component, Effort, Keep, Names, Target
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 
 if TYPE_CHECKING:
     from workbench.session.opening import Prepared
@@ -208,7 +208,7 @@ def _absolute(calibration: str | None) -> str | None:
 
 def _require(module: str, otherwise: str) -> None:
     if find_spec(module) is None:
-        raise ConfigurationError(otherwise, key=module)
+        raise ArgumentError(otherwise, key=module)
 
 
 def _require_free(port: int) -> None:
@@ -216,7 +216,7 @@ def _require_free(port: int) -> None:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it cannot.
     """
     with socket.socket() as listener:
@@ -226,7 +226,7 @@ def _require_free(port: int) -> None:
             listener.bind(("127.0.0.1", port))
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"Port {port} {why}. Choose another, or leave --port out.", key="port", value=port
             ) from error
 

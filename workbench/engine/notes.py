@@ -187,7 +187,7 @@ def note_on_unrecorded(records: CalibrationRecords | None, layers: Sequence[Laye
     missing = [layer.name for layer in layers if layer.name not in records.layers]
     if not missing:
         return ()
-    what = "is priced by its weights" if len(missing) == 1 else "are priced by their weights"
+    what = "is judged by its weights" if len(missing) == 1 else "are judged by their weights"
     return (
         f"The calibration has no record of {len(missing)} of {len(layers)} layers, which {what} alone: "
         f"{', '.join(missing)}.",

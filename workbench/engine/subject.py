@@ -35,7 +35,7 @@ class Subject:
     encodings: Encodings
     """How weights become codes."""
     damage_model: DamageModel | None = None
-    """How the configuration's calibration prices errors."""
+    """Predicts damage from the configuration's calibration."""
     time_aware: TimeAwareQuantizer | None = None
     """What gives the export its activation tables."""
     spatial: SpatialQuantizer | None = None

@@ -17,7 +17,7 @@ import numexpr
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ExpressionError
 from workbench.expressions.parsing import parse, refused, shortened
 from workbench.layer_names import is_glob, matching, unmatched
 
@@ -70,7 +70,7 @@ def evaluate(
 
     Raises
     ------
-    ConfigurationError
+    ExpressionError
         If it has anything else than columns, numbers, texts, arithmetic, comparisons, and/or/not, is too long or too
         deep, or mixes kinds. Nothing is evaluated then. Carries ``key="expression"`` and the ``value``.
     """
@@ -88,12 +88,12 @@ def mask(
 
     Raises
     ------
-    ConfigurationError
+    ExpressionError
         Besides, if the expression is a number and no condition.
     """
     values = evaluate(text, columns, headings)
     if values.dtype != np.bool_:
-        raise ConfigurationError(
+        raise ExpressionError(
             f"{shortened(text)!r} is a number, not a condition; compare it with something, as in damage > 0.01.",
             key="expression",
             value=text,
@@ -201,7 +201,7 @@ class _Compiler:
         values: NDArray[Any] = numexpr.evaluate(term.code, used, {}, optimization="none", truediv=True)
         return values
 
-    def refused(self, node: ast.AST, why: str) -> ConfigurationError:
+    def refused(self, node: ast.AST, why: str) -> ExpressionError:
         return refused(self.text, node, why)
 
     def condition(self, node: ast.expr) -> _Term:
@@ -235,14 +235,14 @@ class _Compiler:
         names, roles = self.columns["name"].tolist(), self.columns["role"].tolist()
         found = matching(pattern, names, roles)
         if self.rows and not found and not is_glob(pattern):
-            raise ConfigurationError(unmatched(pattern, names, roles), key="expression", value=self.text)
+            raise ExpressionError(unmatched(pattern, names, roles), key="expression", value=self.text)
         rows = np.zeros(self.rows, np.bool_)
         rows[found] = True
         return self._operand(rows, "truth")
 
     def _operand(self, values: NDArray[Any], kind: Kind) -> _Term:
         if len(self.operands) >= MAX_OPERANDS:
-            raise ConfigurationError(
+            raise ExpressionError(
                 f"The expression needs more than {MAX_OPERANDS} columns and comparisons of texts; make it shorter.",
                 key="expression",
                 value=self.text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ExpressionError
 
 MAX_LENGTH = 1000
 """Characters of an expression, at most."""
@@ -43,11 +43,11 @@ def parse(text: str) -> ast.expr:
 
     Raises
     ------
-    ConfigurationError
+    ExpressionError
         If it is too long, nested too deep, or no expression by its syntax.
     """
     if len(text) > MAX_LENGTH:
-        raise ConfigurationError(
+        raise ExpressionError(
             f"The expression has {len(text):,} characters; allowed: {MAX_LENGTH:,}.",
             key="expression",
             value=text,
@@ -57,7 +57,7 @@ def parse(text: str) -> ast.expr:
         tree = ast.parse(python.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deep"
-        raise ConfigurationError(
+        raise ExpressionError(
             f"{shortened(text)!r} cannot be read: {reason}. {WAY_OUT}", key="expression", value=text
         ) from None
     _measure(text, tree)
@@ -76,7 +76,7 @@ def _with_patterns_quoted(text: str) -> str:
             continue
         token = _TOKEN.match(text, place)
         if token is None:
-            raise ConfigurationError(
+            raise ExpressionError(
                 f"{shortened(text[place:])!r} cannot be read. {WAY_OUT}", key="expression", value=text
             )
         word = token[0]
@@ -111,7 +111,7 @@ def _measure(text: str, tree: ast.expr) -> None:
         if not level:
             break
     if level or nodes > MAX_NODES:
-        raise ConfigurationError(
+        raise ExpressionError(
             f"The expression is too large: at most {MAX_NODES} names, numbers and operators, nested at most "
             f"{MAX_DEPTH} deep, are allowed.",
             key="expression",
@@ -124,8 +124,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def refused(text: str, node: ast.AST, why: str) -> ConfigurationError:
+def refused(text: str, node: ast.AST, why: str) -> ExpressionError:
     """The error that names a piece of an expression and what is wrong with it."""
-    return ConfigurationError(
-        f"{shortened(ast.unparse(node))!r} {why}. {WAY_OUT}", key="expression", value=text
-    )
+    return ExpressionError(f"{shortened(ast.unparse(node))!r} {why}. {WAY_OUT}", key="expression", value=text)

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly import express
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.figures.figure import Figure
 from workbench.figures.tables import escape
 from workbench.figures.widths import colour_of, label_of, symbol_of
@@ -184,11 +184,11 @@ def samples(comparison: Comparison, *, side: int = 128, template: str = "simple_
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If they are no images.
     """
     if not comparison.has_images:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"The outputs are {comparison.samples[0].shape}, which are no images of 1 or 3 channels; let `run` return "
             "images.",
             key="samples",

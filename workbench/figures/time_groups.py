@@ -64,7 +64,7 @@ def damage_over_time(session: Session, *, template: str = "simple_white") -> go.
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the session has no calibration.
     """
     damage, time_aware = session.damage_by_group, session.time_aware

@@ -124,7 +124,7 @@ class Encoder:
     """Encodes rows of one checkpoint's layers; safe to use from several threads.
 
     What the codec must know of a whole tensor is found once, when its first row is encoded, and then used for every
-    option of it, and for pricing, writing and checking alike where these share an encoder.
+    option of it, and for measuring, writing and checking alike where these share an encoder.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class Encoder:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the plan's codes are weighed by a calibration that is not given.
         """
         if self._given is not None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workbench.errors import ConfigurationError, setting
+from workbench.errors import PlanError, setting
 from workbench.formats.requests import Naming, Offer, Request, RulesSyntax
 from workbench.formats.safetensors.codec import module_of
 from workbench.plan import Layer, Plan
@@ -88,7 +88,7 @@ def require_target(plan: Plan, target: str) -> None:
         )
 
 
-def names_nothing(name: str, layers: Sequence[Layer], naming: Naming, where: str) -> ConfigurationError:
+def names_nothing(name: str, layers: Sequence[Layer], naming: Naming, where: str) -> PlanError:
     """The error that a rule names no layer."""
     example = module_of(naming(layers[0].name)) if layers else ""
     return malformed(
@@ -96,6 +96,6 @@ def names_nothing(name: str, layers: Sequence[Layer], naming: Naming, where: str
     )
 
 
-def malformed(message: str) -> ConfigurationError:
+def malformed(message: str) -> PlanError:
     """The error that rules are not what they must be."""
-    return ConfigurationError(message, key="rules")
+    return PlanError(message, key="rules")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from workbench.checkpoint import Checkpoint, denoiser_of, under_names
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import did_you_mean
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.formats.format import DEFAULTS, Format, TargetSettings, kept_as
 from workbench.plan import Layer, Plan
 
@@ -21,11 +21,11 @@ def register(record: Format) -> None:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is another of its name.
     """
     if _FORMATS.setdefault(record.name, record) is not record:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"There is an export target {record.name!r} already; a format needs a name of its own.",
             key="target",
             value=record.name,
@@ -53,12 +53,12 @@ def target_named(name: str, settings: TargetSettings = DEFAULTS) -> Format:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is none; the message lists those there are.
     """
     if name not in _FORMATS:
         near = did_you_mean(name, _FORMATS)
-        raise ConfigurationError(
+        raise ArgumentError(
             f"There is no export target {name!r}; there are: {', '.join(sorted(_FORMATS))}"
             f"{'; ' if near else '.'}{near}",
             key="target",
@@ -74,7 +74,7 @@ def check_target(config: DiffusionQuantConfig) -> None:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is none; the message says where the name was given, and lists those there are.
     """
     name = config.target

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.plan import Layer, Option, Plan
 
 Naming = Callable[[str], str]
@@ -42,7 +42,7 @@ class Request:
 
         Raises
         ------
-        ConfigurationError
+        PlanError
             If there is none, or several: the message names the layer, and what it can be stored as.
         """
         options = target.options(layer)
@@ -55,7 +55,7 @@ class Request:
             if not found
             else f"{where}: {self.text} could be {len(found)} things of {layer.name!r} in {target.name}."
         )
-        raise ConfigurationError(
+        raise PlanError(
             f"{problem} It can be {described(options, layer)}. Write one of these in its rule, or take it out of the "
             "rules.",
             key="rules",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from workbench.checkpoint import Checkpoint
 from workbench.config_sources import read_text
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError, PlanError, UsageError
 from workbench.formats.registry import formats, target_named
 from workbench.formats.requests import Naming, Offer, RulesSyntax
 from workbench.plan import Layer, Option, Plan
@@ -58,7 +58,7 @@ def naming_of(checkpoint: Checkpoint, rules_format: str, names: str | None = Non
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If there are no such names.
     ValidationError
         If the checkpoint's tensors have no such names.
@@ -67,7 +67,7 @@ def naming_of(checkpoint: Checkpoint, rules_format: str, names: str | None = Non
     chosen = names or (AS_CHECKPOINT if target_named(target).file_names is None else target)
     if chosen not in naming_choices():
         allowed = ", ".join(naming_choices())
-        raise ConfigurationError(
+        raise ArgumentError(
             f"Rules cannot go by the names {chosen!r}; allowed: {allowed}.",
             key="names",
             value=chosen,
@@ -87,7 +87,7 @@ def syntax_named(name: str) -> RulesSyntax:
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If there is none.
     """
     return _named(name)[1]
@@ -97,7 +97,7 @@ def _named(name: str) -> tuple[str, RulesSyntax]:
     known = syntaxes()
     if name not in known:
         allowed = ", ".join(known)
-        raise ConfigurationError(
+        raise ArgumentError(
             f"There is no rules format {name!r}; allowed: {allowed}.",
             key="rules_format",
             value=name,
@@ -112,11 +112,11 @@ def rules_file(name: str) -> FileKind:
 
     def holds(path: Path) -> bool:
         try:
-            return syntax.holds(read_text(path))
-        except (ConfigurationError, ValueError, TypeError, RecursionError):
+            return syntax.holds(read_text(path, PlanError))
+        except (UsageError, ValueError, TypeError, RecursionError):
             return False
 
-    return FileKind(f"a file of rules for {name}", holds)
+    return FileKind(f"a file of rules for {name}", holds, error=PlanError)
 
 
 def read_rules(
@@ -150,7 +150,7 @@ def read_rules(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If the text is malformed, a rule names no layer, or a layer cannot be stored as its rule says: the message
         names the layer, what it can be stored as, and the way out.
     """
@@ -182,7 +182,7 @@ def write_rules(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If the rules cannot say what the plan does with a layer.
     """
     return syntax_named(rules_format).write(plan, layers, target, naming)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import CalibrationRecords
 from workbench.config import EFFORTS
-from workbench.errors import ANY, ConfigurationError, setting
+from workbench.errors import ANY, ArgumentError, setting
 from workbench.plan import Plan
 
 Weights = NDArray[np.float32]
@@ -51,7 +51,7 @@ class Encodings:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is no such effort.
     """
 
@@ -62,7 +62,7 @@ class Encodings:
     def __post_init__(self) -> None:
         if self.effort not in EFFORTS:
             allowed = ", ".join(EFFORTS)
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"There is no effort {self.effort!r}; allowed: {allowed}.",
                 key="effort",
                 value=self.effort,
@@ -91,14 +91,14 @@ class Encodings:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the plan names a calibration and it is not the one given.
         """
         if plan.weighted_by is None:
             return cls(plan.effort)
         given = "none was given" if records is None else f"the one given is {records.digest[:12]}…"
         if records is None or records.digest != plan.weighted_by:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"The plan's codes are weighed by the calibration {plan.weighted_by[:12]}…, and {given}. Give the "
                 f"records that the plan was made with, {setting('calibration', ANY)}, or make the plan again.",
                 key="calibration",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.formats.requests import described
 from workbench.plan import Option
 from workbench.session.measurements import Measurements
@@ -23,7 +23,7 @@ def places_of(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If a layer has no such option.
     """
     measured = state.measurements
@@ -45,7 +45,7 @@ def places_of(
         asked_for = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
         first = (lacking or list(rows))[0]
         options = described(measured.options[first], measured.layers[first])
-        raise ConfigurationError(
+        raise PlanError(
             f"{len(lacking) or kept} of {len(rows)} layers cannot have {asked_for} in {measured.target.name}. "
             f"{measured.layers[first].name!r} can be {options}.",
             key="scheme" if group_size is None else "group_size",

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
@@ -49,8 +49,8 @@ class Measurements:
         Of `workbench.thermo.options.option_table.measure_options`.
     scheme, group_size
         Of the option that stands for a width.
-    pricing : Pricing, optional
-        What the options were priced by.
+    damage_model : DamageModel, optional
+        What predicts the damage of the options.
     encodings : Encodings, optional
         How the weights became codes; by default ``fast``.
     learnt : mapping of str to float, optional
@@ -108,7 +108,7 @@ class Measurements:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If there is no such layer, or a factor is not a positive number.
         """
         for name, factor in factors.items():
@@ -116,11 +116,9 @@ class Measurements:
                 problem = (
                     f"{factor} is not a positive number" if name in self.index else "there is no such layer"
                 )
-                raise ConfigurationError(
-                    f"Nothing can be learnt of {name!r}: {problem}.", key=name, value=factor
-                )
+                raise ArgumentError(f"Nothing can be learnt of {name!r}: {problem}.", key=name, value=factor)
         if not factors:
-            raise ConfigurationError("Nothing can be learnt: no layer was measured.", key="factors")
+            raise ArgumentError("Nothing can be learnt: no layer was measured.", key="factors")
         others = float(np.median(list(factors.values())))
         learnt = {name: factors.get(name, self.learnt.get(name, others)) for name in self.index}
         return Measurements(
@@ -148,7 +146,7 @@ class Measurements:
 
     @cached_property
     def menu(self) -> IntArray:
-        """Rows of the prices: what every layer gets at 2 … 8 bits, and what keeps it, [layers, 8]."""
+        """Rows of the option table: what every layer gets at 2 … 8 bits, and what keeps it, [layers, 8]."""
         costs = self.costs
         layers, places = np.nonzero(costs.legal)
         numbers, first = np.unique(costs.form[costs.legal], return_index=True)
@@ -183,7 +181,7 @@ class Measurements:
         return values
 
     def compressible_bytes(self, rows: IntArray) -> int:
-        """Bytes of the codes beyond their entropy, of one row of the prices a layer."""
+        """Bytes of the codes beyond their entropy, of one row of the option table a layer."""
         chosen = self.option_table.select(["bits", "code_entropy"]).take(rows).to_pylist()
         spare = sum(
             layer.params * (option["bits"] - option["code_entropy"])

@@ -34,7 +34,7 @@ from workbench.thermo.options.option_table import measure_options
 from workbench.work import ProgressCallback
 
 STEPS = 2
-"""Steps of `open_session` of which its callback hears: profiling the layers, pricing the options."""
+"""Steps of `open_session` of which its callback hears: profiling the layers, measuring the options."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Prepared:
     settings: TargetSettings
     """What was asked of the export format, for others of the session."""
     damage_model: DamageModel | None
-    """How the calibration prices errors, if there is one."""
+    """Predicts damage from the calibration, if there is one."""
     keep: frozenset[str]
     """Names of the layers that stay in the source's dtype, whatever they hold."""
 
@@ -156,7 +156,7 @@ def open_session(
         does not load them; asymmetric for the others.
     calibration : CalibrationRecords or path-like, optional
         What was captured of the layers' inputs, or its file; ``"zoo:digits-dit"`` for what ships with that model. The
-        options are then priced by it: their NSR is D, the relative error power of the denoiser's output.
+        the damage of the options is then predicted from it: the relative error power of the denoiser's output.
     num_time_groups : int
         Denoising steps are taken together in so many groups.
     grouping : str
@@ -168,7 +168,7 @@ def open_session(
     shard_size : int or str
         Bytes of tensor data, or text such as ``"2GB"``, after which `Session.predict` has a safetensors file closed.
     effort : str
-        How hard to look for good codes, when options are priced and in the export: ``"fast"``, ``"normal"`` or
+        How hard to look for good codes, when options are measured and in the export: ``"fast"``, ``"normal"`` or
         ``"best"``; by default ``"normal"`` for GGUF, else ``"fast"``. The search is weighed by the calibration, and
         plans then need it.
     names : str, optional
@@ -181,7 +181,7 @@ def open_session(
         Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
         Inf, which cannot be quantized.
     callback : callable, optional
-        Hears of the fraction done and a message, in two steps: profiling and pricing. Where there is none,
+        Hears of the fraction done and a message, in two steps: profiling, and measuring options. Where there is none,
         `workbench.open` shows a bar in the notebook's cell, with a button that cancels, or on a terminal.
     cancel : threading.Event, optional
         Set it to end the work with a `CancelledError`.

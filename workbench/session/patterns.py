@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.layer_names import matching, nearest, unmatched
 from workbench.plan import Layer
 
@@ -23,7 +23,7 @@ def rows_matching(layers: Sequence[Layer], patterns: Patterns) -> list[int]:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If one of them matches no layer; the message suggests the nearest that does.
     """
     names, roles = [layer.name for layer in layers], [layer.role for layer in layers]
@@ -31,7 +31,7 @@ def rows_matching(layers: Sequence[Layer], patterns: Patterns) -> list[int]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = matching(pattern, names, roles)
         if not found:
-            raise ConfigurationError(
+            raise ArgumentError(
                 unmatched(pattern, names, roles),
                 key="pattern",
                 value=pattern,

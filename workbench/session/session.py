@@ -17,6 +17,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.config_sources import read_text
 from workbench.engine import Report
+from workbench.errors import PlanError
 from workbench.formats import Format
 from workbench.formats.rules import rules_file
 from workbench.old_names import old_names, renamed_argument
@@ -172,7 +173,7 @@ class Session:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If a pattern matches nothing, `bits` is not from 2 to 8, or a layer has no option of that group size or
             scheme: the message names what it has.
         """
@@ -231,7 +232,7 @@ class Session:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If there is not one goal, or it cannot be met: the message names what costs most and the floor.
         """
         goal = Goal(size, bpw, temperature, max_damage, min_cosine)
@@ -294,7 +295,7 @@ class Session:
     def retarget_job(self, target: str, names: str | None = None) -> Job[tuple[str, ...]]:
         """`retarget` in the background."""
         return Job(
-            f"pricing for {target}",
+            f"measuring options for {target}",
             lambda callback, cancel: self.retarget(target, names=names, callback=callback, cancel=cancel),
         )
 
@@ -308,7 +309,7 @@ class Session:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the plan is for another target or other layers, or has an option that a layer here has not.
         """
         return self.do(commands.LoadPlan(os.fspath(path), Plan.load(path))).state.notes
@@ -326,7 +327,7 @@ class Session:
             What the rules call tensors: ``"gguf"``, as the GGUF file of an export does, which is the default of the
             first two, or ``"checkpoint"``, that of the others.
         """
-        self.do(commands.LoadRules(os.fspath(path), rules_format, read_text(Path(path)), names))
+        self.do(commands.LoadRules(os.fspath(path), rules_format, read_text(Path(path), PlanError), names))
 
     def save_rules(
         self, path: FilePath, rules_format: str, names: str | None = None, *, overwrite: bool = False
@@ -374,8 +375,7 @@ class Session:
     def learn(self, measured: Validation | Mapping[str, float]) -> Totals:
         """Correct the predicted damage by what was measured; solve again to let the plan follow.
 
-        It takes the place of what was learnt before of the same layers, so that learning twice from one measurement is
-        learning once; factors of 1 for all layers forget.
+        It replaces what was learnt of the same layers before; factors of 1 for all layers forget.
 
         Parameters
         ----------

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import TimeAwareQuantizer
 from workbench.engine.notes import note_on_unrecorded
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.expressions.evaluation import evaluate, mask
 from workbench.formats.loading import loading_lines, readers
 from workbench.formats.rules import naming_of, write_rules
@@ -93,15 +93,15 @@ class Snapshot:
 
     @property
     def damage_model(self) -> DamageModel:
-        """What the options were priced by.
+        """What predicts the damage of the options.
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the session has no calibration.
         """
         if self.measurements.damage_model is None:
-            raise ConfigurationError(
+            raise ArgumentError(
                 "The session has no calibration. Open it with one: wb.open(…, calibration=…); "
                 "workbench.live.capture makes it.",
                 key="calibration",

@@ -80,7 +80,7 @@ class State:
 
     @property
     def option_rows(self) -> IntArray:
-        """Row of each layer's option in the table of prices, [layers]."""
+        """Row of each layer's option in the option table, [layers]."""
         rows: IntArray = self.measurements.starts + np.array(self.choice, np.int64)
         return rows
 

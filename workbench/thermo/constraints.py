@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.thermo.costs import BoolArray, CostTable, FloatArray, IntArray
 
 NAMED = 3
@@ -43,7 +43,7 @@ class Constraints:
             masks["lock"] = (locks < 0) | ((locks == places) & costs.legal)
             for index in np.flatnonzero(~masks["lock"].any(axis=1))[:1]:
                 layer = costs.names[index]
-                raise ConfigurationError(
+                raise PlanError(
                     f"The lock on {layer!r} is to an option that it does not have.",
                     key="locks",
                     layers=[layer],
@@ -54,9 +54,7 @@ class Constraints:
             masks["ceiling"] = costs.bits <= _for_each(self.ceilings, costs)
         if self.min_cosine is not None:
             if np.isnan(costs.cosine[costs.legal]).any():
-                raise ConfigurationError(
-                    "min_cosine needs the cosine of every option measured.", key="min_cosine"
-                )
+                raise PlanError("min_cosine needs the cosine of every option measured.", key="min_cosine")
             masks["min_cosine"] = costs.cosine >= _for_each(self.min_cosine, costs)
         return masks
 
@@ -82,7 +80,7 @@ def restrict(costs: CostTable, constraints: Constraints) -> Restricted:
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If a layer is left without an option, or tied layers without a common one; names them, what excludes the
         options, and the best cosine to be had.
     """
@@ -108,11 +106,11 @@ def check_choice(costs: CostTable, constraints: Constraints, choice: IntArray) -
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If it is not a choice of each layer, or breaks a constraint; names the first layer that does.
     """
     if choice.shape != (len(costs),) or not ((choice >= 0) & (choice < costs.legal.shape[1])).all():
-        raise ConfigurationError("A choice must be the place of an option for each layer.", key="choice")
+        raise PlanError("A choice must be the place of an option for each layer.", key="choice")
     layers = np.arange(len(costs))
     form = costs.form[layers, choice]
     meets = {name: mask[layers, choice] for name, mask in constraints.masks(costs).items()}
@@ -123,7 +121,7 @@ def check_choice(costs: CostTable, constraints: Constraints, choice: IntArray) -
     for name, good in meets.items():
         for index in np.flatnonzero(~good)[:1]:
             layer = costs.names[index]
-            raise ConfigurationError(f"The choice for {layer!r} breaks its {name}.", key=name, layers=[layer])
+            raise PlanError(f"The choice for {layer!r} breaks its {name}.", key=name, layers=[layer])
 
 
 def tightest(costs: CostTable, constraints: Constraints, of: Literal["nbytes", "damage"]) -> list[str]:
@@ -176,7 +174,7 @@ def largest(costs: CostTable) -> str:
 def _for_each(value: ArrayLike, costs: CostTable) -> NDArray[Any]:
     array = np.asarray(value)
     if array.shape not in ((), (len(costs),)):
-        raise ConfigurationError(
+        raise PlanError(
             f"A constraint must be one value or one for each of the {len(costs)} layers, not of shape {array.shape}.",
             key="constraints",
         )
@@ -189,9 +187,7 @@ def _first_of_tie(ties: Sequence[Sequence[int]], costs: CostTable) -> IntArray:
     group_of: dict[int, set[int]] = {}
     for tie in ties:
         if not all(0 <= layer < len(costs) for layer in tie):
-            raise ConfigurationError(
-                f"The tie {list(tie)} is not of indices of the {len(costs)} layers.", key="ties"
-            )
+            raise PlanError(f"The tie {list(tie)} is not of indices of the {len(costs)} layers.", key="ties")
         merged = set(tie).union(*(group_of.get(layer, ()) for layer in tie))
         group_of.update(dict.fromkeys(merged, merged))
     for group in {id(group): group for group in group_of.values()}.values():
@@ -218,7 +214,7 @@ def _merge(allowed: CostTable, first: IntArray, costs: CostTable) -> Restricted:
         names[index].append(name)
     for index in np.flatnonzero(~legal.any(axis=1))[:1]:
         group = names[index]
-        raise ConfigurationError(
+        raise PlanError(
             f"The tied layers {', '.join(map(repr, group))} have no option in common that their limits allow; "
             "untie them or loosen a lock, floor, ceiling or min_cosine among them.",
             key="ties",
@@ -231,7 +227,7 @@ def _merge(allowed: CostTable, first: IntArray, costs: CostTable) -> Restricted:
     return Restricted(merged, row, place)
 
 
-def _nothing_left(costs: CostTable, masks: dict[str, BoolArray], stuck: IntArray) -> ConfigurationError:
+def _nothing_left(costs: CostTable, masks: dict[str, BoolArray], stuck: IntArray) -> PlanError:
     best = np.where(costs.legal, costs.cosine, -np.inf).max(axis=1, initial=-np.inf)
     phrases = []
     for index in stuck[:NAMED]:
@@ -241,7 +237,7 @@ def _nothing_left(costs: CostTable, masks: dict[str, BoolArray], stuck: IntArray
         reach = f"; its best cosine is {best[index]:.6g}" if "min_cosine" in blamed else ""
         phrases.append(f"{costs.names[index]!r} ({' and '.join(blamed)}; it has {widths} bits{reach})")
     more = f" and {len(stuck) - NAMED} more" if len(stuck) > NAMED else ""
-    return ConfigurationError(
+    return PlanError(
         f"No option is left for {', '.join(phrases)}{more}; loosen or lift these limits.",
         key="constraints",
         layers=[costs.names[index] for index in stuck],

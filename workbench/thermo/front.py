@@ -84,7 +84,7 @@ def trace(costs: CostTable, constraints: Constraints | None = None) -> Front:
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If a layer, or a group of tied layers, is left without an option.
     """
     restricted = restrict(costs, constraints or Constraints())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.thermo.costs import NEVER, CostTable, FloatArray, IntArray
 from workbench.thermo.hull import hulls_of
 
@@ -43,7 +43,7 @@ def gibbs(costs: CostTable, temperature: float, tau: float | None = None) -> Ens
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If T is negative or NaN, or τ not positive and finite.
 
     References
@@ -51,14 +51,14 @@ def gibbs(costs: CostTable, temperature: float, tau: float | None = None) -> Ens
     E. T. Jaynes, "Information theory and statistical mechanics", Phys. Rev. 106, 1957.
     """
     if not temperature >= 0:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"A temperature must be 0 or more, not {temperature!r}.", key="temperature", value=temperature
         )
     excess = _excess(costs, temperature)
     if tau is None:
         tau = _typical(excess)
     if not 0 < tau < math.inf:
-        raise ConfigurationError(f"τ must be positive and finite, not {tau!r}.", key="tau", value=tau)
+        raise ArgumentError(f"τ must be positive and finite, not {tau!r}.", key="tau", value=tau)
     with np.errstate(over="ignore"):
         weight = np.exp(-excess / tau)
     p = weight / weight.sum(axis=1, keepdims=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-from workbench.errors import ConfigurationError, setting
+from workbench.errors import ArgumentError, setting
 
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{middle}B": base**power
@@ -20,7 +20,7 @@ def parse_size(size: int | str) -> int:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it cannot be read.
     """
     if not isinstance(size, str):
@@ -31,7 +31,7 @@ def parse_size(size: int | str) -> int:
     try:
         return int(float(number) * _UNITS[unit])
     except (ValueError, KeyError, OverflowError):
-        raise ConfigurationError(
+        raise ArgumentError(
             f"{size!r} is not a size; write it as 2.5GB, 900MiB or a number of bytes.", key="size", value=size
         ) from None
 
@@ -60,7 +60,7 @@ class Goal:
         }
         given = [name for name, value in goals.items() if value is not None]
         if len(given) != 1 and (given or self.min_cosine is None):
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"A solver needs one goal of {', '.join(map(setting, goals))}, or {setting('min_cosine')} alone; it "
                 f"was given {' and '.join(map(setting, given)) or 'none'}.",
                 key="goal",
@@ -68,7 +68,7 @@ class Goal:
         for name in given:
             value = self.nbytes if name == "size" else goals[name]
             if not isinstance(value, Real) or math.isnan(value) or value < 0:
-                raise ConfigurationError(
+                raise ArgumentError(
                     f"{setting(name)} must not be negative or NaN, as {value!r} is.", key=name, value=value
                 )
 

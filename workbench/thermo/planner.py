@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError, UsageError
 from workbench.formats import Format
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encodings
@@ -34,7 +34,7 @@ class Planner:
     ----------
     checkpoint : Checkpoint
     target : Format
-    prices : pyarrow.Table
+    option_table : pyarrow.Table
         Of `workbench.thermo.options.option_table.measure_options`.
     encodings : Encodings, optional
         Those that the options were measured with; by default ``fast``.
@@ -101,7 +101,7 @@ class Planner:
 
         Raises
         ------
-        ConfigurationError
+        PlanError
             If the choice breaks them.
         """
         found = certify(self.costs, choice, constraints, front=self.front(constraints))
@@ -126,7 +126,7 @@ class Planner:
 
         Raises
         ------
-        ConfigurationError
+        PlanError
             If no choice meets the goal and the constraints; carries the ``floor``, and names what costs most.
         """
         if goal.nbytes is not None:
@@ -149,7 +149,7 @@ class Planner:
 
         Raises
         ------
-        ConfigurationError
+        PlanError
             If there is none; carries the ``floor`` in bytes, and names what costs most.
         """
         front = self.front(constraints)
@@ -174,14 +174,14 @@ class Planner:
         nbytes = self.payload_bytes(plan)
         return _Payload(choice, nbytes, nbytes - plan.nbytes)
 
-    def _too_small(self, size: int, constraints: Constraints, cheapest: _Payload) -> ConfigurationError:
+    def _too_small(self, size: int, constraints: Constraints, cheapest: _Payload) -> PlanError:
         floor, beside = cheapest.nbytes, cheapest.beside
         try:
             solve(self.costs, constraints, nbytes=max(size - beside, 0))
             cause = ""
-        except ConfigurationError as error:
+        except UsageError as error:
             cause = f" {error}"
-        return ConfigurationError(
+        return PlanError(
             f"No payload of {size:,} bytes can be made: {floor:,} are the least, {beside:,} of them for headers and "
             f"the tensors that are no layers.{cause}",
             key="size",

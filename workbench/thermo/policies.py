@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.thermo.constraints import Constraints
 from workbench.thermo.costs import NEVER, CostTable, FloatArray, IntArray
 from workbench.thermo.front import trace
@@ -169,7 +169,7 @@ def compare(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If no plan, or no uniform one, fits the budget under the constraints.
     """
     constraints = constraints or Constraints()
@@ -218,8 +218,8 @@ def _means(values: FloatArray, weights: IntArray, row: IntArray, rows: int) -> F
     return np.bincount(row, values * counted, rows) / np.bincount(row, counted, rows)
 
 
-def _no_room(what: str, nbytes: int, floor: int) -> ConfigurationError:
-    return ConfigurationError(
+def _no_room(what: str, nbytes: int, floor: int) -> PlanError:
+    return PlanError(
         f"No {what} fits into {nbytes:,} bytes; the smallest takes {floor:,}.",
         key="nbytes",
         value=nbytes,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError, PlanError
 from workbench.thermo.constraints import Constraints, check_choice, largest, tightest
 from workbench.thermo.costs import NEVER, CostTable, FloatArray, IntArray
 from workbench.thermo.front import Front, trace
@@ -72,7 +72,7 @@ def solve(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If there is not exactly one goal, or no plan meets the goal and the constraints: then it names those that cost
         most, and carries the ``floor``, the least bytes or Σ D that can be had.
 
@@ -88,14 +88,14 @@ def solve(
     if not given and constraints.min_cosine is not None:
         given = {"temperature": math.inf}
     if len(given) != 1:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"A solver needs one goal of {', '.join(goals)}, or a min_cosine alone; it was given "
             f"{' and '.join(given) or 'none'}.",
             key="goal",
         )
     [(key, value)] = given.items()
     if math.isnan(value) or value < 0:
-        raise ConfigurationError(f"{key} must not be negative or NaN, as {value!r} is.", key=key, value=value)
+        raise ArgumentError(f"{key} must not be negative or NaN, as {value!r} is.", key=key, value=value)
     front = front or trace(costs, constraints)
     is_proved = True
     match key:
@@ -119,7 +119,7 @@ def certify(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If the choice itself breaks them; names the first layer that does.
     """
     constraints = constraints or Constraints()
@@ -148,7 +148,7 @@ def _within_bytes(
     corner = front.corner_within(budget)
     if corner < 0:
         floor = int(front.nbytes[0])
-        raise ConfigurationError(
+        raise PlanError(
             f"The layers need {floor:,} bytes at the least, that is {costs.bpw(floor):.2f} bits per weight; a "
             f"budget of {budget:,} is {floor - budget:,} short. "
             f"{_advice(tightest(costs, constraints, 'nbytes'))} {largest(costs)}",
@@ -177,7 +177,7 @@ def _within_damage(
     corner = int(np.searchsorted(-front.damage, -met, side="left"))
     if corner == len(front.damage):
         floor = float(front.damage[-1])
-        raise ConfigurationError(
+        raise PlanError(
             f"Σ D comes to {floor:.6g} at the least; a limit of {limit:.6g} cannot be met. "
             f"{_advice(tightest(costs, constraints, 'damage'))}",
             key="max_damage",

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config import NAMES
 from workbench.engine import Report
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError, UsageError
 from workbench.session import Session
 from workbench.session.commands import Solve, act_of
 from workbench.text_file import ExistingFileError
@@ -58,7 +58,7 @@ class Actions:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If it asks for nothing that there is.
         ArrowQuantError, OSError
             Whatever prevents it.
@@ -102,7 +102,7 @@ class Actions:
             case {"act": "cancel"}:
                 self._jobs.cancel()
             case _:
-                raise ConfigurationError(f"The panel understands no action {message!r:.200}.", key="act")
+                raise ArgumentError(f"The panel understands no action {message!r:.200}.", key="act")
         return ""
 
     def ahead(self, text: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Actions:
         """Solve for a place of the slider, whose ends are estimates: below the least there is, take that."""
         try:
             self.session.do(command)
-        except ConfigurationError as error:
+        except UsageError as error:
             floor, nbytes = getattr(error, "floor", None), command.goal.nbytes
             if floor is None or nbytes is None or nbytes >= floor:
                 raise
@@ -144,7 +144,7 @@ class Actions:
     def _learn(self) -> str:
         """Learn from the last validation; says how far the prediction moved."""
         if self.session.validation is None:
-            raise ConfigurationError("There is no validation to learn from yet; run one.", key="act")
+            raise ArgumentError("There is no validation to learn from yet; run one.", key="act")
         before = self.session.totals.damage
         after = self.session.learn(self.session.validation).damage
         return (
@@ -172,14 +172,14 @@ class Actions:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the text is empty.
         PermissionError
             If the path is outside that folder.
         """
         typed = text.strip()
         if not typed:
-            raise ConfigurationError("The field is empty; write a name into it.", key="path")
+            raise ArgumentError("The field is empty; write a name into it.", key="path")
         # A Path forgets the "./" of "./~", a folder of that name and not the home.
         named = Path(typed).expanduser() if typed.startswith("~") else Path(typed)
         path = (self._folder / named).resolve()

@@ -141,7 +141,7 @@ def test_a_component_stays_in_its_folder(tmp_path: Path) -> None:
 def test_a_size_cannot_be_met_and_the_error_says_why(make_checkpoint: Make, tmp_path: Path) -> None:
     source = make_checkpoint()
     with wb.open(source, target="safetensors", cache=tmp_path) as session:
-        with pytest.raises(wb.ConfigurationError, match="are the least"):
+        with pytest.raises(wb.PlanError, match="are the least"):
             session.solve("10kB")
         full = session.predict().nbytes
         session.solve(full + 1000)

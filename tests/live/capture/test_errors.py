@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
+from workbench.errors import ArgumentError, ShapeMismatchError, ValidationError
 from workbench.live import Clock, MissingLayersWarning, capture, match_modules
 
 Store = Callable[..., Any]
@@ -108,11 +108,9 @@ class Timeless(nn.Module):
 def test_a_model_without_a_known_time_is_refused_and_told_how(store: Store) -> None:
     model = Timeless()
     checkpoint, x = store(model), torch.ones(1, 2)
-    with pytest.raises(
-        ConfigurationError, match=r"none of the arguments timestep, .* but x, when\. Name the"
-    ):
+    with pytest.raises(ArgumentError, match=r"none of the arguments timestep, .* but x, when\. Name the"):
         capture(model, checkpoint)
-    with pytest.raises(ConfigurationError, match="none of the arguments moment"):
+    with pytest.raises(ArgumentError, match="none of the arguments moment"):
         capture(model, checkpoint, time="moment")
     for time, name in (
         ("when", "when"),
@@ -128,7 +126,7 @@ def test_a_model_without_a_known_time_is_refused_and_told_how(store: Store) -> N
 def test_a_time_that_is_no_number_is_an_error(store: Store, time: Any) -> None:
     model = Timeless()
     with (
-        pytest.raises(ConfigurationError, match="must give finite numbers"),
+        pytest.raises(ArgumentError, match="must give finite numbers"),
         capture(model, store(model), time="when"),
     ):
         model(torch.ones(1, 2), time)
@@ -139,7 +137,7 @@ def test_a_time_that_is_no_number_is_an_error(store: Store, time: Any) -> None:
 def test_a_call_without_its_time_is_an_error(store: Store, given: Any) -> None:
     model = Timeless()
     with (
-        pytest.raises(ConfigurationError, match="Timeless was called without when"),
+        pytest.raises(ArgumentError, match="Timeless was called without when"),
         capture(model, store(model), time="when"),
     ):
         model(torch.ones(1, 2), **given)
@@ -224,7 +222,7 @@ def test_an_empty_call_changes_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize("buckets", [0, 65, -1])
 def test_the_number_of_buckets_is_bounded(toy: Any, store: Store, buckets: int) -> None:
-    with pytest.raises(ConfigurationError, match="allowed: 1 to 64"):
+    with pytest.raises(ArgumentError, match="allowed: 1 to 64"):
         capture(toy, store(toy), buckets=buckets)
 
 

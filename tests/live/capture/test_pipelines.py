@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from workbench.checkpoint import open_checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.live import capture_pipeline, match_modules
 
 
@@ -66,16 +66,14 @@ def test_an_unknown_component_is_an_error_that_lists_those_there_are(
     pipe: Any, folder: Path, component: str
 ) -> None:
     with pytest.raises(
-        ConfigurationError, match=rf"DDPMPipeline has no {component}; .* unet, scheduler"
+        ArgumentError, match=rf"DDPMPipeline has no {component}; .* unet, scheduler"
     ) as raised:
         capture_pipeline(pipe, checkpoint=folder, component=component)
     assert raised.value.key == "component"
 
 
 def test_an_unknown_argument_is_an_error_that_lists_those_there_are(pipe: Any, folder: Path) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"takes no argument 'prompt'; it takes batch_size,"
-    ) as raised:
+    with pytest.raises(ArgumentError, match=r"takes no argument 'prompt'; it takes batch_size,") as raised:
         capture_pipeline(pipe, checkpoint=folder, prompt="a cat")
     assert raised.value.key == "prompt"
     assert not any(module._forward_hooks for module in pipe.unet.modules())

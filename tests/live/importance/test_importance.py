@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from workbench.calibration import CalibrationRecords
-from workbench.errors import CancelledError, ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, CancelledError, ValidationError
 from workbench.live import (
     MissingLayersWarning,
     capture,
@@ -614,14 +614,14 @@ def test_settings_that_are_not_allowed(case: Case, options: dict[str, Any], key:
     if key == "runs":
         calls += (importance_by_trial,)
     for call in calls:
-        with pytest.raises(ConfigurationError, match="allowed: ") as raised:
+        with pytest.raises(ArgumentError, match="allowed: ") as raised:
             call(case.model, case.run, case.checkpoint, case.records, **options)
         assert raised.value.key == key
 
 
 @pytest.mark.parametrize("level", [0.0, -1.0, float("nan")])
 def test_noise_needs_a_level(case: Case, level: float) -> None:
-    with pytest.raises(ConfigurationError, match="level"):
+    with pytest.raises(ArgumentError, match="level"):
         importance_by_trial(case.model, case.run, case.checkpoint, case.records, level=level)
 
 
@@ -642,7 +642,7 @@ def test_records_of_another_checkpoint_are_refused(case: Case, store: Any) -> No
 
 
 def test_records_by_another_clock_are_refused(case: Case) -> None:
-    with pytest.raises(ConfigurationError, match="as 'timestep', this clock as 'time'") as raised:
+    with pytest.raises(ArgumentError, match="as 'timestep', this clock as 'time'") as raised:
         case.measure("fisher:step", time=lambda module, args, kwargs: 0.0)
     assert raised.value.key == "time"
 

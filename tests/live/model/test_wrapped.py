@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 
 import workbench as wb
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.live import (
     MissingLayersWarning,
     apply,
@@ -238,7 +238,7 @@ def test_a_partial_application_must_be_asked_for_and_lists_what_it_left_out(
         assert set(applied.replaced) == quantized(session.plan) - {"to_k.weight"}
         assert list(applied.missing) == ["to_k.weight"]
         assert "tensors replaced, 1 left out" in repr(applied)
-    with pytest.raises(ConfigurationError, match="allowed: refuse or ignore"):
+    with pytest.raises(ArgumentError, match="allowed: refuse or ignore"):
         apply(model, session.plan, checkpoint, missing="drop")  # type: ignore[arg-type]
     del model.label_embed
     model.to_q = nn.Identity()
@@ -308,7 +308,7 @@ def test_a_quantized_model_is_refused(toy: Any, checkpoint: Checkpoint) -> None:
 def test_copies_on_several_devices_are_refused(toy: Any, checkpoint: Checkpoint) -> None:
     model = nn.DataParallel(toy)
     model.device_ids = [0, 1]
-    with pytest.raises(ConfigurationError, match="over 2 devices"):
+    with pytest.raises(ArgumentError, match="over 2 devices"):
         capture(model, checkpoint)
 
 

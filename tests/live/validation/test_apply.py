@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import workbench as wb
 from workbench.calibration import ActivationTables, TimeAwareQuantizer
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
+from workbench.errors import ArgumentError, ShapeMismatchError, ValidationError
 from workbench.live import apply, capture
 from workbench.session import Session
 
@@ -136,9 +136,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
     toy: Any, checkpoint: Checkpoint, session: Session, store: Store
 ) -> None:
     own = toy(images(), 10.0)
-    with pytest.raises(ConfigurationError, match="needs scales"):
+    with pytest.raises(ArgumentError, match="needs scales"):
         apply(toy, session.plan, checkpoint, activations="int8-time")
-    with pytest.raises(ConfigurationError, match="allowed: none, int8-time, int8-static"):
+    with pytest.raises(ArgumentError, match="allowed: none, int8-time, int8-static"):
         apply(toy, session.plan, checkpoint, activations="int4")  # type: ignore[arg-type]
     other = type(toy)()
     with pytest.raises(ValidationError, match="another checkpoint"):

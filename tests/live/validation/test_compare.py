@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import workbench as wb
 from workbench.checkpoint import Checkpoint
-from workbench.errors import CancelledError, ConfigurationError
+from workbench.errors import ArgumentError, CancelledError
 from workbench.live import Comparison, capture, compare, weight_errors
 from workbench.live.validation.comparison import layer_effects, rank_correlation
 from workbench.live.validation.single_layers import neighbour
@@ -299,7 +299,7 @@ def test_the_solver_follows_what_was_learnt(session: Session) -> None:
 )
 def test_nothing_is_learnt_of_nonsense(session: Session, factors: dict[str, float]) -> None:
     before = session.totals
-    with pytest.raises(ConfigurationError, match="Nothing can be learnt"):
+    with pytest.raises(ArgumentError, match="Nothing can be learnt"):
         session.learn(factors)
     assert session.totals == before
 
@@ -336,7 +336,7 @@ def test_a_session_without_calibration(toy: Any, run: Loop, store: Store, tmp_pa
         found: Comparison = compare(toy, run, session, runs=1)
         assert found.layers["measured"].null_count == 0
         assert set(found.calls["group"].to_pylist()) == {0}
-        with pytest.raises(ConfigurationError, match="needs scales"):
+        with pytest.raises(ArgumentError, match="needs scales"):
             compare(toy, run, session, runs=1, activations="int8-static")
 
 

@@ -1,4 +1,4 @@
-"""Plans that are there already: in a file, or in another tool's rules. Nothing has to be priced for them."""
+"""Plans that are there already: in a file, or in another tool's rules. No options are measured for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from workbench.cli.planning.request import Planned, Rules, Source
+from workbench.errors import PlanError
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Checkpoint
@@ -76,7 +77,7 @@ def plan_of_rules(
             for layer in layers
         }
         choices = read_rules(
-            read_text(path), rules.rules_format, layers, storage, rest, where=str(path),
+            read_text(path, PlanError), rules.rules_format, layers, storage, rest, where=str(path),
             naming=naming_of(checkpoint, rules.rules_format, rules.names),
         )  # fmt: skip
         found = Plan(

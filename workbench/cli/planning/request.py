@@ -47,8 +47,8 @@ class Planned:
     prediction: Prediction | None
     """What exporting it will take; None where that was not asked."""
     totals: Totals | None = None
-    """What it adds up to; None where nothing was priced."""
+    """What it adds up to; None where no options were measured."""
     likely_bytes: int | None = None
-    """What its payload will come to where the target compresses; None where nothing was priced."""
+    """What its payload will come to where the target compresses; None where no options were measured."""
     printed: Sequence[str] = ()
     """Sentences on it that were printed already."""

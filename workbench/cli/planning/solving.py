@@ -53,7 +53,7 @@ def solved(
     ----------
     source, problem, rules
     calibration, time_groups, exact
-        How options are priced.
+        How the damage of options is predicted.
     dry_run : bool
         Whether to predict what exporting the plan will take.
     shown : bool

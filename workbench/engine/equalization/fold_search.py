@@ -82,7 +82,7 @@ def study(
     ----------
     checkpoint : Checkpoint
     site : Site
-    pricing : Pricing
+    damage_model : DamageModel
         What the calibration says of the layers.
     target : Format
     option_of : callable

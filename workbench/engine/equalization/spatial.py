@@ -20,7 +20,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.config import DiffusionQuantConfig
 from workbench.engine.equalization.fold_search import ALPHAS, PASSES, OptionOf, Outcome, study
 from workbench.engine.resolution.widths import at_width, settled_option
-from workbench.errors import ConfigurationError, MetadataError
+from workbench.errors import ArgumentError, ConfigurationError, MetadataError
 from workbench.folds.fold import Site, read_folds
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
@@ -103,7 +103,7 @@ class SpatialQuantizer:
             Whether the layers' inputs will be rounded to eight bits, as for `workbench.live.apply`: then the error of
             that counts too, and folds also smooth activations.
         num_time_groups, importance
-            How the calibration prices errors, as for `workbench.open`.
+            How the calibration predicts damage, as for `workbench.open`.
         option_of : callable, optional
             What each layer is to be stored as, in place of bits, scheme and group_size.
         executor : Executor, optional
@@ -121,7 +121,7 @@ class SpatialQuantizer:
             If the records are of another checkpoint, or the checkpoint changed.
         """
         if alpha is not None and not 0 <= alpha <= 1:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"alpha is {alpha}; allowed: from 0 to 1.", key="alpha", value=alpha, allowed="0 to 1"
             )
         mode = mode_named(activations)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workbench.calibration import ActivationTables
 from workbench.engine.output.partial_folder import export_folder
-from workbench.errors import ConfigurationError, MetadataError, ModelNotFoundError, action
+from workbench.errors import MetadataError, ModelNotFoundError, UsageError, action
 from workbench.formats import Payload, target_named
 from workbench.plan import Plan
 
@@ -104,7 +104,7 @@ def read_record(folder: Path) -> Record:
             raise MetadataError(f"{path}: {key!r} is missing or not an object.", path=path, key=key)
     try:
         plan = Plan.from_dict(document["plan"], f"{path}: plan")
-    except ConfigurationError as error:
+    except UsageError as error:
         raise MetadataError(str(error), path=path) from error
     given = document.get("activation_tables")
     tables = None if given is None else ActivationTables.from_dict(given, f"{path}: activation_tables")

@@ -16,7 +16,7 @@ from workbench.engine.resolution.fixed import FixedPlan
 from workbench.engine.resolution.strategy import Resolution, made_by
 from workbench.engine.resolution.widths import at_width, settled_option
 from workbench.engine.subject import Subject, Workers
-from workbench.errors import ConfigurationError
+from workbench.errors import ConfigurationError, PlanError
 from workbench.plan import Plan
 from workbench.thermo import Constraints, Planner, measure_options
 from workbench.thermo.costs import IntArray
@@ -25,7 +25,7 @@ from workbench.thermo.costs import IntArray
 class Solver:
     """A strategy that weighs layers against each other: least damage within ``target_model_size_mb``.
 
-    Without a size it has the bytes of uniform ``bit_width``. The options are priced from a sample of rows, and
+    Without a size it has the bytes of uniform ``bit_width``. The options are measured from a sample of rows, and
     remembered. Layers that the configuration speaks of, as sensitive or by their width, are locked; every other layer
     reaches ``min_accuracy``.
     """
@@ -105,7 +105,7 @@ def _within(
         problem = f"target_model_size_mb is {config.target_model_size_mb:g}"
     try:
         return planner.within(budget, constraints, draft)
-    except ConfigurationError as error:
+    except PlanError as error:
         if "floor" not in error.context:
             raise
         # With room for the digits of another budget, which the payload states.

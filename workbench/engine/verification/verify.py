@@ -19,7 +19,7 @@ from workbench.engine.output.record import Record, read_record
 from workbench.engine.referees import OURS, referee_for
 from workbench.engine.report import plain
 from workbench.engine.verification.runtime_check import PACKAGE_ERRORS, RuntimeCheck, RuntimeFinding
-from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.errors import ArrowQuantError, UsageError
 from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.formats import BlockCheck, Check, Payload, exported, target_named
@@ -126,7 +126,7 @@ def verify(
     ------
     ModelNotFoundError, MetadataError
         If the folder is no export, or its record, the source or the calibration cannot be read at all.
-    ConfigurationError
+    UsageError
         If the calibration is not the one that weighed the codes.
     """
     folder = export_folder(output)
@@ -173,7 +173,7 @@ def verify(
                 with target.checker(checkpoint, folder, encodings) as read_back:
                     tasks = (partial(check, unit, read_back) for unit in range(payload.units(checkpoint)))
                     run_tasks(tasks, executor, threads, progress, lambda _: None)
-            except ConfigurationError as error:  # it needs a calibration that was not given
+            except UsageError as error:  # it needs a calibration that was not given
                 problems.append(str(error))
             if referee is not None and not problems:
                 progress.message = f"decoding by {decoder}"

@@ -33,7 +33,7 @@ def requests_of(text: str, layers: Sequence[Layer], naming: Naming, where: str) 
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If it is malformed, quantizes more than weights, or names modules that are no layers.
     """
     config = section(text, ("quantization_config", "compression_config"), "config_groups", where)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from workbench.checkpoint import Checkpoint, denoiser_of
 from workbench.checkpoint.blocks import Block, require_same
 from workbench.checkpoint.readers.gguf_file import GgufFile
-from workbench.errors import ConfigurationError, MetadataError
+from workbench.errors import MetadataError, UsageError
 from workbench.formats.codec import BlockCheck, Encoder
 from workbench.formats.format import Check, StoredTensor
 from workbench.formats.gguf.codec import GgufCodec
@@ -148,7 +148,7 @@ class GgufPayload:
             plan_text, source_text = (str(self._file.keys[key].value) for key in (PLAN_KEY, SOURCE_KEY))
             plan = Plan.from_dict(json.loads(plan_text), f"{path}: plan")
             sources = json.loads(source_text).items()
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, ConfigurationError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise MetadataError(
                 f"{path}: its keys do not hold a sound plan: {error}. Only files of this workbench are read here.",
                 path=path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.formats.requests import Naming, Offer, Request, RulesSyntax, type_name
 from workbench.plan import Layer, Plan
 
@@ -37,7 +37,7 @@ def requests_of(
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If a pattern does not compile or matches no layer.
     """
     requests: dict[str, Request] = {}
@@ -45,14 +45,14 @@ def requests_of(
         try:
             matching = re.compile(pattern)
         except re.error as error:
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: the pattern {pattern!r} is not a regular expression: {error}.",
                 key="rules",
                 value=pattern,
             ) from error
         matched = [layer for layer in layers if matching.search(naming(layer.name))]
         if not matched:
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: {pattern!r} matches no layer; layers are called like {_example(layers, naming)!r}. Correct "
                 "the rule, or take it out.",
                 key="rules",
@@ -68,7 +68,7 @@ def write_types(plan: Plan, layers: Sequence[Layer], target: Offer, naming: Nami
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If the target's schemes are no types.
     """
     rules = []
@@ -76,7 +76,7 @@ def write_types(plan: Plan, layers: Sequence[Layer], target: Offer, naming: Nami
         option = plan.choices[layer.name]
         alike = [one for one in target.options(layer) if one.scheme == option.scheme]
         if len(alike) > 1:
-            raise ConfigurationError(
+            raise PlanError(
                 f"A plan for {plan.target} cannot be written as types of tensors: {option.scheme} of {layer.name!r} is "
                 "none by itself. Make the plan for a target whose schemes are types, such as gguf, or write the rules "
                 "of its own format.",
@@ -94,7 +94,7 @@ def _pairs(words: Iterable[str], where: str) -> list[Rule]:
     for word in words:
         pattern, _, kind = word.rpartition("=")
         if not pattern or not kind:
-            raise ConfigurationError(
+            raise PlanError(
                 f"{where}: {word!r} is not NAME=TYPE, such as 'attn_q=q4_K'.", key="rules", value=word
             )
         rules.append((pattern, kind))

@@ -27,7 +27,7 @@ def requests_of(text: str, layers: Sequence[Layer], naming: Naming, where: str) 
 
     Raises
     ------
-    ConfigurationError
+    PlanError
         If it is malformed, or names a module that is no layer.
     """
     config = section(text, ("quantization", "quantization_config"), "bits", where)

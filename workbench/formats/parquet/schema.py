@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from workbench.errors import ConfigurationError, MetadataError
+from workbench.errors import MetadataError, UsageError
 from workbench.plan import Plan
 
 FORMAT = "extended-parquet"
@@ -111,7 +111,7 @@ def read_file_metadata(metadata: Mapping[bytes, bytes] | None, where: str) -> tu
         )
     try:
         return _plan_of(get("plan")), int(get("part")), int(get("parts"))
-    except (ValueError, RecursionError, ConfigurationError) as error:
+    except (ValueError, RecursionError, UsageError) as error:
         raise MetadataError(f"{where}: its metadata is malformed: {error}", path=where) from error
 
 

@@ -20,7 +20,7 @@ from workbench.checkpoint import (
     TensorInfo,
 )
 from workbench.checkpoint.blocks import Block, require_same
-from workbench.errors import ConfigurationError, MetadataError
+from workbench.errors import MetadataError, UsageError
 from workbench.formats.codec import BlockCheck, Encoder
 from workbench.formats.format import Check, StoredTensor
 from workbench.formats.placed import units_of
@@ -191,7 +191,7 @@ class SafetensorsPayload:
                 if not sound:
                     raise ValueError(f"what it says of {name!r} is impossible")
                 sources[name] = TensorInfo(name, dtype, tuple(map(int, shape)), self.folder, 0, 0)
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, ConfigurationError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise MetadataError(
                 f"{self.folder}: the files' metadata do not hold a sound plan: {error}", path=self.folder
             ) from error

@@ -19,7 +19,7 @@ from workbench.calibration.axis import Interval
 from workbench.calibration.layer_record import MAX_BUCKETS, MAX_STEPS
 from workbench.calibration.tally import CallSummary, LayerTally
 from workbench.checkpoint import Checkpoint, opened
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.live.capture.observer import Observer
 from workbench.live.model.clock import Clock, Read, clock_for
 from workbench.live.model.eager import run_uncompiled
@@ -68,7 +68,7 @@ def capture(
     ------
     ValidationError
         If the model has none of the checkpoint's layers, or other weights.
-    ConfigurationError
+    ArgumentError
         If its time is not found, or there are too few or many buckets.
 
     Warns
@@ -84,7 +84,7 @@ def capture(
     >>> rec.records.save("calibration.parquet")  # doctest: +SKIP
     """
     if not 1 <= buckets <= MAX_BUCKETS:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"buckets is {buckets}; allowed: 1 to {MAX_BUCKETS}.", key="buckets", value=buckets
         )
     with opened(checkpoint, component) as found:
@@ -160,7 +160,7 @@ class Capture:
             total = len(self._modules) + len(self.unmatched)
             warn_of(
                 missing,
-                f"No record of {len(missing)} of {total} layers, which will be priced by their weights alone",
+                f"No record of {len(missing)} of {total} layers, which will be judged by their weights alone",
             )
 
     @property

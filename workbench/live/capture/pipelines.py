@@ -12,7 +12,7 @@ from torch import nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.live.capture.capture import capture
 from workbench.live.model.clock import Clock, Read
 from workbench.live.model.modules import unwrapped
@@ -63,12 +63,12 @@ def capture_pipeline(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the pipeline has no such component, or does not take an argument.
     """
     module = getattr(pipe, component, None) if component else _denoiser(pipe)
     if not isinstance(module, nn.Module):
-        raise ConfigurationError(
+        raise ArgumentError(
             f"{type(pipe).__name__} has no {component or 'denoiser'}; its components are "
             f"{', '.join(getattr(pipe, 'components', {}))}. Name one: component=….",
             key="component",
@@ -78,7 +78,7 @@ def capture_pipeline(
     taken = inspect.signature(pipe.__call__).parameters
     unknown = [name for name in given if name not in taken]
     if unknown and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
-        raise ConfigurationError(
+        raise ArgumentError(
             f"{type(pipe).__name__} takes no argument {unknown[0]!r}; it takes {', '.join(taken)}.",
             key=unknown[0],
         )

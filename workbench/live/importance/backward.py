@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.live.importance.probes import Probe
 from workbench.live.importance.squared_gradients import OutputGradients, WeightGradients, checkpointed, frozen
 from workbench.live.model.clock import Clock
@@ -33,13 +33,13 @@ class Hand:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the records were made by another clock.
     """
 
     def __init__(self, model: nn.Module, clock: Clock, records: CalibrationRecords) -> None:
         if clock.name != records.time:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"The calibration measures time as {records.time!r}, this clock as {clock.name!r}. Give the same "
                 "time= as to the capture.",
                 key="time",

@@ -112,7 +112,7 @@ def importance_by_gradients(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If `span`, `method` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
         If the output of a run does not depend on the model in a differentiable way, the model has other weights
@@ -192,7 +192,7 @@ def directional(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If `span` or `runs` are not allowed, or `time` is not that of the records.
     ValidationError
         If a layer has no record, or the output of a run does not depend on the model in a differentiable way.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, split_rows
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.live.model.missing_layers import warn_of
 from workbench.live.model.modules import Match, match_layers
 from workbench.live.model.weight_check import check_same_weights
@@ -49,7 +49,7 @@ def with_sensitivity(
 def require(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Refuse a value that is not one of those allowed."""
     if value not in allowed:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"{key} is {value!r}; allowed: {' or '.join(allowed)}.", key=key, value=value, allowed=allowed
         )
 
@@ -57,7 +57,7 @@ def require(key: str, value: str, allowed: tuple[str, ...]) -> None:
 def require_runs(runs: int) -> None:
     """Refuse a number of runs below 1."""
     if runs < 1:
-        raise ConfigurationError(f"runs is {runs}; allowed: at least 1.", key="runs", value=runs)
+        raise ArgumentError(f"runs is {runs}; allowed: at least 1.", key="runs", value=runs)
 
 
 def measured_layers(

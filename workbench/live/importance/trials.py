@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, opened
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.live.importance.backward import Run
 from workbench.live.importance.sensitivity import (
     in_files,
@@ -70,7 +70,7 @@ def importance_by_trial(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If `runs` or `level` are not allowed.
     ValidationError
         If a layer that is to change has no record.
@@ -82,7 +82,7 @@ def importance_by_trial(
     """
     require_runs(runs)
     if not level > 0:
-        raise ConfigurationError(f"level is {level}; allowed: above 0.", key="level", value=level)
+        raise ArgumentError(f"level is {level}; allowed: above 0.", key="level", value=level)
     with opened(checkpoint, component) as found_checkpoint:
         deltas = None if deltas is None else in_files(found_checkpoint, deltas)
         match = measured_layers(module, found_checkpoint, records, deltas, check_weights)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from workbench.architectures import MASK_RATIO
 from workbench.calibration.layer_record import MAX_BUCKETS
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 
 Read = Callable[[nn.Module, Sequence[Any], Mapping[str, Any]], Any]
 """Takes a model and the positional and named arguments of a call; gives its time, one number or one a sample."""
@@ -39,13 +39,13 @@ class Clock:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If it is not finite numbers.
         """
         read = torch.as_tensor(self.read(model, args, kwargs)).detach().reshape(-1)
         found = read.to("cpu", torch.float64)
         if not found.numel() or not torch.isfinite(found).all():
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"The time of a call is {read}; a clock must give finite numbers.",
                 key="time",
                 value=str(read),
@@ -69,7 +69,7 @@ def clock_for(model: nn.Module, checkpoint: Checkpoint, time: Read | Clock | str
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the model has no argument that is known to be its time.
     """
     match time:
@@ -102,7 +102,7 @@ def timestep(model: nn.Module) -> Clock:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it has no such argument.
     """
     return Clock("timestep", _argument(model, TIMESTEP_NAMES))
@@ -139,7 +139,7 @@ def _argument(model: nn.Module, names: Sequence[str]) -> Read:
     parameters = _signature(model).parameters
     known = [name for name in names if name in parameters]
     if not known:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"{type(model).__name__}.forward has none of the arguments {', '.join(names)}, but "
             f"{', '.join(parameters)}. Name the one that is the time, or give a function that reads it: "
             "time=lambda module, args, kwargs: ….",
@@ -156,6 +156,6 @@ def _bound(model: nn.Module, names: Sequence[str], args: Sequence[Any], kwargs: 
     for name in names:
         if given.get(name) is not None:
             return given[name]
-    raise ConfigurationError(
+    raise ArgumentError(
         f"{type(model).__name__} was called without {' or '.join(names)}, which is its time.", key="time"
     )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from workbench.checkpoint import Checkpoint, opened
-from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
+from workbench.errors import ArgumentError, ShapeMismatchError, ValidationError
 from workbench.plan import Kind
 
 WEIGHT = ".weight"
@@ -140,14 +140,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it is run in parallel on several devices, in copies that cannot be watched.
     """
     while True:
         inner = model._modules.get("_orig_mod")
         if isinstance(model, PARALLEL):
             if len(model.device_ids or ()) > 1:
-                raise ConfigurationError(
+                raise ArgumentError(
                     f"The model is a {type(model).__name__} over {len(model.device_ids)} devices, whose copies cannot "
                     "be watched. Run and give its .module on one device.",
                     key="module",

@@ -19,7 +19,7 @@ from workbench.calibration import ActivationMode, ActivationTables, TimeAwareQua
 from workbench.calibration.activation_tables import mode_named
 from workbench.checkpoint import Checkpoint, opened, split_rows
 from workbench.engine.output.record import Export, load
-from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationError
+from workbench.errors import ArgumentError, ShapeMismatchError, ValidationError
 from workbench.live.importance.sensitivity import require
 from workbench.live.model.clock import Clock, Read, clock_for
 from workbench.live.model.eager import run_uncompiled
@@ -84,7 +84,7 @@ def apply(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the activations are to be rounded and there are no tables, or a choice is unknown.
     ValidationError
         If the source was made for another checkpoint, the model has other weights than the checkpoint, or it lacks
@@ -256,7 +256,7 @@ def _tables(
     else:
         found = tables or getattr(plan_or_export, "activation_tables", None)
     if found is None:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"activations={activations!r} needs scales: export from a session with a calibration, or give "
             "tables=session.time_aware.",
             key="activations",

@@ -97,7 +97,7 @@ def compare(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If `runs` is not at least 1, or the activations are to be rounded and the session has no calibration.
     ValidationError
         If the model has other weights than the checkpoint, a layer of the plan cannot be replaced in it, or what `run`

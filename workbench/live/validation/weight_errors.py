@@ -48,7 +48,7 @@ def weight_errors(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the plan names a calibration that is not given.
     ValidationError
         If a weight is NaN or Inf, or the plan was made for another checkpoint.
@@ -132,7 +132,7 @@ def decoded_weights(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the plan names a calibration and it is not the one given.
     ValidationError
         If a weight is NaN or Inf.

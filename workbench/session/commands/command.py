@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.session.history import History
 from workbench.session.script import call
 from workbench.session.state import State
@@ -35,10 +35,10 @@ class Command(ABC):
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If it is not one.
         """
-        raise ConfigurationError(f"{cls.__name__} cannot be asked for by a message.", key="message")
+        raise ArgumentError(f"{cls.__name__} cannot be asked for by a message.", key="message")
 
 
 class Edit(Command):
@@ -50,7 +50,7 @@ class Edit(Command):
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If it cannot be made.
         """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.plan import Option
 from workbench.session.commands.command import Edit, Message
 from workbench.session.layer_options import instead_of, places_of
@@ -25,7 +25,7 @@ def layers_of(message: Message, names: Sequence[str]) -> str | tuple[str, ...]:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it names none.
     """
     match message:
@@ -33,14 +33,14 @@ def layers_of(message: Message, names: Sequence[str]) -> str | tuple[str, ...]:
             if not isinstance(rows, list) or not all(
                 type(row) is int and 0 <= row < len(names) for row in rows
             ):
-                raise ConfigurationError(
+                raise ArgumentError(
                     f"An edit's rows must be indices of the {len(names):,} layers.", key="rows", value=rows
                 )
             if rows:
                 return tuple(names[row] for row in rows)
         case {"role": str(role)}:
             return f"role:{role}"
-    raise ConfigurationError("An edit needs a layer: choose one first.", key="rows")
+    raise ArgumentError("An edit needs a layer: choose one first.", key="rows")
 
 
 def _with_comment(line: str, notes: Iterable[str]) -> str:
@@ -63,9 +63,9 @@ class SetBits(Edit):
 
     def __post_init__(self) -> None:
         if self.bits is None and self.group_size is None and self.scheme is None:
-            raise ConfigurationError("Say what to set: bits, group_size or scheme.", key="bits")
+            raise ArgumentError("Say what to set: bits, group_size or scheme.", key="bits")
         if self.bits is not None and not 2 <= self.bits <= 8:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"bits is {self.bits}; allowed: 2 to 8.", key="bits", value=self.bits, allowed="2 to 8"
             )
 
@@ -87,9 +87,9 @@ class SetBits(Edit):
         bits: Any = message.get("bits", 0)
         scheme, group_size = message.get("scheme"), message.get("group_size")
         if type(bits) is not int:
-            raise ConfigurationError(f"bits must be a whole number, not {bits!r}.", key="bits", value=bits)
+            raise ArgumentError(f"bits must be a whole number, not {bits!r}.", key="bits", value=bits)
         if not isinstance(scheme, str | None) or type(group_size) not in (int, type(None)):
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"scheme must be a name and group_size a whole number, not {scheme!r} and {group_size!r}.",
                 key="scheme",
             )
@@ -107,14 +107,14 @@ class SetOption(Edit):
         measured = state.measurements
         rows = measured.rows(self.layer)
         if len(rows) > 1:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"{self.layer!r} matches {len(rows)} layers; an option is for one.",
                 key="layer",
                 value=self.layer,
             )
         options = measured.options[rows[0]]
         if self.option not in options:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"{self.layer!r} cannot be stored as {self.option} in {measured.target.name}.",
                 key="option",
                 value=self.option,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.session.commands.command import Command, Message, Redo, Undo
 from workbench.session.commands.layers import Keep, Lock, SetBits, Unlock
 from workbench.session.commands.solving import Follow, Solve
@@ -41,12 +41,12 @@ def edit_of(message: Message, names: Sequence[str]) -> Command:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it asks for no edit that there is, or not rightly.
     """
     action = message.get("action")
     if not isinstance(action, str) or action not in EDITS:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"There is no edit {action!r}; allowed: {', '.join(EDITS)}.", key="action", value=action
         )
     return EDITS[action].from_message({"rows": [], **message}, names)

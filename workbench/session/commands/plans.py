@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workbench.errors import ConfigurationError
+from workbench.errors import PlanError
 from workbench.formats.rules import naming_of, read_rules
 from workbench.plan import Plan
 from workbench.session.commands.command import Edit
@@ -25,7 +25,7 @@ class LoadPlan(Edit):
     def apply(self, state: State) -> State:
         measured, plan = state.measurements, self.plan
         if plan.target != measured.target.name:
-            raise ConfigurationError(
+            raise PlanError(
                 f"{self.path}: the plan is for {plan.target}, this session for {measured.target.name}; open the "
                 f"checkpoint with target={plan.target!r}.",
                 key="target",
@@ -33,7 +33,7 @@ class LoadPlan(Edit):
         unlike = sorted(set(plan.choices) ^ set(measured.index))
         if unlike:
             lacking = "the plan" if unlike[0] in measured.index else "the checkpoint"
-            raise ConfigurationError(
+            raise PlanError(
                 f"{self.path}: {len(unlike)} layers do not match; {unlike[0]!r} is not in {lacking}.",
                 key="layers",
             )
@@ -42,12 +42,12 @@ class LoadPlan(Edit):
             if option in measured.options[row]:
                 continue
             if measured.target.stores(measured.layers[row], option):
-                raise ConfigurationError(
+                raise PlanError(
                     f"{self.path}: {name!r} is stored as {option}, which {measured.target.name} offers only where "
                     f"asked: open the checkpoint with scheme={option.scheme!r}, all_widths=True.",
                     key=name,
                 )
-            raise ConfigurationError(
+            raise PlanError(
                 f"{self.path}: {name!r} cannot be stored as {option}; its shape here is "
                 f"{measured.layers[row].shape}.",
                 key=name,

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.session.commands.command import Edit, Message
 from workbench.session.script import call
 from workbench.session.state import State
@@ -74,7 +74,7 @@ class Solve(Edit):
                 return cls(Goal(bpw=float(bpw)), lock_edits=lock_edits)
             case {"temperature": int() | float() as temperature} if type(temperature) is not bool:
                 return cls(Goal(temperature=float(temperature)), lock_edits=lock_edits)
-        raise ConfigurationError(f"The panel understands no action {message!r:.200}.", key="act")
+        raise ArgumentError(f"The panel understands no action {message!r:.200}.", key="act")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Follow(Edit):
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             allowed = ", ".join(POLICIES)
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"There is no policy {self.policy!r}; allowed: {allowed}.",
                 key="policy",
                 value=self.policy,
@@ -124,7 +124,7 @@ class Follow(Edit):
         match message:
             case {"policy": str(policy)}:
                 return cls(policy)
-        raise ConfigurationError(f"The panel understands no action {message!r:.200}.", key="act")
+        raise ArgumentError(f"The panel understands no action {message!r:.200}.", key="act")
 
 
 def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.session.jobs.job import Job
 from workbench.work import ProgressCallback
 
@@ -46,11 +46,11 @@ def validation_job(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If there is no validator, or the model is in use.
     """
     if validator is None:
-        raise ConfigurationError(
+        raise ArgumentError(
             "The session has no model to run its plan in. Attach one: wb.live.attach(s, module, run), where "
             "run(number) generates with the module.",
             key="validator",
@@ -67,7 +67,7 @@ def validation_job(
         return found
 
     if not in_use.acquire(blocking=False):
-        raise ConfigurationError(
+        raise ArgumentError(
             "A plan is running in the model already. Wait for it, or cancel it.", key="validator"
         )
     return Job("validation in the running model", work)

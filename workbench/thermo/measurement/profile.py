@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from workbench.checkpoint import DTYPES, Checkpoint
 from workbench.checkpoint.blocks import read_blocks
-from workbench.errors import ConfigurationError, ValidationError
+from workbench.errors import ArgumentError, ValidationError
 from workbench.kernels import load_kernels
 from workbench.plan import Layer
 from workbench.quantize import check_finite, count_weights
@@ -221,11 +221,11 @@ def check_sample(rows: int | None) -> None:
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If it has fewer than 64.
     """
     if rows is not None and rows < 64:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"sample_rows is {rows}; allowed: at least 64, or None.",
             key="sample_rows",
             value=rows,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from workbench.calibration import CalibrationRecords, Moments, TimeAwareQuantizer, pool, records_for
 from workbench.calibration.layer_record import LayerRecord, check_channels
 from workbench.checkpoint import Checkpoint
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.plan import Kind, Layer
 
 FloatArray = NDArray[np.float64]
@@ -130,7 +130,7 @@ class DamageModel:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If the records have no such estimator.
         ShapeMismatchError
             If a record does not fit its layer.
@@ -139,7 +139,7 @@ class DamageModel:
         if importance is None:
             importance = next((name for name in PREFERRED if name in known), UNWEIGHTED)
         if importance != UNWEIGHTED and importance not in known:
-            raise ConfigurationError(
+            raise ArgumentError(
                 f"The calibration has no importance {importance!r}; it has {', '.join((*known, UNWEIGHTED))}. "
                 "workbench.live.importance_by_gradients measures it.",
                 key="importance",

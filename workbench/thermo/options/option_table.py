@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from workbench.checkpoint import Checkpoint
 from workbench.checkpoint.blocks import read_blocks
-from workbench.errors import ANY, ConfigurationError, ValidationError, setting
+from workbench.errors import ANY, ArgumentError, ValidationError, setting
 from workbench.formats import Encoder, Format, kept_as
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings, check_finite, entropy_bits
@@ -113,7 +113,7 @@ def measure_options(
 
     Raises
     ------
-    ConfigurationError
+    ArgumentError
         If the target has no such scheme or group size for any layer, or `sample_rows` is too small.
     ValidationError
         If a weight that is measured is NaN or Inf; names the tensor and the first such weight. If the damage model
@@ -140,7 +140,7 @@ def measure_options(
             if schemes is not None or group_sizes is not None
             else f"in fewer bytes than the source; choose another target: {setting('target', ANY)}"
         )
-        raise ConfigurationError(
+        raise ArgumentError(
             f"No layer can be stored in {target.name} {way_out}.",
             key="schemes" if group_sizes is None else "group_sizes",
             value=schemes if group_sizes is None else group_sizes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench import figures
-from workbench.errors import ConfigurationError
+from workbench.errors import UsageError
 from workbench.session import Session
 
 HEIGHT = 320
@@ -19,7 +19,7 @@ def overview(session: Session) -> dict[str, str]:
     """The figures of all layers: ``front``, ``depth`` (entropies along it) and ``heat`` (a map of the layers)."""
     try:
         policies = session.compare(only=QUICK)
-    except ConfigurationError:  # no uniform plan is as small as this one
+    except UsageError:  # no uniform plan is as small as this one
         policies = session.compare(only=[name for name in QUICK if name != "uniform"])
     draw = figures.option_costs if session.time_aware is None else figures.damage_over_time
     heat = draw(session)

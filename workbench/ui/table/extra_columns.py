@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import ConfigurationError
+from workbench.errors import ArgumentError
 from workbench.expressions.evaluation import evaluate
 from workbench.session.tables.columns import HEADINGS
 
@@ -34,15 +34,15 @@ def added(
 
     Raises
     ------
-    ConfigurationError
+    ExpressionError
         If it has no title, its expression is none over the known columns, or there are too many.
     """
     if not new.title or len(new.title) > 40:
-        raise ConfigurationError("A column needs a title of 1 to 40 letters.", key="title", value=new.title)
+        raise ArgumentError("A column needs a title of 1 to 40 letters.", key="title", value=new.title)
     evaluate(new.expression, known, HEADINGS)
     others = tuple(column for column in columns if column.title != new.title)
     if len(others) >= MOST:
-        raise ConfigurationError(
+        raise ArgumentError(
             f"A table has at most {MOST} extra columns; remove one first.", key="title", value=new.title
         )
     return (*others, new)

@@ -12,7 +12,7 @@ import anywidget
 import numpy as np
 import traitlets
 
-from workbench.errors import ArrowQuantError, ConfigurationError
+from workbench.errors import ArgumentError, ArrowQuantError, UsageError
 from workbench.expressions.evaluation import mask
 from workbench.expressions.parsing import is_condition
 from workbench.session import Change, Session, Snapshot
@@ -148,7 +148,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
 
         Raises
         ------
-        ConfigurationError
+        ArgumentError
             If it is no expression over the layers' columns, or there are too many.
         """
         self._change_columns(
@@ -305,14 +305,14 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             case {"type": "add_column", "title": str(title), "expression": str(expression)}:
                 try:
                     new = added(self._extra, ExtraColumn(title, expression), self.session.snapshot.columns)
-                except ConfigurationError as error:
+                except UsageError as error:
                     self.send({"type": "columns", "ack": ack, "error": str(error)})
                 else:
                     self._change_columns(new, ack)
             case {"type": "remove_column", "title": str(title)}:
                 self._change_columns(tuple(column for column in self._extra if column.title != title), ack)
             case _:
-                raise ConfigurationError(f"The table understands no message {message!r:.200}.", key="message")
+                raise ArgumentError(f"The table understands no message {message!r:.200}.", key="message")
 
     def _make(self, edit: Callable[[], str | Question], ack: str | None) -> None:
         """Make an edit that the browser asked for, and answer by one message."""
@@ -342,7 +342,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             known = self.session.snapshot.columns
             own = {header["title"]: values for header, values in evaluated(self._extra, known)}
             found = mask(text.strip().removeprefix("="), {**own, **known}, HEADINGS)
-        except ConfigurationError as error:
+        except UsageError as error:
             self.send({"type": "filter", "text": text, "error": str(error)})
         else:
             self.send({"type": "filter", "text": text}, [found.astype("u1").tobytes()])
@@ -360,4 +360,4 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
             return layer
         if layer in self._columns.names:
             return self._columns.names.index(str(layer))
-        raise ConfigurationError(f"There is no layer {layer!r} in the table.", key="layer", value=layer)
+        raise ArgumentError(f"There is no layer {layer!r} in the table.", key="layer", value=layer)
