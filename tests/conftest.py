@@ -47,7 +47,7 @@ SLOW = (
     "tests/thermo/test_realistic.py",
     "tests/ui/test_panel.py",
     "tests/ui/test_progress.py",
-    "tests/ui/test_proof_tab.py",
+    "tests/ui/test_validation_tab.py",
     "tests/ui/test_static_copy.py",
     "tests/zoo",
 )

@@ -47,7 +47,7 @@ def test_the_result_is_the_report_and_hides_nothing(model: str, tmp_path: Path) 
     assert result["model_size_mb"] == size / 1e6
     assert result["compression_ratio"] == result["source_bytes"] / size
     assert 0.99 < result["cosine_similarity"] < 1
-    assert {layer["bits"] for layer in result["layers"] if layer["scheme"] != "none"} == {4}
+    assert {layer["bits"] for layer in result["layers"] if layer["scheme"] != "keep"} == {4}
     assert wb.verify(out, model).ok
 
 

@@ -73,10 +73,10 @@ def test_demo_compares_four_verified_exports(capsys: Capture, tmp_path: Path) ->
         assert entry["verification"]["ok"]
         assert entry["report"]["min_accuracy"] == 0
         bits, overrides = DEMO_RUNS[entry["name"]]
-        found = {layer["bits"] for layer in entry["report"]["layers"] if layer["scheme"] != "none"}
+        found = {layer["bits"] for layer in entry["report"]["layers"] if layer["scheme"] != "keep"}
         assert found == {bits, *overrides.values()}
         # Rows of four weights take no fewer bytes with a scale and a zero point each.
-        kept = [layer["name"] for layer in entry["report"]["layers"] if layer["scheme"] == "none"]
+        kept = [layer["name"] for layer in entry["report"]["layers"] if layer["scheme"] == "keep"]
         assert kept == ["pos_embed.proj.weight"]
         assert wb.verify(tmp_path / "kept" / entry["name"], "zoo:digits-dit").ok
         assert not [note for note in entry["report"]["notes"] if "matches no layer" in note]
@@ -125,7 +125,7 @@ def test_quantize_inspect_and_verify_agree(model: str, tmp_path: Path, capsys: C
     inspected = json.loads(capsys.readouterr().out)
     assert inspected["report"] == quantized
     assert inspected["payload_bytes"] == quantized["actual_bytes"]
-    narrow = [layer for layer in quantized["layers"] if layer["scheme"] != "none"]
+    narrow = [layer for layer in quantized["layers"] if layer["scheme"] != "keep"]
     assert inspected["tensors"] - inspected["kept_tensors"] == len(narrow)
 
     assert run(["verify", out, "--source", model, "--json"]) == 0

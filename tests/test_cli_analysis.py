@@ -67,7 +67,7 @@ def test_the_worst_come_first_and_a_column_sorts(
     error: dict[str, float] = {}
     for row in document["options"]:
         if row["bits"] == 4:
-            error[row["layer"]] = min(row["nsr"], error.get(row["layer"], 1.0))
+            error[row["layer"]] = min(row["damage"], error.get(row["layer"], 1.0))
     worst = sorted(error, key=lambda name: -error[name])
     assert run(["analyze", model, "--target", "mlx", "--top", "3"]) == 0
     assert shown_layers(capsys.readouterr().out) == worst[:3]
@@ -90,7 +90,7 @@ def test_csv_holds_every_layer_and_column(model: str, tmp_path: Path, capsys: Ca
     assert len(rows) == 2 * BLOCKS + 1
     first = next(row for row in rows if row["name"].startswith("transformer_blocks.0."))
     assert first["shape"] == "64x128"
-    assert float(first["nsr_2"]) > float(first["nsr_4"]) > float(first["nsr_8"]) > 0
+    assert float(first["damage_2"]) > float(first["damage_4"]) > float(first["damage_8"]) > 0
     assert {
         "entropy",
         "differential_entropy",
@@ -100,7 +100,7 @@ def test_csv_holds_every_layer_and_column(model: str, tmp_path: Path, capsys: Ca
         "role",
     } <= first.keys()
     (kept,) = (row for row in rows if row["name"] == "blocks.embed.conv.weight")
-    assert kept["nsr_4"] == ""
+    assert kept["damage_4"] == ""
     capsys.readouterr()
     assert run(["analyze", model, "--csv", str(path)]) == 1
     assert "exists already" in capsys.readouterr().err

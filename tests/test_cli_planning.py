@@ -38,7 +38,9 @@ def test_analyze_shows_every_layer(run: Any) -> None:
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert len(document["layers"]) == 33
-    by_width = {row["bits"]: row["nsr"] for row in document["options"] if row["layer"] == "proj_out_1.weight"}
+    by_width = {
+        row["bits"]: row["damage"] for row in document["options"] if row["layer"] == "proj_out_1.weight"
+    }
     assert by_width[2] > by_width[4] > by_width[8] > by_width[16] == 0
     plain = run("analyze", "zoo:digits-dit", "--target", "mlx", "--top", "0").stdout
     assert all(layer["name"] in plain for layer in document["layers"])
@@ -60,27 +62,28 @@ def test_a_plan_is_solved_and_executed(run: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["actual_bytes"] == facts["payload_bytes"]
-    assert report["nsr"] == pytest.approx(facts["nsr"], rel=1e-4)
+    assert report["nsr"] == pytest.approx(facts["damage"] / 33, rel=1e-4), (
+        "without a calibration D is the NSR"
+    )
     assert wb.load(tmp_path / "out").plan == plan
     assert run("verify", "out", "--source", "zoo:digits-dit").returncode == 0
 
 
 def test_limits_are_kept_and_the_certificate_speaks_of_them(run: Any, tmp_path: Path) -> None:
     done = run(
-        "plan", "zoo:digits-dit", "--max-nsr", "0.6", "--target", "mlx", "--min-cosine", "0.98",
+        "plan", "zoo:digits-dit", "--max-damage", "0.6", "--target", "mlx", "--min-cosine", "0.98",
         "--floor", "role:modulation=5", "--floor", "*to_q*=3", "--ceiling", "*ff*=4",
         "--tie", "*0.attn1.to_[qk].weight,*0.attn1.to_v.weight", "-o", "plan.yaml", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     plan = wb.Plan.load(tmp_path / "plan.yaml")
-    assert facts["total_nsr"] <= 0.6
-    assert facts["nsr"] == pytest.approx(facts["total_nsr"] / 33)
+    assert facts["damage"] <= 0.6
     assert 0 <= facts["gap"] < 0.02, "of the best plan under the same limits"
     named = {
         "nbytes": "payload_bytes",
         "bpw": "bpw",
-        "nsr": "total_nsr",
+        "damage": "damage",
         "gap": "gap",
         "temperature": "temperature",
     }
@@ -103,8 +106,8 @@ def test_limits_are_kept_and_the_certificate_speaks_of_them(run: Any, tmp_path: 
         (["--size", "2MB", "--lock", "*nothing*=4"], 2, "matches no layer"),
         (["--size", "2MB", "--lock", "everything"], 2, "PATTERN=BITS"),
         (["--size", "2MB", "--target", "tape"], 2, "no export target 'tape'"),
-        (["--max-nsr", "0.5", "--bpw", "4"], 2, "one goal"),
-        (["--max-nsr", "-1"], 2, "must not be negative"),
+        (["--max-damage", "0.5", "--bpw", "4"], 2, "one goal"),
+        (["--max-damage", "-1"], 2, "must not be negative"),
         (["--size", "2MB", "--floor", "*=8", "--ceiling", "*=4"], 2, "floor and ceiling"),
         (["--size", "2MB", "--floor", "*=x"], 2, "--floor"),
         (["--size", "2MB", "--tie", "proj_out_1.weight,nobody"], 2, "'nobody' matches no layer"),

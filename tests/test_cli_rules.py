@@ -131,8 +131,8 @@ def test_rules_that_say_so_have_zero_points_and_solved_plans_only_with_the_optio
     choices = wb.Plan.load("rules.yaml").choices
     assert choices["proj_out_2.weight"].scheme == "asymmetric"
     for name, scheme, schemes in (
-        ("usual", [], {"symmetric", "none"}),
-        ("asked", ["--scheme", "asymmetric"], {"asymmetric", "symmetric", "none"}),
+        ("usual", [], {"symmetric", "keep"}),
+        ("asked", ["--scheme", "asymmetric"], {"asymmetric", "symmetric", "keep"}),
     ):
         goal = ["--bpw", "4.5", "--target", "compressed-tensors", *scheme]
         document(run("plan", MODEL, *goal, "-o", f"{name}.yaml", "--json"))
@@ -161,7 +161,7 @@ def test_verify_shows_every_layer_and_who_decoded(run: Callable[..., Result], tm
     assert len(facts["by_layer"]) == facts["layers"] == 33
     for layer in facts["by_layer"]:
         assert layer["name"] in shown.stdout
-        assert layer["max_difference"] == (None if layer["scheme"] == "none" else 0)
+        assert layer["max_difference"] == (None if layer["scheme"] == "keep" else 0)
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"num_bits": 4', '"num_bits": 8'))
     assert run("verify", "out", "--source", MODEL).exit_code == FAILED

@@ -100,7 +100,7 @@ def test_one_bad_layer_can_be_kept(bad: Path, tmp_path: Path, capsys: Capture, c
         (row,) = (layer for layer in document["layers"] if layer["name"] == "bad.fc1.weight")
         assert row["entropy"] is None
         (option,) = (option for option in document["options"] if option["layer"] == "bad.fc1.weight")
-        assert option["scheme"] == "none"
+        assert option["scheme"] == "keep"
 
 
 def test_a_kept_layer_comes_back_to_the_bit(bad: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigurationError
-from workbench.expression_text import MAX_LENGTH, is_condition
-from workbench.expressions import evaluate, mask
+from workbench.expressions.evaluation import evaluate, mask
+from workbench.expressions.parsing import MAX_LENGTH, is_condition
 
 ROWS = 6
 COLUMNS: dict[str, np.ndarray[Any, Any]] = {
@@ -135,7 +135,7 @@ def test_what_is_hostile_is_refused_and_named(text: str, monkeypatch: pytest.Mon
     def never(*_: object, **__: object) -> None:
         raise AssertionError("something was evaluated")
 
-    monkeypatch.setattr("workbench.expressions.numexpr.evaluate", never)
+    monkeypatch.setattr("workbench.expressions.evaluation.numexpr.evaluate", never)
     pattern = HOSTILE[text]
     with pytest.raises(ConfigurationError) as caught:
         evaluate(text, COLUMNS)

@@ -19,12 +19,12 @@ from workbench.plan import TOTALS
 OPTIONS = (
     wb.Option(2, "asymmetric", 64, 384),
     wb.Option(4, "asymmetric", 64, 640),
-    wb.Option(16, "none", 0, 2048),
+    wb.Option(16, "keep", 0, 2048),
 )
 NAMES = [
     f"blocks.{block}.attn.{part}.weight" for block in range(12) for part in ("to_q", "to_k", "*?: ümlaut")
 ]
-PREDICTED = {"nbytes": 1_234, "bpw": 4.25, "nsr": 1.5e-7, "gap": 0.0, "temperature": 3e-12}
+PREDICTED = {"nbytes": 1_234, "bpw": 4.25, "damage": 1.5e-7, "gap": 0.0, "temperature": 3e-12}
 
 
 def plan(**changes: Any) -> wb.Plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -35,6 +36,15 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 MAX_LINES = 600
 
+MAX_MODULES = 12
+"""Most modules of a folder."""
+
+DUNDER = {"__init__", "__main__"}
+"""Modules that do not count."""
+
+LISTS = {"workbench/architectures"}
+"""Folders that may have more, for they are lists: a module for each family."""
+
 BUILD_SCRIPTS = {"record_build.py"}
 """What meson runs; not kernels."""
 
@@ -56,6 +66,7 @@ def breaches(root: Path) -> list[str]:
         *_heavy(imports),
         *_kernel_imports(kernels, root),
         *_vague_or_long([*files.values(), *kernels], root),
+        *_crowded(list(files.values()), root),
     ]
 
 
@@ -147,6 +158,13 @@ def _vague_or_long(paths: list[Path], root: Path) -> Iterator[str]:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         if lines > MAX_LINES:
             yield f"{relative} has {lines} lines, more than {MAX_LINES}; it wants a wall"
+
+
+def _crowded(paths: list[Path], root: Path) -> Iterator[str]:
+    modules = Counter(path.parent.relative_to(root).as_posix() for path in paths if path.stem not in DUNDER)
+    for folder, count in modules.items():
+        if count > MAX_MODULES and folder not in LISTS:
+            yield f"{folder} has {count} modules, more than {MAX_MODULES}; it wants a folder for some of them"
 
 
 def test_the_tree_keeps_its_rings() -> None:
@@ -269,3 +287,11 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
 def test_one_thing_wrong_is_found(name: str, text: str, breach: str, tmp_path: Path) -> None:
     found = breaches(grow(tmp_path, {**SOUND, name: text}))
     assert any(breach in sentence for sentence in found), found
+
+
+def test_a_crowded_folder_is_found(tmp_path: Path) -> None:
+    modules = {f"workbench/session/part_{number}.py": "" for number in range(13)}
+    found = breaches(grow(tmp_path, {**SOUND, **modules}))
+    assert found == ["workbench/session has 13 modules, more than 12; it wants a folder for some of them"]
+    families = {f"workbench/architectures/family_{number}.py": "" for number in range(13)}
+    assert breaches(grow(tmp_path / "other", {**SOUND, **families})) == []

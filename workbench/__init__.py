@@ -7,7 +7,7 @@ checkers what they are.
 from importlib import import_module
 from typing import Any
 
-from workbench.display import register
+from workbench.notebook.display import register
 
 _HOMES = {
     "workbench.arrowquant": ["ArrowQuantV2", "AsyncArrowQuantV2"],
@@ -42,7 +42,7 @@ _HOMES = {
         "load",
         "write_folded",
     ],
-    "workbench.notebook": ["open", "verify"],
+    "workbench.notebook.progress": ["open", "verify"],
     "workbench.plan": ["Layer", "Option", "Plan"],
     "workbench.session": ["Change", "Job", "Session", "Totals"],
     "workbench.thermo": ["ThermodynamicMetrics"],

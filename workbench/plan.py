@@ -64,8 +64,11 @@ class Layer:
         return math.prod(self.shape)
 
 
-KEEP = "none"
+KEEP: Final = "keep"
 """The scheme of a layer that stays in its source dtype."""
+
+OLD_KEEP: Final = "none"
+"""`KEEP` in the files of version 0.1."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Option:
     bits: int
     """Nominal bits per weight, 2 to 8; those of the source dtype where the layer is kept."""
     scheme: str
-    """The target's own name for it, such as ``"asymmetric"`` or ``"Q4_K"``; ``"none"`` keeps the source."""
+    """The target's own name for it, such as ``"asymmetric"`` or ``"Q4_K"``; ``"keep"`` for the source dtype."""
     group_size: int
     """Weights that share a scale, along the input axis; 0 where there are no scales."""
     nbytes: int
@@ -90,7 +93,7 @@ class Option:
 FORMAT: Final = "arrowquant-plan"
 """What the file of a plan says that it is."""
 
-TOTALS: Final = ("nbytes", "bpw", "nsr", "gap", "temperature")
+TOTALS: Final = ("nbytes", "bpw", "damage", "gap", "temperature")
 """What a plan may predict: bytes of the payload, bits per layer weight, Σ D over the layers, by how much another plan
 of the same bytes could be better at most, and the price of a bit."""
 
@@ -276,7 +279,7 @@ def _option(fields: object, where: str) -> Option:
             raise ConfigurationError(
                 f"{where}: {key} must be a {kind.__name__}, not {fields[key]!r}.", key=key, value=fields[key]
             )
-    return Option(**fields)
+    return Option(**{**fields, "scheme": KEEP if fields["scheme"] == OLD_KEEP else fields["scheme"]})
 
 
 def _plain_number(value: float | None) -> float | None:
@@ -286,6 +289,8 @@ def _plain_number(value: float | None) -> float | None:
 
 
 def _predicted(totals: object, where: str) -> Mapping[str, float | None]:
+    if isinstance(totals, Mapping):  # files of version 0.1 call the damage nsr
+        totals = {"damage" if key == "nsr" else key: value for key, value in totals.items()}
     if not isinstance(totals, Mapping) or not set(totals) <= set(TOTALS):
         raise ConfigurationError(
             f"{where}: 'predicted' must be a mapping of {', '.join(TOTALS)}, not {totals!r}.", key="predicted"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from workbench.old_names import warn_renamed
+
 ROWS = 20
 """Rows shown at most: of more, the first and the last ten."""
 
@@ -17,6 +19,15 @@ WIDTH = 120
 
 ITEMS = 4
 """Items of a list shown at most."""
+
+OLD_COLUMNS = {
+    "weight_nsr": "nsr",
+    "nsr_stderr": "damage_stderr",
+    "nsr_by_group": "error_by_group",
+    "distortion": "damage",
+    "solver_nsr": "solver_damage",
+}
+"""Columns that had another name in version 0.1."""
 
 
 class Table:
@@ -64,6 +75,9 @@ class Table:
         return method
 
     def __getitem__(self, key: int | str | slice) -> Any:
+        if isinstance(key, str) and key in OLD_COLUMNS and key not in self._arrow.column_names:
+            warn_renamed(f"The column {key}", OLD_COLUMNS[key])
+            key = OLD_COLUMNS[key]
         return _wrapped(self._arrow[key])
 
     def __len__(self) -> int:

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from workbench.errors import ArrowQuantError
 from workbench.layer_names import natural_order
+from workbench.plan import KEEP
 
 if TYPE_CHECKING:
     from workbench.engine import Report, Verification
@@ -266,7 +267,7 @@ def layers_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "role": layer["role"],
             "shape": "×".join(map(str, layer["shape"])),
             "bits": f"{layer['bits']}",
-            "scheme": "kept" if layer["scheme"] == "none" else layer["scheme"],
+            "scheme": "kept" if layer["scheme"] == KEEP else layer["scheme"],
             "group": f"{layer['group_size'] or ''}",
             "bpw": f"{layer['bpw']:.3f}",
             "MB": f"{layer['nbytes'] / 1e6:.3f}",
@@ -284,7 +285,7 @@ def checks_of(verification: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "layer": layer["name"],
             "bits": f"{layer['bits']}",
-            "scheme": "kept" if layer["scheme"] == "none" else layer["scheme"],
+            "scheme": "kept" if layer["scheme"] == KEEP else layer["scheme"],
             "group": f"{layer['group_size'] or ''}",
             **({"Δ": number(layer["max_difference"])} if is_judged else {}),
             "NSR": number(layer["nsr"]),
@@ -304,7 +305,7 @@ def remarks_on(report: Mapping[str, Any]) -> list[str]:
     remarks = []
     for layer in report["layers"]:
         if layer["fallback"]:
-            now = "keeps its dtype" if layer["scheme"] == "none" else f"has {layer['bits']} bits"
+            now = "keeps its dtype" if layer["scheme"] == KEEP else f"has {layer['bits']} bits"
             remarks.append(f"{layer['name']} {now}: {', '.join(layer['fallback'])} under {floor}.")
         if not layer["met"]:
             remarks.append(f"{layer['name']} is under {floor}: {cosine(layer['cosine'])}.")

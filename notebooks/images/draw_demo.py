@@ -59,10 +59,10 @@ def rows(runs: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f'<text class="name end" x="{LEFT - 8}" y="{y + 4}">{escape(short(mixed["name"]))}</text>'
         for width in (8, 4, 2):
             layer = layers[f"{width}-bit"][index]
-            if layer["scheme"] == "none":  # kept in the source's dtype: no error to show
+            if layer["scheme"] == "keep":  # kept in the source's dtype: no error to show
                 continue
             yield f'<circle class="w{width}" cx="{place(layer["nsr"]):.1f}" cy="{y}" r="3.6"/>'
-        if mixed["scheme"] == "none":
+        if mixed["scheme"] == "keep":
             yield f'<text class="quiet" x="{LEFT + 8}" y="{y + 4}">kept: nothing smaller for rows so short</text>'
         else:
             yield f'<circle class="chosen" cx="{place(mixed["nsr"]):.1f}" cy="{y}" r="5.6"/>'

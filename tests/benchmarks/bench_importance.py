@@ -37,8 +37,8 @@ from workbench.live import (
 )
 from workbench.live.importance.trials import changed
 from workbench.plan import Layer, Option
-from workbench.thermo import cost_table, options_of, price, solve
-from workbench.thermo.distortion import UNWEIGHTED, Pricing
+from workbench.thermo import cost_table, measure_options, options_of, solve
+from workbench.thermo.options.damage_model import UNWEIGHTED, DamageModel
 
 MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "small": small_digits, "mdlm": language_model}
 GROUP = 64
@@ -153,10 +153,10 @@ def predict(
 ) -> dict[str, dict[tuple[str, int], float]]:
     found: dict[str, dict[tuple[str, int], float]] = {}
     for importance in ("weight", UNWEIGHTED, *records.estimators):
-        table = priced(checkpoint, records, importance)
+        table = planner(checkpoint, records, importance)
         rows = table.filter(pc.is_in(table["bits"], pa_array(WIDTHS))).to_pylist()
         found[importance] = {
-            (row["layer"], row["bits"]): row["nsr"] for row in rows if row["scheme"] != "none"
+            (row["layer"], row["bits"]): row["damage"] for row in rows if row["scheme"] != "keep"
         }
     for span in ("trajectory", "step"):
         started = time.perf_counter()
@@ -174,19 +174,19 @@ def pa_array(values: tuple[int, ...]) -> Any:
     return pa.array(values, pa.int32())
 
 
-def priced(
+def planner(
     checkpoint: Checkpoint, records: CalibrationRecords, importance: str, groups: tuple[int, ...] = (GROUP,)
 ) -> Any:
-    pricing = None
+    damage_model = None
     if importance != "weight":
-        pricing = Pricing.of(TimeAwareQuantizer.of(records, 5), checkpoint.layers, importance)
-    return price(
+        damage_model = DamageModel.of(TimeAwareQuantizer.of(records, 5), checkpoint.layers, importance)
+    return measure_options(
         checkpoint,
         target_named("parquet"),
         schemes=["asymmetric"],
         group_sizes=groups,
         exact=True,
-        pricing=pricing,
+        damage_model=damage_model,
     )
 
 
@@ -231,7 +231,7 @@ def compare_plans(
     modules = match_modules(subject.module, checkpoint)
     true = judged(subject, seeds)
     found = {}
-    table = priced(checkpoint, records, "weight", GROUP_SIZES)
+    table = planner(checkpoint, records, "weight", GROUP_SIZES)
     table_options = options_of(table)
     weight_only = cost_table(table, checkpoint.layers)
     for width in WIDTHS:  # with a scale and a zero point in float32 for 64 weights: 3 and 4 bits a weight
@@ -245,7 +245,7 @@ def compare_plans(
         budget = weight_only.nbytes_of(choices["uniform"][1])
         bpw = weight_only.bpw(budget)
         for importance in ("weight", UNWEIGHTED, *records.estimators):
-            costs = cost_table(priced(checkpoint, records, importance, GROUP_SIZES), checkpoint.layers)
+            costs = cost_table(planner(checkpoint, records, importance, GROUP_SIZES), checkpoint.layers)
             choices[importance] = costs, solve(costs, nbytes=budget).choice
         rows = []
         for name, (costs, choice) in choices.items():
@@ -260,7 +260,7 @@ def compare_plans(
             rows.append(
                 {
                     "bpw": round(bpw, 3), "plan": name, "bytes": costs.nbytes_of(choice) / budget,
-                    "predicted": round(costs.distortion_of(choice), 4),
+                    "predicted": round(costs.damage_of(choice), 4),
                     "error power": round(float(np.mean(apart)), 4), **merit,
                 }
             )  # fmt: skip

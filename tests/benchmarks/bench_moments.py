@@ -29,7 +29,7 @@ from workbench.live import capture, match_modules
 from workbench.live.model.clock import clock_for
 from workbench.live.model.modules import kind_of
 from workbench.plan import Layer
-from workbench.thermo.distortion import Pricing
+from workbench.thermo.options.damage_model import DamageModel
 
 MODELS: dict[str, Callable[[], Subject]] = {"digits": digits, "unet": random_unet, "mdlm": language_model}
 WIDTHS = (2, 3, 4, 8)
@@ -56,11 +56,11 @@ def main() -> None:
 def study(subject: Subject, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     with capture(subject.module, checkpoint) as rec, torch.no_grad():
         subject.run(CALIBRATION)
-    pricing = Pricing.of(TimeAwareQuantizer.of(rec.records, GROUPS), checkpoint.layers, "none")
-    kept = keep_inputs(subject, checkpoint, pricing)
+    damage_model = DamageModel.of(TimeAwareQuantizer.of(rec.records, GROUPS), checkpoint.layers, "none")
+    kept = keep_inputs(subject, checkpoint, damage_model)
     rows = []
     for layer in checkpoint.layers:
-        stress = pricing.stress(layer)
+        stress = damage_model.stress(layer)
         if stress is None or stress.kind == "embedding":  # of a look-up the moments say everything
             continue
         for bits in WIDTHS:
@@ -80,12 +80,12 @@ def relative_error(weights: Any, decoded: Any, inputs: list[np.ndarray[Any, Any]
 
 
 def keep_inputs(
-    subject: Subject, checkpoint: Checkpoint, pricing: Pricing
+    subject: Subject, checkpoint: Checkpoint, damage_model: DamageModel
 ) -> dict[str, dict[int, list[np.ndarray[Any, Any]]]]:
     """The input vectors of every layer by time group: of convolutions, the patches that the kernel sees."""
     kept: dict[str, dict[int, list[np.ndarray[Any, Any]]]] = defaultdict(lambda: defaultdict(list))
     clock = clock_for(subject.module, checkpoint, None)
-    ranges = pricing.time_aware.groups.ranges
+    ranges = damage_model.time_aware.groups.ranges
     borders = (ranges[:-1, 1] + ranges[1:, 0]) / 2
     now = [0]
 

@@ -24,7 +24,7 @@ from bench_pipeline import BLOCKS, VOCABULARY, generated
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
 from workbench.system import anonymous_bytes, usable_cores
-from workbench.thermo import cost_table, price, profile, solve
+from workbench.thermo import cost_table, measure_options, profile, solve
 from workbench.work import ProgressCallback
 
 
@@ -56,9 +56,9 @@ def measure(source: Path, targets: tuple[str, ...]) -> dict[str, float]:
         for target in map(target_named, targets):
             table, found[f"options_{target.name}_s"] = timed(
                 f"options, {target.name}",
-                lambda hear: price(checkpoint, target, callback=hear, cache=cache),  # noqa: B023 - called here
+                lambda hear: measure_options(checkpoint, target, callback=hear, cache=cache),  # noqa: B023 - called here
             )
-            nsr, stderr = (table[column].to_numpy() for column in ("nsr", "nsr_stderr"))
+            nsr, stderr = (table[column].to_numpy() for column in ("nsr", "damage_stderr"))
             sampled = stderr > 0
             worst = (stderr[sampled] / nsr[sampled]).max(initial=0.0)
             costs = cost_table(table, checkpoint.layers)

@@ -26,7 +26,7 @@ SHAPES = ((1152, 1152), (1152, 4608), (4608, 1152), (6912, 1152))
 
 def table(rng: np.random.Generator, layers: int, is_regular: bool) -> CostTable:
     """D ≈ c·4^−b with noise; bytes of packed codes and a 4-byte pair for 64 weights."""
-    params, options, distortion = [], [], []
+    params, options, damage = [], [], []
     for layer in range(layers):
         out, cols = SHAPES[layer % 4] if is_regular else map(int, rng.integers(64, 4096, 2))
         level = np.exp(rng.normal(0, 1.5))
@@ -37,8 +37,8 @@ def table(rng: np.random.Generator, layers: int, is_regular: bool) -> CostTable:
                 for bits in WIDTHS
             ]
         )
-        distortion.append([float(level * 4.0**-bits * np.exp(rng.normal(0, 0.15))) for bits in WIDTHS])
-    return CostTable.of([f"layers.{index}.weight" for index in range(layers)], params, options, distortion)
+        damage.append([float(level * 4.0**-bits * np.exp(rng.normal(0, 0.15))) for bits in WIDTHS])
+    return CostTable.of([f"layers.{index}.weight" for index in range(layers)], params, options, damage)
 
 
 def median_ms(work: Callable[[], object], runs: int) -> float:
@@ -61,9 +61,7 @@ def report(costs: CostTable, constraints: Constraints, runs: int) -> dict[str, f
         "solve for bytes": statistics.median(solving),
         "  slowest size": max(solving),
         "whole front": median_ms(partial(trace, costs, constraints), runs),
-        "solve for distortion": median_ms(
-            partial(solve, costs, constraints, max_distortion=middle.distortion), runs
-        ),
+        "solve for damage": median_ms(partial(solve, costs, constraints, max_damage=middle.damage), runs),
         "Gibbs ensemble": median_ms(partial(gibbs, costs, middle.temperature), runs),
     }
     for name, milliseconds in rows.items():

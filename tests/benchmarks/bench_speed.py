@@ -32,7 +32,7 @@ from contenders import BF16
 from workbench import zoo
 from workbench.kernels import load_kernels
 from workbench.thermo import Constraints
-from workbench.thermo.statistics import frame_of, tally_patterns
+from workbench.thermo.measurement.statistics import frame_of, tally_patterns
 
 CHECKPOINTS = {
     "1 GB": (2, 12_000),

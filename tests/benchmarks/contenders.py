@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 
 from workbench.quantize import Encoding
-from workbench.quantize.affine import decode_affine, encode_affine
+from workbench.quantize.affine.offset import decode_offset, encode_offset
+from workbench.quantize.affine.real_zero import decode_affine, encode_affine
 from workbench.quantize.ggml import FORMATS, decode_ggml, encode_ggml
-from workbench.quantize.offset import decode_offset, encode_offset
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 GROUP = 64

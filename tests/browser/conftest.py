@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
 from workbench.ui.module import bundle
-from workbench.ui.packing import pack
+from workbench.ui.table.packing import pack
 
 from .lab import Desk, Lab, notebook, started
 
@@ -71,7 +71,7 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
     params = (out * cols).astype("f8")
     bits = np.array([2, 3, 4, 5, 6, 8, 16])
     level = np.exp(rng.normal(0, 1.2, count))[:, None]
-    nsr = np.where(bits < 16, level * 4.0**-bits, 0.0)
+    damage = np.where(bits < 16, level * 4.0**-bits, 0.0)
     nbytes = np.where(bits < 16, params[:, None] * bits / 8 + params[:, None] / 128 * 4, params[:, None] * 2)
     present = rng.choice([0, 1, 2, 2, 2, 3, 4, 5, 6], count)
     menu = {
@@ -79,8 +79,8 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
         "scheme": np.tile(bits == 16, count).astype("u1"),
         "group": np.tile(np.where(bits < 16, 128, 0), count).astype("u4"),
         "nbytes": nbytes.ravel(),
-        "nsr": nsr.ravel(),
-        "cosine": 1 - nsr.ravel() / 2,
+        "damage": damage.ravel(),
+        "cosine": 1 - damage.ravel() / 2,
         "code_entropy": np.where(bits < 16, 0.93 * bits, np.nan)[None].repeat(count, 0).ravel().astype("f4"),
     }
     chosen = np.arange(count) * len(bits) + present
@@ -100,13 +100,13 @@ def generated(count: int) -> tuple[dict[str, Any], bytes]:
         "locked": (rng.uniform(size=count) < 0.06).astype("u1"),
         "choice_entropy": rng.uniform(0, 1.6, count).astype("f4"),
         "totals": np.array(
-            [menu["nbytes"][chosen].sum() + 4096, 3.6, 4.4, menu["nsr"][chosen].sum(), 0.013, 2e-9]
+            [menu["nbytes"][chosen].sum() + 4096, 3.6, 4.4, menu["damage"][chosen].sum(), 0.013, 2e-9]
         ),
     }
     layout, blob = pack(arrays)
     header = {
         "version": 1, "can_undo": True, "can_redo": False, "columns": [], "names": names, "roles": roles,
-        "shapes": [f"{o}×{c}" for o, c in zip(out, cols, strict=True)], "schemes": ["asymmetric", "none"],
+        "shapes": [f"{o}×{c}" for o, c in zip(out, cols, strict=True)], "schemes": ["asymmetric", "keep"],
         "source_bytes": int(2 * params.sum()), "layout": layout, "model_id": "table",
     }  # fmt: skip
     return header, blob

@@ -95,7 +95,7 @@ Object.assign(window, { model, pack, outcome: {} });
 window.reply = ({ rows = {}, ack = model.sent.at(-1).id, version = header.version, ...rest }) => {
   const { layout, view } = pack({
     rows: ["u4", rows.rows ?? []], bits: ["u1", rows.bits ?? []], scheme: ["u1", rows.scheme ?? []],
-    group: ["u4", rows.group ?? []], nbytes: ["f8", rows.nbytes ?? []], nsr: ["f8", rows.nsr ?? []],
+    group: ["u4", rows.group ?? []], nbytes: ["f8", rows.nbytes ?? []], damage: ["f8", rows.damage ?? []],
     cosine: ["f8", rows.cosine ?? []], code_entropy: ["f4", rows.code_entropy ?? []], heat: ["f8", rows.heat ?? []],
     locked: ["u1", rows.locked ?? []], choice_entropy: ["f4", new Float32Array(header.names.length)],
     totals: ["f8", rest.totals ?? [5e8, 3, 4.5, 12.5, 0.01, 2e-9]],

@@ -81,7 +81,7 @@ def test_names_are_told_apart_and_what_counts_is_in_sight(
     for name, text in shown.items():
         numbers = [part for part in name.split(".") if part.isdigit()]
         assert [part for part in text.split(".") if part.isdigit()] == numbers, "numbers are never left out"
-    assert [key for key in ("name", "bits", "nsr", "nbytes") if not in_sight(page, key)] == []
+    assert [key for key in ("name", "bits", "damage", "nbytes") if not in_sight(page, key)] == []
     page.keyboard.press("Home")
     page.screenshot(path=results / f"columns-{width}.png")
     if width == 1600:
@@ -146,7 +146,7 @@ def test_block_2_stands_before_block_10(show: ShowTable, state: dict[str, Any]) 
 
 def test_columns_are_hidden_and_moved_by_keyboard(show: ShowTable, state: dict[str, Any]) -> None:
     page = show(state=state)
-    assert keys(page)[:5] == ["locked", "name", "bits", "nsr", "nbytes"]
+    assert keys(page)[:5] == ["locked", "name", "bits", "damage", "nbytes"]
     page.locator('.aq-header [data-key="role"] .aq-sort').focus()
     page.keyboard.press("<")
     assert keys(page)[5:7] == ["role", "heat"]
@@ -163,7 +163,7 @@ def test_columns_are_hidden_and_moved_by_keyboard(show: ShowTable, state: dict[s
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert keys(page)[:5] == ["locked", "name", "bits", "role", "nsr"]
+    assert keys(page)[:5] == ["locked", "name", "bits", "role", "damage"]
     expect(menu.get_by_role("menuitemcheckbox", name="layer")).to_be_disabled()
     page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
@@ -194,7 +194,7 @@ def test_columns_are_hidden_by_mouse_and_stay_so(
     )
     again = show(state=state, traits=kept)
     assert keys(again) == left
-    again.locator('.aq-header [data-key="nsr"]').click(button="right")
+    again.locator('.aq-header [data-key="damage"]').click(button="right")
     again.get_by_role("menuitem", name="All columns, as they were").click()
     assert len(keys(again)) == len(left) + 2
 
@@ -214,7 +214,7 @@ def test_the_symbols_are_explained(show: ShowTable, state: dict[str, Any], resul
     for key, word in {
         "heat": "above T",
         "choice_entropy": "0 where one is clearly best",
-        "nsr": "damage D",
+        "damage": "damage D",
     }.items():
         title = page.locator(f'.aq-header [data-key="{key}"] .aq-sort').get_attribute("title") or ""
         assert word in title

@@ -25,7 +25,7 @@ from workbench.work import Progress
 
 ShowTable = Callable[..., Page]
 SECONDS = 60_000
-TRAITS: dict[str, Any] = {"overview": {}, "closeup": {}, "proof": {}, "steps": None, "height": 320}
+TRAITS: dict[str, Any] = {"overview": {}, "closeup": {}, "validation": {}, "steps": None, "height": 320}
 
 
 @pytest.fixture(scope="module")

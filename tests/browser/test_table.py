@@ -211,7 +211,7 @@ def test_the_kernel_has_the_last_word(show: ShowTable) -> None:
     expect(cell(page, 2, "locked").locator("button")).to_have_attribute("aria-pressed", "true")
     confirmed = {
         "rows": [2, 4], "bits": [5, 6], "scheme": [0, 0], "group": [128, 128], "nbytes": [1000, 2000],
-        "nsr": [0.5, 0.25], "cosine": [0.9, 0.99], "code_entropy": [4, 5], "heat": [1, 2], "locked": [1, 0],
+        "damage": [0.5, 0.25], "cosine": [0.9, 0.99], "code_entropy": [4, 5], "heat": [1, 2], "locked": [1, 0],
     }  # fmt: skip
     page.evaluate(
         "([id, rows]) => reply({ ack: id, rows, version: 2, totals: [7e8, 3, 4.25, 9, 0.02, 1e-9] })",
@@ -219,7 +219,11 @@ def test_the_kernel_has_the_last_word(show: ShowTable) -> None:
     )
     assert (bits(page, 2), bits(page, 4)) == ("5", "6")
     assert cell(page, 4, "nbytes").inner_text() == "2,000"
-    assert (total(page, "nbytes"), total(page, "nsr"), total(page, "gap")) == ("700.000 MB", "9.00", "2.00 %")
+    assert (total(page, "nbytes"), total(page, "damage"), total(page, "gap")) == (
+        "700.000 MB",
+        "9.00",
+        "2.00 %",
+    )
     expect(page.locator(".aq-table")).to_have_attribute("data-pending", "0")
     expect(page.locator(".aq-table")).to_have_attribute("data-version", "2")
     page.get_by_label("dismiss").click()
@@ -384,7 +388,7 @@ def test_names_are_copied(show: ShowTable) -> None:
 
 def test_sorting(show: ShowTable) -> None:
     page = show(200)
-    header = page.locator('.aq-header [data-key="nsr"]')
+    header = page.locator('.aq-header [data-key="damage"]')
     button = header.get_by_role("button")
     button.click()
     expect(header).to_have_attribute("aria-sort", "ascending")
@@ -393,9 +397,9 @@ def test_sorting(show: ShowTable) -> None:
     button.click()
     expect(header).to_have_attribute("aria-sort", "descending")
     descending = seen(page)
-    values = [float(cell(page, layer, "nsr").inner_text().replace("−", "-")) for layer in descending]
+    values = [float(cell(page, layer, "damage").inner_text().replace("−", "-")) for layer in descending]
     assert values == sorted(values, reverse=True)
-    assert page.evaluate("model.state.sort") == "-nsr"
+    assert page.evaluate("model.state.sort") == "-damage"
     click(page, descending[0])
     page.keyboard.press("8")
     assert seen(page) == descending, "rows do not run away while they are edited"
@@ -485,14 +489,14 @@ def test_extra_columns(show: ShowTable) -> None:
     page.get_by_label("add a column by an expression").click()
     page.keyboard.type("cost")
     page.keyboard.press("Tab")
-    page.keyboard.type("nsr.x")
+    page.keyboard.type("damage.x")
     page.keyboard.press("Enter")
     asked = sent(page, "add_column")[0]
-    assert (asked["title"], asked["expression"]) == ("cost", "nsr.x")
+    assert (asked["title"], asked["expression"]) == ("cost", "damage.x")
     page.evaluate(
-        "id => model.hear({ type: 'columns', ack: id, error: 'nsr.x is not allowed.' })", asked["id"]
+        "id => model.hear({ type: 'columns', ack: id, error: 'damage.x is not allowed.' })", asked["id"]
     )
-    expect(page.get_by_text("nsr.x is not allowed.")).to_be_visible()
+    expect(page.get_by_text("damage.x is not allowed.")).to_be_visible()
     page.keyboard.press("Backspace")
     page.keyboard.press("Backspace")
     page.keyboard.press("Enter")
@@ -500,7 +504,7 @@ def test_extra_columns(show: ShowTable) -> None:
     page.evaluate(
         """id => {
             const { layout, view } = pack({ column_0: ["f8", Array.from({ length: 50 }, (_, row) => row / 8)] });
-            const columns = [{ title: "cost", expression: "nsr", kind: "number" }];
+            const columns = [{ title: "cost", expression: "damage", kind: "number" }];
             model.hear({ type: "columns", ack: id, layout, columns }, [view]);
         }""",
         asked["id"],

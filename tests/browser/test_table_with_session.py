@@ -86,7 +86,7 @@ def agree(page: Page, session: Session) -> None:
     """Assert that the page shows the session's plan and totals."""
     settled(page)
     shown = page.evaluate(SHOWN)
-    short = {"none": "kept", "asymmetric": "asym", "symmetric": "sym"}
+    short = {"keep": "kept", "asymmetric": "asym", "symmetric": "sym"}
     for name, option in session.plan.choices.items():
         scheme = short[option.scheme] + (f" {option.group_size}" if option.group_size else "")
         assert shown[name] == [str(option.bits), scheme, f"{option.nbytes:,}", name in session.locked], name
@@ -156,7 +156,7 @@ def test_filter_columns_and_undo_by_the_session(open_table: Callable[..., Page],
     page.get_by_label("add a column by an expression").click()
     page.keyboard.type("cost")
     page.keyboard.press("Tab")
-    page.keyboard.type("1e9 * nsr / nbytes")
+    page.keyboard.type("1e9 * damage / nbytes")
     page.keyboard.press("Enter")
     column = page.locator('.aq-body [data-key="=cost"]')
     expect(column.first).not_to_be_empty()

@@ -95,7 +95,7 @@ def test_jupyterlab_light_and_dark(
             page.set_viewport_size({"width": width, "height": height})
             check(page, theme.lower())
             page.screenshot(path=results / f"lab-unet-{theme.lower()}-{width}.png")
-            assert [key for key in ("name", "bits", "nsr", "nbytes") if not in_sight(page, key)] == []
+            assert [key for key in ("name", "bits", "damage", "nbytes") if not in_sight(page, key)] == []
     desk.choose(2)
     page.wait_for_timeout(500)
     check(page, "dark")
@@ -106,7 +106,7 @@ def test_jupyterlab_light_and_dark(
     page.keyboard.press("<")
     arranged = keys(page)
     assert "heat" not in arranged
-    assert arranged[:5] == ["locked", "name", "bits", "nsr", "role"]
+    assert arranged[:5] == ["locked", "name", "bits", "damage", "role"]
     page.get_by_label("filter layers").fill("role:attn* and bits < 4 and *attentions.0*")
     expect(page.locator(".aq-shown")).to_have_text(re.compile(r"^84 of 344 layers$"), timeout=PATIENCE)
     desk.save()
@@ -154,5 +154,5 @@ def test_voila_dark(browser: Browser, address: str, results: Path) -> None:
     page.set_viewport_size({"width": 1100, "height": 800})
     check(page, "dark")
     page.screenshot(path=results / "app-dark-1100.png")
-    assert [key for key in ("name", "bits", "nsr", "nbytes") if not in_sight(page, key)] == []
+    assert [key for key in ("name", "bits", "damage", "nbytes") if not in_sight(page, key)] == []
     context.close()

@@ -35,7 +35,7 @@ def test_mixed_precision_is_priced_by_it(tmp_path: Path) -> None:
         DiffusionOrchestrator(config).run("zoo:digits-dit", tmp_path / name)
         plans[name] = record(tmp_path / name)["plan"]
     assert plans["weights"]["layers"] != plans["image"]["layers"]
-    assert plans["image"]["predicted"]["nsr"] < 0.1 < plans["weights"]["predicted"]["nsr"], (
+    assert plans["image"]["predicted"]["damage"] < 0.1 < plans["weights"]["predicted"]["damage"], (
         "images, and weights"
     )
 

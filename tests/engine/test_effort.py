@@ -129,12 +129,10 @@ def test_what_was_priced_is_what_is_written(tmp_path: Path) -> None:
         report = session.export(tmp_path / "out").result()
         assert session.predict().seconds > 0
     assert (plan.effort, plan.weighted_by) == ("normal", DIGEST)
-    priced = {
-        row["layer"]: row["weight_nsr"] for row in options if row["bits"] == 3 and row["group_size"] == 64
-    }
+    planner = {row["layer"]: row["nsr"] for row in options if row["bits"] == 3 and row["group_size"] == 64}
     written = {layer.name: layer.nsr for layer in report.layers if layer.bits == 3 and layer.group_size == 64}
     assert len(written) > 20
-    assert written == pytest.approx({name: priced[name] for name in written}, rel=1e-6)
+    assert written == pytest.approx({name: planner[name] for name in written}, rel=1e-6)
 
 
 def test_mixed_precision_is_solved_at_the_effort_of_the_export(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_an_export_that_is_larger_than_its_source_says_so(tmp_path: Path, target
 def test_what_is_kept_for_its_dtype_is_not_said_to_be_kept_for_its_shape(tmp_path: Path) -> None:
     source = write_float8(tmp_path / "model.safetensors", ["blocks.0.fc1.weight"])
     report, told = notes(source, tmp_path / "out", target="compressed-tensors", bit_width=8)
-    assert report.layers[0].scheme == "none"
+    assert report.layers[0].scheme == "keep"
     assert "would take no fewer bytes in compressed-tensors than F8_E4M3" in told
     assert "such a shape" not in told
 

@@ -13,7 +13,7 @@ import pytest
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
-from workbench.thermo import cost_table, price, solve
+from workbench.thermo import cost_table, measure_options, solve
 
 Make = Callable[..., Path]
 ZOO = "zoo:digits-dit"
@@ -33,7 +33,7 @@ def test_a_budget_is_kept_and_used(target: str, tmp_path: Path) -> None:
     assert (plan.made_by["method"], plan.made_by["target_model_size_mb"]) == ("mixed precision", 2.2)
     assert plan.predicted["nbytes"] == report.predicted_bytes
     assert plan.predicted["bpw"] == pytest.approx(report.bpw)
-    assert plan.predicted["nsr"] == pytest.approx(report.nsr * len(report.layers), rel=0.02)
+    assert plan.predicted["damage"] == pytest.approx(report.nsr * len(report.layers), rel=0.02)
     assert plan.predicted["gap"] is not None
     assert 0 <= plan.predicted["gap"] < 0.02
     assert any(note.startswith("enable_mixed_precision: a payload of ") for note in report.notes)
@@ -60,8 +60,8 @@ def test_it_is_the_solver_who_chooses(tmp_path: Path) -> None:
     run(ZOO, tmp_path / "out", target="mlx", target_model_size_mb=1.9)
     plan = wb.load(tmp_path / "out").plan
     with open_checkpoint(ZOO) as checkpoint:
-        costs = cost_table(price(checkpoint, target_named("mlx")), checkpoint.layers)
-    assert solve(costs, nbytes=plan.nbytes).distortion == pytest.approx(plan.predicted["nsr"], rel=1e-9)
+        costs = cost_table(measure_options(checkpoint, target_named("mlx")), checkpoint.layers)
+    assert solve(costs, nbytes=plan.nbytes).damage == pytest.approx(plan.predicted["damage"], rel=1e-9)
 
 
 def test_layers_that_are_named_stay_and_sensitive_ones_are_kept(
@@ -80,13 +80,13 @@ def test_layers_that_are_named_stay_and_sensitive_ones_are_kept(
     for block in range(3):
         layer = layers[f"transformer_blocks.{block}.attn1.to_q.weight"]
         assert (layer.bits, layer.scheme, layer.group_size) == (7, "asymmetric", 32)
-        assert layers[f"transformer_blocks.{block}.norm1.linear.weight"].scheme == "none"  # modulation
+        assert layers[f"transformer_blocks.{block}.norm1.linear.weight"].scheme == "keep"  # modulation
     kept = {
         "transformer_blocks.2.ff.net.0.proj.weight",
         "transformer_blocks.2.ff.net.2.weight",
         "proj_out.weight",
     }
-    assert {layers[name].scheme for name in kept} == {"none"}
+    assert {layers[name].scheme for name in kept} == {"keep"}
     free = {name for name in layers if ".to_k." in name or ".to_out." in name}
     plan = wb.load(tmp_path / "out").plan
     assert free.isdisjoint(plan.locks)

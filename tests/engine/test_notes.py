@@ -35,4 +35,4 @@ def test_what_the_user_set_in_vain_is_said_with_the_rest(make_checkpoint: Make, 
     assert report.notes.index("enable_time_aware is off: there is no calibration.") < len(report.notes) - 1
     assert report.notes[-1] == "enable_spatial is off: there is no calibration."
     (kept,) = (layer for layer in report.layers if layer.role == "embedding")
-    assert kept.scheme == "none"
+    assert kept.scheme == "keep"

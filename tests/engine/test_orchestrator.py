@@ -123,7 +123,7 @@ def test_the_last_fallback_keeps_the_source(make_checkpoint: Make, tmp_path: Pat
     source = make_checkpoint({"blocks.0.attn.to_q.weight": weights})
     report = run(source, tmp_path / "out", {"min_accuracy": 1.0})
     (layer,) = report.layers
-    assert (layer.bits, layer.scheme, layer.cosine) == (16, "none", 1.0)
+    assert (layer.bits, layer.scheme, layer.cosine) == (16, "keep", 1.0)
     assert [tried.split()[0] for tried in layer.fallback] == ["int4", "int8"]
     decoded = wb.load(tmp_path / "out")["blocks.0.attn.to_q.weight"]
     assert decoded.tobytes() == weights.tobytes()

@@ -26,7 +26,7 @@ from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import divided
 from workbench.folds.sites import find_sites
 from workbench.formats import TargetSettings, target_named
-from workbench.thermo import Pricing
+from workbench.thermo import DamageModel
 from workbench.zoo.digits_dit.sample import load as load_digits
 from workbench.zoo.stdlib_mdlm.model import load as load_language_model
 
@@ -107,8 +107,8 @@ def test_the_error_of_rounded_inputs_is_that_of_rounding_them(
 ) -> None:
     """Inputs of the recorded moments, rounded by the tables that an export of the folded checkpoint carries."""
     checkpoint, generator = opened[DIGITS], np.random.default_rng(0)
-    pricing = Pricing.read(DIGITS, checkpoint, num_time_groups=4)
-    time_aware = pricing.time_aware
+    damage_model = DamageModel.read(DIGITS, checkpoint, num_time_groups=4)
+    time_aware = damage_model.time_aware
     site = next(site for site in find_sites(checkpoint).sites if site.name.startswith("proj_out_1"))
     [name] = site.consumers
     layer = next(layer for layer in checkpoint.layers if layer.name == name)
@@ -120,7 +120,7 @@ def test_the_error_of_rounded_inputs_is_that_of_rounding_them(
     tables = ActivationTables.from_dict(folded.to_dict())
     tables = tables.static() if mode == "int8-static" else tables
     moments = pool(record, time_aware.groups.group_of, 4)
-    stress = pricing.stress(layer)
+    stress = damage_model.stress(layer)
     assert stress is not None
     expected = 0.0
     for group in range(4):
@@ -131,7 +131,7 @@ def test_the_error_of_rounded_inputs_is_that_of_rounding_them(
         # Without clipping, for a normal distribution has longer tails than what was seen.
         moved = (np.round(inputs / step + zero) - zero) * step - inputs
         energy = np.square(moved @ weights.T).sum(axis=1).mean()
-        expected += energy * stress.price[group]
+        expected += energy * stress.damage_per_noise[group]
     steps = [_step_energy(time_aware, layer, factors, mode) for factors in (None, scale)]
 
     def kept(layer: Any) -> Any:

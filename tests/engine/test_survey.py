@@ -22,7 +22,7 @@ from workbench.formats import target_named
 from workbench.formats.parquet.codec import ParquetCodec
 from workbench.plan import Layer, Option
 from workbench.quantize import encode_affine
-from workbench.thermo.profile import layer_entropy
+from workbench.thermo.measurement.profile import layer_entropy
 
 Make = Callable[..., Path]
 NAME = "blocks.0.attn.to_q.weight"
@@ -103,7 +103,7 @@ def test_without_a_clear_sample_a_layer_is_settled_by_its_own_cosine(
         keeps_rows=True,
     )
     found = survey_layer(
-        layer, checkpoint, target.encoder(checkpoint), [option, Option(16, "none", 0, values.nbytes)], lambda: 0.5,
+        layer, checkpoint, target.encoder(checkpoint), [option, Option(16, "keep", 0, values.nbytes)], lambda: 0.5,
         wb.DiffusionQuantConfig(min_accuracy=min_accuracy), lambda _: None,
     )  # fmt: skip
     cosine = encode_affine(values, bits, 64, False).error.cosine

@@ -72,7 +72,7 @@ def test_the_front_is_that_of_the_solver(session: Session) -> None:
     found = trace(cost_table(session.options, session.checkpoint.layers))
     size, damage = np.array(line.x), np.array(line.y)
     assert (damage > 0).all(), "the axis is logarithmic"
-    assert damage == pytest.approx(found.distortion[found.distortion > 0])
+    assert damage == pytest.approx(found.damage[found.damage > 0])
     params = sum(session.layers["params"].to_pylist())
     assert size == pytest.approx(8 * found.nbytes[: len(size)] / params)
     slopes = np.diff(damage) / np.diff(size)
@@ -85,12 +85,12 @@ def test_plans_stand_where_their_totals_are_and_never_below_the_front(session: S
     figure = figures.front(session, table)
     marks = named(figure)
     here = marks["you are here"]
-    assert (here.x[0], here.y[0]) == (session.totals.bpw, session.totals.nsr)
+    assert (here.x[0], here.y[0]) == (session.totals.bpw, session.totals.damage)
     assert set(table["policy"].to_pylist()) == set(POLICIES)
     for row in table.to_pylist():
         mark = marks[row["policy"]]
-        assert (mark.x[0], mark.y[0]) == (row["bpw"], row["nsr"])
-        assert mark.y[0] - mark.error_y.arrayminus[0] == pytest.approx(row["solver_nsr"])
+        assert (mark.x[0], mark.y[0]) == (row["bpw"], row["damage"])
+        assert mark.y[0] - mark.error_y.arrayminus[0] == pytest.approx(row["solver_damage"])
         least = np.interp(mark.x[0], marks["front"].x, marks["front"].y)
         assert mark.y[0] >= least * (1 - 1e-9)
 
@@ -164,11 +164,11 @@ def test_option_costs_are_the_least_of_each_width(session: Session) -> None:
     heat = drawn(figure, "heatmap")
     assert heat.x == ("2", "3", "4", "5", "6", "8"), "what the target has"
     assert sorted(heat.y) == sorted(session.layers["name"].to_pylist())
-    priced = session.options.to_pylist()
+    planner = session.options.to_pylist()
     for name, line in zip(heat.y, heat.z, strict=True):
         for bits, value in zip(heat.x, line, strict=True):
-            nsr = [row["nsr"] for row in priced if row["layer"] == name and row["bits"] == int(bits)]
-            damaged = [one for one in nsr if one > 0]
+            damage = [row["damage"] for row in planner if row["layer"] == name and row["bits"] == int(bits)]
+            damaged = [one for one in damage if one > 0]
             assert (10**value == pytest.approx(min(damaged))) if damaged else np.isnan(value)
     dots = drawn(figure, "scatter")
     shown = dict(zip(dots.y, dots.x, strict=True))

@@ -18,7 +18,7 @@ from workbench.folds.folded import FoldedCheckpoint
 from workbench.folds.records import fold_records
 from workbench.folds.sites import find_sites
 from workbench.live import capture
-from workbench.thermo import Pricing
+from workbench.thermo import DamageModel
 from workbench.zoo.digits_dit.sample import denoise, load
 
 
@@ -107,8 +107,8 @@ def test_ranges_hold_what_a_capture_saw(case: Case) -> None:
 
 def test_what_a_unit_of_relative_error_costs_stays(case: Case) -> None:
     layers = case.folded.layers
-    before = Pricing.of(TimeAwareQuantizer.of(case.source, 4), layers, "noise")
-    after = Pricing.of(TimeAwareQuantizer.of(case.computed, 4), layers, "noise")
+    before = DamageModel.of(TimeAwareQuantizer.of(case.source, 4), layers, "noise")
+    after = DamageModel.of(TimeAwareQuantizer.of(case.computed, 4), layers, "noise")
     for layer in layers:
         if layer.name in case.source.layers:
             np.testing.assert_allclose(before.kappa(layer), after.kappa(layer), rtol=1e-4, err_msg=layer.name)

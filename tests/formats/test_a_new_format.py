@@ -65,7 +65,7 @@ def float8(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def test_a_session_opens_solves_and_exports_it(session: wb.Session, source: Path, tmp_path: Path) -> None:
     session.solve(bpw=12)
-    assert {option.scheme for option in session.plan.choices.values()} == {"float8", "none"}
+    assert {option.scheme for option in session.plan.choices.values()} == {"float8", "keep"}
     report = session.export(tmp_path / "out").result()
     assert report.actual_bytes == report.predicted_bytes == session.predict().nbytes
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
@@ -88,11 +88,11 @@ def test_a_session_opens_solves_and_exports_it(session: wb.Session, source: Path
 
 def test_what_is_priced_is_what_is_exported(session: wb.Session, tmp_path: Path) -> None:
     session.set_bits("*", 8)
-    priced = {row["layer"]: row["nsr"] for row in session.options.to_pylist() if row["scheme"] == "float8"}
+    planner = {row["layer"]: row["nsr"] for row in session.options.to_pylist() if row["scheme"] == "float8"}
     report = session.export(tmp_path / "out").result()
     for layer in report.layers:
         if layer.scheme == "float8":
-            assert layer.nsr == pytest.approx(priced[layer.name], rel=1e-4)
+            assert layer.nsr == pytest.approx(planner[layer.name], rel=1e-4)
 
 
 def test_each_tensor_is_prepared_once(

@@ -34,7 +34,7 @@ class Typed:
             Option(bits, name, block, layer.params // block * nbytes)
             for name, (bits, block, nbytes) in fitting.items()
         ]
-        return [*found, Option(32, "none", 0, 4 * layer.params)]
+        return [*found, Option(32, "keep", 0, 4 * layer.params)]
 
 
 def target_of(name: str) -> Any:
@@ -83,7 +83,7 @@ def test_what_is_written_is_what_the_tools_take(layers: Sequence[Layer]) -> None
     choices = kept(layers, target)
     for layer in layers:
         found = {option.scheme: option for option in target.options(layer)}
-        choices[layer.name] = found.get("Q4_K") or found.get("Q4_0") or found["none"]
+        choices[layer.name] = found.get("Q4_K") or found.get("Q4_0") or found["keep"]
     plan = wb.Plan("typed", choices, "f")
     lines = write_rules(plan, "llama-quantize", layers, target).splitlines()
     # Patterns are searched for, and llama-quantize makes them lower case; types are spelt as GGML spells them.

@@ -159,7 +159,7 @@ def test_a_kept_layer_of_8_bit_floats_has_the_bytes_of_its_bfloat16(tmp_path: Pa
         source, tmp_path / "out", "mlx", sensitive_layer_names=[LAYER], skip_sensitive_layers=True
     )
     (layer,) = report.layers
-    assert (layer.scheme, layer.bits, layer.nbytes) == ("none", 16, 32 * 64 * 2)
+    assert (layer.scheme, layer.bits, layer.nbytes) == ("keep", 16, 32 * 64 * 2)
     arrays: Any = mx.load(str(tmp_path / "out" / "model.safetensors"))
     found = arrays[LAYER]
     expected = np.random.default_rng(0).standard_normal((32, 64)).astype(ml_dtypes.float8_e4m3fn)

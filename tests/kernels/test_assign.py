@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.kernels import Form, Kernels, load_kernels, load_portable
-from workbench.quantize.offset import fit_range
+from workbench.quantize.affine.offset import fit_range
+from workbench.quantize.affine.zero_point import fit_through_zero
 from workbench.quantize.patterns import room
-from workbench.quantize.zero_point import fit_through_zero
 
 portable = load_portable("for comparison")
 

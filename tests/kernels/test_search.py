@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from workbench.kernels import Form, Kernels, Storage, load_portable
-from workbench.quantize.search import TRIES, clips_of
+from workbench.quantize.affine.search import TRIES, clips_of
 
 portable = load_portable("for comparison")
 

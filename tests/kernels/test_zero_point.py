@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.kernels import Kernels, load_portable, loading
-from workbench.quantize.zero_point import decode_zero_point, encode_zero_point, zero_point_error
+from workbench.quantize.affine.zero_point import decode_zero_point, encode_zero_point, zero_point_error
 
 portable = load_portable("for comparison")
 

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as arrays
 import workbench as wb
 from workbench.checkpoint import open_checkpoint
 from workbench.quantize import FAST, Encoding, decode_affine, encode_affine
-from workbench.quantize.offset import decode_offset, encode_offset
-from workbench.quantize.search import TRIES
+from workbench.quantize.affine.offset import decode_offset, encode_offset
+from workbench.quantize.affine.search import TRIES
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 GOALS = {2: 0.110, 3: 0.0290, 4: 0.0072, 5: 0.0018}

@@ -66,10 +66,10 @@ def test_the_profile_gets_columns_of_time(session: Session, plain: Session) -> N
 def test_damage_by_group_adds_up_to_the_total(session: Session) -> None:
     damage = session.damage_by_group
     assert damage.shape == (33, 10)
-    exact = {row["name"]: row["nsr"] for row in session.thermodynamics.to_pylist()}
+    exact = {row["name"]: row["damage"] for row in session.thermodynamics.to_pylist()}
     whole = dict(zip(session.layers["name"].to_pylist(), damage.sum(axis=1).tolist(), strict=True))
     assert whole == pytest.approx(exact, rel=1e-6)
-    assert session.totals.nsr == pytest.approx(damage.sum(), rel=1e-6)
+    assert session.totals.damage == pytest.approx(damage.sum(), rel=1e-6)
 
 
 def test_plans_differ_and_each_is_best_by_its_own_measure(session: Session, plain: Session) -> None:
@@ -77,11 +77,11 @@ def test_plans_differ_and_each_is_best_by_its_own_measure(session: Session, plai
         one.solve(1_700_000)
     assert session.plan.choices != plain.plan.choices
     options = {
-        (row["layer"], row["bits"], row["scheme"], row["group_size"]): row["nsr"]
+        (row["layer"], row["bits"], row["scheme"], row["group_size"]): row["damage"]
         for row in session.options.to_pylist()
     }
     by_image = sum(options[name, o.bits, o.scheme, o.group_size] for name, o in plain.plan.choices.items())
-    assert session.totals.nsr < 0.9 * by_image
+    assert session.totals.damage < 0.9 * by_image
 
 
 def test_regrouping_and_the_estimator_change_the_prices(cache: Path) -> None:
@@ -95,7 +95,7 @@ def test_regrouping_and_the_estimator_change_the_prices(cache: Path) -> None:
                 importance=importance,
                 cache=cache,
             ) as session:
-                totals[groups, importance] = session.totals.nsr
+                totals[groups, importance] = session.totals.damage
                 assert session.time_aware is not None
                 assert len(session.time_aware.groups) == groups
     assert len(set(totals.values())) == 4

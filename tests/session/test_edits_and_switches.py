@@ -141,11 +141,11 @@ def test_names_that_cannot_be_had_change_nothing(make_checkpoint: Callable[..., 
 
 
 def test_what_was_learnt_goes_with_the_names_and_is_a_step_of_undo(session: Session) -> None:
-    before = session.totals.nsr
+    before = session.totals.damage
     session.learn(dict.fromkeys(session.select("*"), 3.0))
-    assert session.totals.nsr == pytest.approx(3 * before)
+    assert session.totals.damage == pytest.approx(3 * before)
     assert session.undo()
-    assert session.totals.nsr == before
+    assert session.totals.damage == before
     assert not session.learnt
     assert session.redo()
     session.retarget("gguf")

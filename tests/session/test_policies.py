@@ -44,7 +44,7 @@ def test_a_size_is_kept(session: Session, policy: str, size: int | str) -> None:
     totals = session.follow(policy, size)
     assert totals.nbytes <= limit
     # A payload's header tells how its plan was made, which takes the solver a few bytes more.
-    assert session.solve(totals.nbytes).nsr <= totals.nsr * 1.001, "the solver is no worse"
+    assert session.solve(totals.nbytes).damage <= totals.damage * 1.001, "the solver is no worse"
 
 
 def test_they_are_the_points_of_the_comparison(session: Session) -> None:
@@ -52,13 +52,13 @@ def test_they_are_the_points_of_the_comparison(session: Session) -> None:
     compared = {row["policy"]: row for row in session.compare().to_pylist()}
     for policy in ALL:
         session.follow(policy)
-        assert session.totals.nsr == pytest.approx(compared[policy]["nsr"], rel=1e-12)
+        assert session.totals.damage == pytest.approx(compared[policy]["damage"], rel=1e-12)
         assert session.undo()
 
 
 def test_the_threshold_is_met_by_every_layer(session: Session) -> None:
     session.follow("threshold")
-    assert max(session.thermodynamics["distortion"].to_pylist()) <= 0.01
+    assert max(session.thermodynamics["damage"].to_pylist()) <= 0.01
 
 
 def test_what_cannot_be_followed(session: Session) -> None:

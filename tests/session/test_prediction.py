@@ -92,8 +92,8 @@ def test_asymmetric_options_are_offered_when_asked_for(tmp_path: Path) -> None:
         asked.save_plan(tmp_path / "plan.yaml")
         assert "asymmetric" in {option.scheme for option in asked.plan.choices.values()}
     with wb.open("zoo:digits-dit", **opened) as session:
-        assert set(session.options["scheme"].to_pylist()) == {"symmetric", "none"}
+        assert set(session.options["scheme"].to_pylist()) == {"symmetric", "keep"}
         session.solve(bpw=4.5)
-        assert {option.scheme for option in session.plan.choices.values()} <= {"symmetric", "none"}
+        assert {option.scheme for option in session.plan.choices.values()} <= {"symmetric", "keep"}
         with pytest.raises(wb.ConfigurationError, match=r"open the checkpoint with scheme='asymmetric'"):
             session.load_plan(tmp_path / "plan.yaml")

@@ -60,7 +60,7 @@ EDITS: list[Callable[[Session, random.Random], Any]] = [
     lambda s, chance: s.solve(bpw=4 + 2 * chance.random()),
     lambda s, chance: s.solve(bpw=np.float64(5.25), floors={"*attn1*": 4}, ties=[("*to_q*", "*to_k*")]),
     lambda s, chance: s.solve(temperature=10 ** chance.uniform(-8, -5)),
-    lambda s, chance: s.solve(max_nsr=0.5, ceilings={"*": 8}),
+    lambda s, chance: s.solve(max_damage=0.5, ceilings={"*": 8}),
     lambda s, chance: s.solve(min_cosine=0.99),
     lambda s, chance: s.follow(chance.choice(["uniform", "sorted_greedy", "threshold", "entropy_rule"])),
     lambda s, chance: s.follow("uniform", "3MB"),

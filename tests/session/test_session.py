@@ -97,7 +97,7 @@ def test_other_goals(session: Session) -> None:
     loose = session.solve(temperature=1e-6).nbytes
     tight = session.solve(temperature=1e-9).nbytes
     assert loose < tight
-    assert session.solve(max_nsr=0.5).nsr <= 0.5
+    assert session.solve(max_damage=0.5).damage <= 0.5
     session.solve(min_cosine=0.99)
     chosen = session.plan.choices
     cosine = {
@@ -152,7 +152,7 @@ def test_the_solver_is_no_worse_than_any_policy_at_equal_bytes(session: Session)
         "uniform", "threshold", "sorted_greedy", "annealing", "solver", "entropy_rule",
     }  # fmt: skip
     for row in table:
-        assert row["solver_nsr"] <= row["nsr"] * (1 + 1e-9), row["policy"]
+        assert row["solver_damage"] <= row["damage"] * (1 + 1e-9), row["policy"]
 
 
 ACTIONS = st.lists(
@@ -357,7 +357,7 @@ def test_the_table_of_the_present_plan(session: Session) -> None:
     session.solve(bpw=4.0)
     session.set_option("pos_embed.proj.weight", session.plan.choices["pos_embed.proj.weight"])
     rows = session.thermodynamics.to_pylist()
-    priced = {
+    planner = {
         (row["layer"], row["bits"], row["scheme"], row["group_size"]): row
         for row in session.options.to_pylist()
     }
@@ -365,22 +365,22 @@ def test_the_table_of_the_present_plan(session: Session) -> None:
     for row, (name, option) in zip(rows, session.plan.choices.items(), strict=True):
         assert row["name"] == name
         assert wb.Option(*(row[key] for key in ("bits", "scheme", "group_size", "nbytes"))) == option
-        found = priced[name, option.bits, option.scheme, option.group_size]
-        assert [row[key] for key in ("nsr", "cosine", "code_entropy")] == [
-            found[key] for key in ("nsr", "cosine", "code_entropy")
+        found = planner[name, option.bits, option.scheme, option.group_size]
+        assert [row[key] for key in ("nsr", "damage", "cosine", "code_entropy")] == [
+            found[key] for key in ("nsr", "damage", "cosine", "code_entropy")
         ]
-        assert row["distortion"] == found["nsr"], "weights only: D is the NSR"
+        assert row["damage"] == found["nsr"], "weights only: D is the NSR"
         assert row["bpw"] == pytest.approx(8 * option.nbytes / params[name])
         assert (row["code_entropy"] is None) == option.is_kept
         if not option.is_kept:
             assert 0 < row["code_entropy"] <= option.bits
-    assert sum(row["distortion"] for row in rows) == pytest.approx(session.totals.nsr)
+    assert sum(row["damage"] for row in rows) == pytest.approx(session.totals.damage)
 
 
 def test_a_plan_carries_what_it_adds_up_to(session: Session, tmp_path: Path) -> None:
     session.solve("2.2MB", floors={"role:modulation": 4}, ties=["*0.attn1.to_[qkv].weight"])
     plan, totals = session.plan, session.totals
-    keys = ("nbytes", "bpw", "nsr", "gap", "temperature")
+    keys = ("nbytes", "bpw", "damage", "gap", "temperature")
     assert plan.predicted == {key: getattr(totals, key) for key in keys}
     assert plan.made_by == {
         "method": "solver", "size": "2.2MB", "floors": {"role:modulation": 4}, "ties": ["*0.attn1.to_[qkv].weight"],
@@ -470,7 +470,7 @@ def test_expressions_speak_of_the_layers_and_the_present_plan(session: Session) 
     assert session.where('bits == 6 and "to_v" in name') == session.select("*attn1.to_v.weight")
     assert session.where("locked") == session.locked
     assert session.where("role == 'modulation'") == session.select("role:modulation")
-    assert session.evaluate("nsr").sum() == pytest.approx(session.totals.nsr)
+    assert session.evaluate("damage").sum() == pytest.approx(session.totals.damage)
     assert session.evaluate("8 * nbytes / params").tolist() == pytest.approx(
         session.thermodynamics["bpw"].to_pylist()
     )
@@ -498,9 +498,9 @@ def test_where_takes_patterns_and_the_tables_headings(unet: Path, tmp_path: Path
             n for n, o in session.plan.choices.items() if o.nbytes > 1500
         )
         now = session.snapshot.present
-        damage = dict(zip(now["name"].to_pylist(), now["distortion"].to_pylist(), strict=True))
+        damage = dict(zip(now["name"].to_pylist(), now["damage"].to_pylist(), strict=True))
         assert (
-            session.where("NSR > 1e-2")
+            session.where("D > 1e-2")
             == session.where("Damage > 1e-2")
             == tuple(n for n in names if damage[n] > 1e-2)
         )

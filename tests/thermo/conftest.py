@@ -20,7 +20,7 @@ MakeTable = Callable[..., CostTable]
 
 def realistic_table(rng: Rng, layers: int, options: int = 7) -> CostTable:
     """Layers of random shapes: D ≈ c·4^−b with noise, bytes of packed codes and one 4-byte pair a group."""
-    names, params, rows, distortion = [], [], [], []
+    names, params, rows, damage = [], [], [], []
     for layer in range(layers):
         out, cols = (int(size) for size in rng.integers(16, 2048, 2))
         group = int(rng.choice([32, 64, 128]))
@@ -34,20 +34,20 @@ def realistic_table(rng: Rng, layers: int, options: int = 7) -> CostTable:
                 for bits in widths
             ]
         )
-        distortion.append([float(level * 4.0**-bits * np.exp(rng.normal(0, 0.15))) for bits in widths])
-    cosine = [[1 - value / 2 for value in row] for row in distortion]
-    return CostTable.of(names, params, rows, distortion, cosine)
+        damage.append([float(level * 4.0**-bits * np.exp(rng.normal(0, 0.15))) for bits in widths])
+    cosine = [[1 - value / 2 for value in row] for row in damage]
+    return CostTable.of(names, params, rows, damage, cosine)
 
 
 def small_table(rng: Rng, layers: int, options: int = 4) -> CostTable:
-    """Any sizes and distortions at all, ragged, with ties, dominated and lossless options."""
+    """Any sizes and damage at all, ragged, with ties, dominated and lossless options."""
     counts = rng.integers(1, options + 1, layers)
     rows = [
         [Option(2 + place, "s", 32, int(rng.integers(0, 12))) for place in range(count)] for count in counts
     ]
-    distortion = [(rng.integers(0, 9, count) / 8).tolist() for count in counts]
+    damage = [(rng.integers(0, 9, count) / 8).tolist() for count in counts]
     cosine = [rng.uniform(0, 1, count).tolist() for count in counts]
-    return CostTable.of([f"layer {i}" for i in range(layers)], [8] * layers, rows, distortion, cosine)
+    return CostTable.of([f"layer {i}" for i in range(layers)], [8] * layers, rows, damage, cosine)
 
 
 def every_choice(table: CostTable) -> np.ndarray[Any, Any]:
@@ -58,7 +58,7 @@ def every_choice(table: CostTable) -> np.ndarray[Any, Any]:
 def milp_optimum(table: CostTable, budget: int) -> float:
     """Least Σ D within a budget of bytes by HiGHS, taken at the choice it returns, which must fit."""
     layer, place = np.nonzero(table.legal)
-    size, damage = table.nbytes[layer, place], table.distortion[layer, place]
+    size, damage = table.nbytes[layer, place], table.damage[layer, place]
     one_each = csr_array(
         (np.ones(layer.size), (layer, np.arange(layer.size))), shape=(len(table), layer.size)
     )
@@ -78,7 +78,7 @@ def milp_optimum(table: CostTable, budget: int) -> float:
     taken = result.x > 0.5
     choice[layer[taken]] = place[taken]
     assert table.nbytes_of(choice) <= budget
-    return table.distortion_of(choice)
+    return table.damage_of(choice)
 
 
 @pytest.fixture(scope="session")

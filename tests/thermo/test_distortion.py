@@ -26,8 +26,8 @@ from workbench.errors import ConfigurationError, ShapeMismatchError, ValidationE
 from workbench.formats import target_named
 from workbench.live import capture, importance_by_gradients
 from workbench.plan import Layer, Option
-from workbench.thermo import options_of, price
-from workbench.thermo.distortion import Pricing
+from workbench.thermo import measure_options, options_of
+from workbench.thermo.options.damage_model import DamageModel
 from workbench.zoo.digits_dit.sample import denoise, load
 
 Array = np.ndarray[Any, Any]
@@ -104,15 +104,19 @@ def records_of(
 
 def pricing_of(
     records: CalibrationRecords, checkpoint: Checkpoint, edges: Any = None, importance: str | None = None
-) -> Pricing:
+) -> DamageModel:
     groups = groups_at(records, range(len(records.buckets) + 1) if edges is None else edges)
-    return Pricing.of(TimeAwareQuantizer(records, groups), checkpoint.layers, importance)
+    return DamageModel.of(TimeAwareQuantizer(records, groups), checkpoint.layers, importance)
 
 
-def rows_of(checkpoint: Checkpoint, pricing: Pricing | None, tmp_path: Path, target: str = "parquet") -> Any:
+def rows_of(
+    checkpoint: Checkpoint, damage_model: DamageModel | None, tmp_path: Path, target: str = "parquet"
+) -> Any:
     """Rows of the exact price list, each with its ΔW."""
     found = target_named(target)
-    table = price(checkpoint, found, exact=True, pricing=pricing, cache=tmp_path / "cache")
+    table = measure_options(
+        checkpoint, found, exact=True, damage_model=damage_model, cache=tmp_path / "cache"
+    )
     layers = {layer.name: layer for layer in checkpoint.layers}
     for row in table.to_pylist():
         layer = layers[row["layer"]]
@@ -145,11 +149,11 @@ def test_the_price_of_uncorrelated_channels_is_the_error_of_the_output(
     count = 0
     for row, weights, delta in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path, target):
         parts = [relative(x, delta, weights) for x in loud_and_quiet]
-        assert row["nsr_by_group"] == pytest.approx(parts, rel=1e-3, abs=1e-12)
-        assert row["nsr"] == pytest.approx(0.25 * parts[0] + 0.75 * parts[1], rel=1e-3, abs=1e-12)
+        assert row["error_by_group"] == pytest.approx(parts, rel=1e-3, abs=1e-12)
+        assert row["damage"] == pytest.approx(0.25 * parts[0] + 0.75 * parts[1], rel=1e-3, abs=1e-12)
         plain = np.square(delta).sum() / np.square(weights).sum()
-        assert row["weight_nsr"] == pytest.approx(plain, rel=1e-3, abs=1e-12)
-        count += row["scheme"] != "none"
+        assert row["nsr"] == pytest.approx(plain, rel=1e-3, abs=1e-12)
+        count += row["scheme"] != "keep"
     assert count > 5
 
 
@@ -165,12 +169,14 @@ def test_regrouping_the_steps_changes_the_price(save: Save, tmp_path: Path) -> N
     )
     differences = []
     for (two, weights, delta), (one, _, _) in zip(apart, together, strict=True):
-        if two["scheme"] == "none":
+        if two["scheme"] == "keep":
             continue
-        assert two["nsr"] == pytest.approx(np.mean([relative(x, delta, weights) for x in inputs]), rel=1e-3)
-        assert one["nsr"] == pytest.approx(relative(np.concatenate(inputs), delta, weights), rel=1e-3)
-        assert one["nsr_by_group"] == pytest.approx([one["nsr"]])
-        differences.append(abs(two["nsr"] / one["nsr"] - 1))
+        assert two["damage"] == pytest.approx(
+            np.mean([relative(x, delta, weights) for x in inputs]), rel=1e-3
+        )
+        assert one["damage"] == pytest.approx(relative(np.concatenate(inputs), delta, weights), rel=1e-3)
+        assert one["error_by_group"] == pytest.approx([one["damage"]])
+        differences.append(abs(two["damage"] / one["damage"] - 1))
     assert np.median(differences) > 0.02
 
 
@@ -181,8 +187,8 @@ def test_the_price_of_an_embedding_is_exact(save: Save, tmp_path: Path) -> None:
     records = records_of(checkpoint, {NAMES["tokens"]: list(ids)})
     for row, weights, delta in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path):
         parts = [np.square(delta[i]).sum() / np.square(weights[i]).sum() for i in ids]
-        assert row["nsr_by_group"] == pytest.approx(parts, rel=1e-5, abs=1e-12)
-        assert row["nsr"] == pytest.approx(np.mean(parts), rel=1e-5, abs=1e-12)
+        assert row["error_by_group"] == pytest.approx(parts, rel=1e-5, abs=1e-12)
+        assert row["damage"] == pytest.approx(np.mean(parts), rel=1e-5, abs=1e-12)
 
 
 @pytest.mark.parametrize(("groups", "kernel"), [(1, (3, 3)), (4, (3, 3)), (2, (1, 4))])
@@ -210,11 +216,11 @@ def test_the_price_of_a_convolution_of_white_inputs(
     with torch.no_grad():
         power = (torch.nn.functional.conv2d(x, conv.weight, groups=groups)).square().mean()
         for row, _, delta in rows_of(checkpoint, pricing_of(rec.records, checkpoint), tmp_path):
-            if row["scheme"] == "none":
+            if row["scheme"] == "keep":
                 continue
             weight = torch.from_numpy(delta).float().reshape(conv.weight.shape)
             error = torch.nn.functional.conv2d(x, weight, groups=groups).square().mean()
-            assert row["nsr"] == pytest.approx(float(error / power), rel=0.03)
+            assert row["damage"] == pytest.approx(float(error / power), rel=0.03)
 
 
 def test_white_noise_costs_its_sensitivity(save: Save) -> None:
@@ -241,15 +247,15 @@ def test_white_noise_costs_its_sensitivity(save: Save) -> None:
     )  # fmt: skip
     records = replace(records, layers={**records.layers, NAMES["conv"]: conv})
     for edges in ([0, 1, 2, 3], [0, 2, 3], [0, 3]):
-        pricing = pricing_of(records, checkpoint, edges)
-        assert pricing.estimator == "fisher:step"
+        damage_model = pricing_of(records, checkpoint, edges)
+        assert damage_model.estimator == "fisher:step"
         for layer in checkpoint.layers:
-            stress = pricing.stress(layer)
+            stress = damage_model.stress(layer)
             assert stress is not None
             total = 0.0
             for row in range(layer.rows):
                 each = np.eye(layer.cols, dtype=np.float32)
-                total += float((stress.noise(each, np.full(layer.cols, row)) @ stress.price).sum())
+                total += float((stress.noise(each, np.full(layer.cols, row)) @ stress.damage_per_noise).sum())
             assert total == pytest.approx(float(measured[layer.name]["fisher:step"].sum()), rel=1e-4)
 
 
@@ -274,22 +280,22 @@ def test_sampled_prices_are_within_their_standard_errors(
     digits: Any, tmp_path: Path, importance: str
 ) -> None:
     checkpoint, records = digits
-    pricing = pricing_of(records, checkpoint, [0, 2, 4], importance)
+    damage_model = pricing_of(records, checkpoint, [0, 2, 4], importance)
     settings: dict[str, Any] = {
-        "schemes": ["asymmetric"], "group_sizes": [64], "pricing": pricing, "cache": tmp_path / "cache",
+        "schemes": ["asymmetric"], "group_sizes": [64], "damage_model": damage_model, "cache": tmp_path / "cache",
     }  # fmt: skip
-    exact = price(checkpoint, target_named("parquet"), exact=True, **settings)
-    truth = np.array(exact["nsr"])
-    assert set(exact["nsr_stderr"].to_pylist()) == {0.0}
+    exact = measure_options(checkpoint, target_named("parquet"), exact=True, **settings)
+    truth = np.array(exact["damage"])
+    assert set(exact["damage_stderr"].to_pylist()) == {0.0}
     deviations = []
     for seed in range(4):
-        table = price(checkpoint, target_named("parquet"), sample_rows=64, seed=seed, **settings)
-        found, stderr = np.array(table["nsr"]), np.array(table["nsr_stderr"])
+        table = measure_options(checkpoint, target_named("parquet"), sample_rows=64, seed=seed, **settings)
+        found, stderr = np.array(table["damage"]), np.array(table["damage_stderr"])
         sampled = stderr > 0
         np.testing.assert_allclose(found[~sampled], truth[~sampled], rtol=1e-6)
         deviations.append((found - truth)[sampled] / stderr[sampled])
         if importance == "none":
-            parts = np.array(table["nsr_by_group"].to_pylist())
+            parts = np.array(table["error_by_group"].to_pylist())
             np.testing.assert_allclose(parts.mean(axis=1), found, rtol=1e-6, atol=1e-15)
     every = np.concatenate(deviations)
     assert every.size > 500
@@ -302,17 +308,17 @@ def test_the_parts_by_group_make_up_the_price(digits: Any, tmp_path: Path) -> No
     checkpoint, records = digits
     layers = {layer.name: layer for layer in checkpoint.layers}
     for importance in ("none", "fisher:step"):
-        pricing = pricing_of(records, checkpoint, [0, 1, 3, 4], importance)
-        table = price(
-            checkpoint, target_named("parquet"), sample_rows=64, group_sizes=[64], pricing=pricing,
+        damage_model = pricing_of(records, checkpoint, [0, 1, 3, 4], importance)
+        table = measure_options(
+            checkpoint, target_named("parquet"), sample_rows=64, group_sizes=[64], damage_model=damage_model,
             cache=tmp_path / "cache",
         )  # fmt: skip
         for row in table.to_pylist():
-            kappa = pricing.kappa(layers[row["layer"]])
-            assert row["nsr"] == pytest.approx(float(kappa @ row["nsr_by_group"]), rel=1e-6, abs=1e-15)
+            kappa = damage_model.kappa(layers[row["layer"]])
+            assert row["damage"] == pytest.approx(float(kappa @ row["error_by_group"]), rel=1e-6, abs=1e-15)
         if importance == "none":
             assert kappa == pytest.approx([0.25, 0.5, 0.25])
-            assert pricing.typical == pytest.approx(1.0)
+            assert damage_model.typical == pytest.approx(1.0)
 
 
 def test_the_best_estimator_that_was_run_is_taken(digits: Any) -> None:
@@ -348,14 +354,14 @@ def test_a_layer_without_a_record_counts_as_a_typical_one(save: Save, tmp_path: 
     }  # fmt: skip
     names = list(measured)
     records = records_of(checkpoint, {name: [DESIGN, DESIGN * 2] for name in names}, measured)
-    pricing = pricing_of(records, checkpoint)
+    damage_model = pricing_of(records, checkpoint)
     layers = {layer.name: layer for layer in checkpoint.layers}
-    kappas = [pricing.kappa(layers[name]).sum() for name in names]
-    assert pricing.typical == pytest.approx(np.median(kappas))
-    for row, _, _ in rows_of(checkpoint, pricing, tmp_path):
+    kappas = [damage_model.kappa(layers[name]).sum() for name in names]
+    assert damage_model.typical == pytest.approx(np.median(kappas))
+    for row, _, _ in rows_of(checkpoint, damage_model, tmp_path):
         if row["layer"] == "block.to_k.weight":
-            assert row["nsr"] == pytest.approx(pricing.typical * row["weight_nsr"])
-            assert row["nsr_by_group"] is None
+            assert row["damage"] == pytest.approx(damage_model.typical * row["nsr"])
+            assert row["error_by_group"] is None
 
 
 def test_a_layer_that_the_estimator_left_out_counts_as_a_typical_one(save: Save, tmp_path: Path) -> None:
@@ -364,14 +370,16 @@ def test_a_layer_that_the_estimator_left_out_counts_as_a_typical_one(save: Save,
     names = [layer.name for layer in checkpoint.layers]
     measured = {names[0]: {"measured": np.array([3e-6])}}
     records = records_of(checkpoint, {name: [DESIGN] for name in names}, measured)
-    pricing = pricing_of(records, checkpoint)
+    damage_model = pricing_of(records, checkpoint)
     layers = {layer.name: layer for layer in checkpoint.layers}
-    assert pricing.estimator == "measured"
-    assert pricing.typical == pytest.approx(pricing.kappa(layers[names[0]]).sum())
-    assert pricing.typical < 0.1
-    for row, weights, delta in rows_of(checkpoint, pricing, tmp_path):
-        if row["layer"] != names[0] and row["scheme"] != "none":
-            assert row["nsr"] == pytest.approx(pricing.typical * relative(DESIGN, delta, weights), rel=1e-3)
+    assert damage_model.estimator == "measured"
+    assert damage_model.typical == pytest.approx(damage_model.kappa(layers[names[0]]).sum())
+    assert damage_model.typical < 0.1
+    for row, weights, delta in rows_of(checkpoint, damage_model, tmp_path):
+        if row["layer"] != names[0] and row["scheme"] != "keep":
+            assert row["damage"] == pytest.approx(
+                damage_model.typical * relative(DESIGN, delta, weights), rel=1e-3
+            )
 
 
 def test_groups_in_which_a_layer_did_not_run_cost_nothing(save: Save, tmp_path: Path) -> None:
@@ -379,8 +387,8 @@ def test_groups_in_which_a_layer_did_not_run_cost_nothing(save: Save, tmp_path: 
     records = records_of(checkpoint, {NAMES["line"]: [DESIGN, None]}, calls=[1, 1])
     for row, weights, delta in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path):
         part = relative(DESIGN, delta, weights)
-        assert row["nsr_by_group"] == [pytest.approx(part, rel=1e-3, abs=1e-12), None]
-        assert row["nsr"] == pytest.approx(part / 2, rel=1e-3, abs=1e-12)
+        assert row["error_by_group"] == [pytest.approx(part, rel=1e-3, abs=1e-12), None]
+        assert row["damage"] == pytest.approx(part / 2, rel=1e-3, abs=1e-12)
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -396,10 +404,10 @@ def test_a_layer_that_gives_nothing_but_zeros_has_a_finite_price(
         sensitivity,
     )
     for row, _, _ in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path):
-        assert np.isfinite(row["nsr"])
+        assert np.isfinite(row["damage"])
         if row["layer"] == NAMES["line"]:
-            assert row["nsr"] == 0.0
-            assert row["nsr_by_group"] == [None, None]
+            assert row["damage"] == 0.0
+            assert row["error_by_group"] == [None, None]
 
 
 def test_a_record_of_another_shape_is_named(save: Save) -> None:
@@ -413,9 +421,9 @@ def test_a_record_of_another_shape_is_named(save: Save) -> None:
 
 def test_records_of_another_checkpoint_are_refused(save: Save, tmp_path: Path) -> None:
     checkpoint, other = (save(line=np.full((48, COLS), value)) for value in (1.0, 2.0))
-    pricing = pricing_of(records_of(checkpoint, {NAMES["line"]: [DESIGN]}), checkpoint)
+    damage_model = pricing_of(records_of(checkpoint, {NAMES["line"]: [DESIGN]}), checkpoint)
     with pytest.raises(ValidationError, match="made with other weights"):
-        price(other, target_named("parquet"), pricing=pricing, cache=tmp_path / "cache")
+        measure_options(other, target_named("parquet"), damage_model=damage_model, cache=tmp_path / "cache")
 
 
 def test_prices_are_remembered_by_all_that_decides_them(
@@ -436,11 +444,14 @@ def test_prices_are_remembered_by_all_that_decides_them(
         "sample_rows": 64, "schemes": ["affine"], "group_sizes": [64], "cache": tmp_path / "cache",
     }  # fmt: skip
     target = target_named("mlx")
-    tables = [price(checkpoint, target, pricing=pricing, **settings) for pricing in pricings]
+    tables = [
+        measure_options(checkpoint, target, damage_model=damage_model, **settings)
+        for damage_model in pricings
+    ]
     assert len(list((tmp_path / "cache").glob("options-*.parquet"))) == len(pricings)
-    assert len({str(table["nsr"].to_pylist()) for table in tables}) == len(pricings)
+    assert len({str(table["damage"].to_pylist()) for table in tables}) == len(pricings)
     monkeypatch.setattr(Checkpoint, "read_rows", None)
     renamed = replace(records, made_by={"who": "somebody else"})
-    again = price(checkpoint, target, pricing=pricing_of(renamed, checkpoint), **settings)
+    again = measure_options(checkpoint, target, damage_model=pricing_of(renamed, checkpoint), **settings)
     assert again.equals(tables[1])
     assert options_of(again) == options_of(tables[0])

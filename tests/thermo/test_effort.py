@@ -11,7 +11,7 @@ from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import open_checkpoint
 from workbench.formats import target_named
 from workbench.quantize import Encodings
-from workbench.thermo import Pricing, price
+from workbench.thermo import DamageModel, measure_options
 
 
 @pytest.mark.parametrize("model", ["zoo:digits-dit", "zoo:stdlib-mdlm"])
@@ -19,19 +19,19 @@ def test_d_falls_with_a_search_that_is_weighed(model: str, tmp_path: Path) -> No
     records = CalibrationRecords.load(model)
     found = {}
     with open_checkpoint(model) as checkpoint:
-        pricing = Pricing.read(records, checkpoint)
+        damage_model = DamageModel.read(records, checkpoint)
         efforts = {
             "fast": Encodings(),
             "not weighed": Encodings("normal"),
             "weighed": Encodings("normal", records),
         }
         for name, encodings in efforts.items():
-            table = price(
-                checkpoint, target_named("mlx"), group_sizes=[64], pricing=pricing, encodings=encodings,
+            table = measure_options(
+                checkpoint, target_named("mlx"), group_sizes=[64], damage_model=damage_model, encodings=encodings,
                 exact=True, cache=tmp_path,
             )  # fmt: skip
-            bits, nsr = (table[column].to_numpy() for column in ("bits", "nsr"))
-            found[name] = np.array([nsr[bits == width].sum() for width in (2, 3, 4)])
+            bits, damage = (table[column].to_numpy() for column in ("bits", "damage"))
+            found[name] = np.array([damage[bits == width].sum() for width in (2, 3, 4)])
     # Without weights less noise may even cost more: what is clipped may be what channels that count meet.
     assert (found["weighed"] < 0.9 * found["fast"]).all(), found
     assert (found["weighed"] < found["not weighed"]).all(), found

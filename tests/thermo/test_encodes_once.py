@@ -14,7 +14,7 @@ import workbench as wb
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.formats import Format, plan_for, target_named, target_names
 from workbench.quantize import Encoded, Encodings, Rows
-from workbench.thermo import Pricing, price
+from workbench.thermo import DamageModel, measure_options
 
 
 @pytest.fixture
@@ -51,10 +51,10 @@ def test_pricing_encodes_each_block_once_an_option(
     name: str, calibration: str | None, digits: Checkpoint, tmp_path: Path
 ) -> None:
     target, counting = counted(name)
-    pricing = None if calibration is None else Pricing.read(calibration, digits)
-    encodings = None if pricing is None else Encodings("normal", pricing.time_aware.records)
-    price(
-        digits, target, sample_rows=64, group_sizes=[0, 16, 32, 64], pricing=pricing, encodings=encodings,
+    damage_model = None if calibration is None else DamageModel.read(calibration, digits)
+    encodings = None if damage_model is None else Encodings("normal", damage_model.time_aware.records)
+    measure_options(
+        digits, target, sample_rows=64, group_sizes=[0, 16, 32, 64], damage_model=damage_model, encodings=encodings,
         cache=tmp_path,
     )  # fmt: skip
     assert counting.encodes

@@ -19,9 +19,9 @@ seeds = st.integers(0, 2**32 - 1)
 points = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=1, max_size=9)
 
 
-def corners(nbytes: list[int], distortion: list[int]) -> list[tuple[int, int]]:
+def corners(nbytes: list[int], damage: list[int]) -> list[tuple[int, int]]:
     """The hull by its definition, in whole numbers: points that no other point or pair lies on or below."""
-    plane = sorted(set(zip(nbytes, distortion, strict=True)))
+    plane = sorted(set(zip(nbytes, damage, strict=True)))
     front = [p for p in plane if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in plane)]
 
     def is_covered(p: tuple[int, int]) -> bool:
@@ -37,9 +37,9 @@ def corners(nbytes: list[int], distortion: list[int]) -> list[tuple[int, int]]:
 
 @given(points)
 def test_the_hull_is_the_brute_force_one(drawn: list[tuple[int, int]]) -> None:
-    nbytes, distortion = [p[0] for p in drawn], [p[1] for p in drawn]
-    found = hull(nbytes, distortion)
-    assert [(nbytes[i], distortion[i]) for i in found] == corners(nbytes, distortion)
+    nbytes, damage = [p[0] for p in drawn], [p[1] for p in drawn]
+    found = hull(nbytes, damage)
+    assert [(nbytes[i], damage[i]) for i in found] == corners(nbytes, damage)
     assert all(drawn.index(drawn[i]) == i for i in found), "of equal options the first"
 
 
@@ -50,14 +50,14 @@ def test_a_hull_of_nothing_is_empty() -> None:
 @given(seeds)
 def test_hulls_of_all_layers_are_the_hulls_of_each(small: MakeTable, seed: int) -> None:
     table = small(np.random.default_rng(seed), 6)
-    for path, nbytes, distortion, legal in zip(
-        hulls(table.nbytes, table.distortion, table.legal),
+    for path, nbytes, damage, legal in zip(
+        hulls(table.nbytes, table.damage, table.legal),
         table.nbytes,
-        table.distortion,
+        table.damage,
         table.legal,
         strict=True,
     ):
-        assert path[path >= 0].tolist() == hull(nbytes[legal], distortion[legal])
+        assert path[path >= 0].tolist() == hull(nbytes[legal], damage[legal])
 
 
 @given(seeds)
@@ -65,15 +65,13 @@ def test_the_front_is_convex_and_monotone_and_its_corners_add_up(realistic: Make
     table = realistic(np.random.default_rng(seed), 8)
     front = trace(table)
     assert (np.diff(front.nbytes) > 0).all()
-    assert (np.diff(front.distortion) < 0).all()
+    assert (np.diff(front.damage) < 0).all()
     assert (np.diff(front.temperature) <= 0).all()
-    assert front.temperature == pytest.approx(
-        -np.diff(front.distortion) / np.diff(8 * front.nbytes), rel=1e-6
-    )
+    assert front.temperature == pytest.approx(-np.diff(front.damage) / np.diff(8 * front.nbytes), rel=1e-6)
     for corner in range(len(front.nbytes)):
         choice = front.choice_at(corner)
         assert table.nbytes_of(choice) == front.nbytes[corner]
-        assert table.distortion_of(choice) == pytest.approx(front.distortion[corner], rel=1e-12)
+        assert table.damage_of(choice) == pytest.approx(front.damage[corner], rel=1e-12)
 
 
 @settings(deadline=None)
@@ -84,12 +82,12 @@ def test_a_corner_minimises_the_free_energy(
     table = small(np.random.default_rng(seed), 4)
     front = trace(table)
     corner = front.corner_at(temperature)
-    everything = [(table.distortion_of(c), table.nbytes_of(c)) for c in choices(table)]
-    found = float(front.distortion[corner]), int(front.nbytes[corner])
+    everything = [(table.damage_of(c), table.nbytes_of(c)) for c in choices(table)]
+    found = float(front.damage[corner]), int(front.nbytes[corner])
     if math.isinf(temperature):
-        assert (found[1], found[0]) == min((nbytes, distortion) for distortion, nbytes in everything)
+        assert (found[1], found[0]) == min((nbytes, damage) for damage, nbytes in everything)
     else:
-        energy = [distortion + 8 * temperature * nbytes for distortion, nbytes in everything]
+        energy = [damage + 8 * temperature * nbytes for damage, nbytes in everything]
         assert found[0] + 8 * temperature * found[1] == pytest.approx(min(energy), rel=1e-12)
         if temperature == 0:
             assert found == min(everything)
@@ -101,12 +99,12 @@ def test_the_bound_is_below_every_plan_and_is_the_dual(small: MakeTable, choices
     table = small(np.random.default_rng(seed), 4)
     front = trace(table)
     for choice in choices(table):
-        nbytes, distortion = table.nbytes_of(choice), table.distortion_of(choice)
+        nbytes, damage = table.nbytes_of(choice), table.damage_of(choice)
         bound = front.bound(nbytes)
-        assert bound <= distortion * (1 + 1e-12)
+        assert bound <= damage * (1 + 1e-12)
         # max_T [min_b F(T; b) − T·budget]; the maximum is at the temperature of a step, or at 0.
         energies = [
-            (np.where(table.legal, table.distortion + 8 * t * table.nbytes, np.inf).min(axis=1).sum(), t)
+            (np.where(table.legal, table.damage + 8 * t * table.nbytes, np.inf).min(axis=1).sum(), t)
             for t in [0.0, *front.temperature]
         ]
         dual = max(energy - 8 * t * nbytes for energy, t in energies)
@@ -119,15 +117,15 @@ def test_small_distortions_keep_their_digits_beside_large_ones(realistic: MakeTa
     rng = np.random.default_rng(seed)
     table = realistic(rng, 5)
     tiny = CostTable(
-        table.names, table.params, table.nbytes, table.distortion * 1e-12 ** (table.bits - 2), table.bits,
+        table.names, table.params, table.nbytes, table.damage * 1e-12 ** (table.bits - 2), table.bits,
         table.cosine, table.form, table.legal,
     )  # fmt: skip
     front = trace(tiny)
-    exact = [tiny.distortion_of(front.choice_at(corner)) for corner in range(len(front.nbytes))]
-    assert front.distortion == pytest.approx(exact, rel=1e-12, abs=0)
+    exact = [tiny.damage_of(front.choice_at(corner)) for corner in range(len(front.nbytes))]
+    assert front.damage == pytest.approx(exact, rel=1e-12, abs=0)
 
 
 def test_a_table_without_layers_has_a_front_of_one_point() -> None:
     front = trace(CostTable.of([], [], [], []))
     assert front.nbytes.tolist() == [0]
-    assert front.distortion.tolist() == [0]
+    assert front.damage.tolist() == [0]

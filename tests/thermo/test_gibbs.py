@@ -41,7 +41,7 @@ def test_heat_capacity_is_the_derivative_of_the_mean_energy(
     realistic: MakeTable, seed: int, temperature: float, tau: float
 ) -> None:
     table = realistic(np.random.default_rng(seed), 4)
-    energy = table.distortion + 8 * temperature * (table.nbytes - table.nbytes.min(axis=1, keepdims=True))
+    energy = table.damage + 8 * temperature * (table.nbytes - table.nbytes.min(axis=1, keepdims=True))
 
     def mean(tau: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return (gibbs(table, temperature, tau).probability * energy).sum(axis=1)  # one scheme a width

@@ -20,7 +20,7 @@ from workbench.thermo import Goal
         {"bpw": np.float32(4.5)},
         {"bpw": np.int64(4)},
         {"temperature": float("inf")},
-        {"max_nsr": 0},
+        {"max_damage": 0},
         {"min_cosine": 0.99},
     ],
     ids=str,
@@ -33,7 +33,7 @@ def test_one_goal_is_enough(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "needs one goal of size, bpw, temperature, max_nsr, or min_cosine alone; it was given none"),
+        ({}, "needs one goal of size, bpw, temperature, max_damage, or min_cosine alone; it was given none"),
         ({"size": 10, "bpw": 4}, "it was given size and bpw"),
         ({"bpw": -1}, "bpw must not be negative or NaN, as -1 is"),
         ({"temperature": float("nan")}, "temperature must not be negative"),
@@ -51,5 +51,5 @@ def test_others_are_refused(given: dict[str, Any], message: str) -> None:
 def test_the_command_line_hears_of_it_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "zoo:digits-dit", "--size", "2MB", "--bpw", "4", "--dry-run"]) == 2
     message = capsys.readouterr().err
-    assert "needs one goal of --size, --bpw, --temperature, --max-nsr, or --min-cosine alone" in message
+    assert "needs one goal of --size, --bpw, --temperature, --max-damage, or --min-cosine alone" in message
     assert "it was given --size and --bpw" in message

@@ -34,12 +34,12 @@ def test_solutions_equal_the_optimum_of_an_exact_solver(
         found = solve(table, constraints, nbytes=budget)
         exact = optimum(left, budget)
         assert found.nbytes <= budget
-        assert found.distortion >= exact * (1 - 1e-9), f"instance {index}: better than the optimum"
+        assert found.damage >= exact * (1 - 1e-9), f"instance {index}: better than the optimum"
         # The certificate speaks of the plan's own bytes.
         at_own_bytes = exact if found.nbytes == budget else optimum(left, found.nbytes)
         assert found.bound <= at_own_bytes * (1 + 1e-9)
-        assert found.distortion <= at_own_bytes * (1 + found.gap) * (1 + 1e-9)
-        is_equal = found.distortion == pytest.approx(exact, rel=1e-9, abs=0)
+        assert found.damage <= at_own_bytes * (1 + found.gap) * (1 + 1e-9)
+        is_equal = found.damage == pytest.approx(exact, rel=1e-9, abs=0)
         assert is_equal or not found.is_proved, f"instance {index}: proved, and yet not the optimum"
         equal += is_equal
         gaps.append(found.gap)

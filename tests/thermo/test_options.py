@@ -17,8 +17,8 @@ from workbench.checkpoint import Checkpoint, blocks, open_checkpoint
 from workbench.errors import ConfigurationError, ValidationError
 from workbench.formats import target_named
 from workbench.quantize import entropy_bits
-from workbench.thermo import cost_table, options_of, price, solve
-from workbench.thermo.sampling import draw_rows
+from workbench.thermo import cost_table, measure_options, options_of, solve
+from workbench.thermo.measurement.sampling import draw_rows
 from workbench.work import InlineExecutor
 
 TARGETS = ("parquet", "mlx")
@@ -55,7 +55,7 @@ def rounded(weights: np.ndarray[Any, Any], bits: int, group: int) -> tuple[np.nd
 
 
 def test_prices_are_those_of_plain_numpy(digits: Checkpoint, store: Path) -> None:
-    table = price(
+    table = measure_options(
         digits,
         target_named("parquet"),
         exact=True,
@@ -66,7 +66,7 @@ def test_prices_are_those_of_plain_numpy(digits: Checkpoint, store: Path) -> Non
     for row in table.to_pylist():
         weights = np.asarray(digits.view(row["layer"])).astype(np.float32)
         weights = weights.reshape(len(weights), -1)
-        if row["scheme"] == "none" or weights.shape[1] % 64:
+        if row["scheme"] == "keep" or weights.shape[1] % 64:
             continue
         decoded, codes = rounded(weights, row["bits"], 64)
         w, d = weights.astype(np.float64), (weights - decoded).astype(np.float64)
@@ -74,22 +74,22 @@ def test_prices_are_those_of_plain_numpy(digits: Checkpoint, store: Path) -> Non
         cosine = (w * decoded).sum() / np.linalg.norm(w) / np.linalg.norm(decoded.astype(np.float64))
         assert row["cosine"] == pytest.approx(cosine, abs=1e-4)
         assert row["code_entropy"] == pytest.approx(entropy_bits(np.bincount(codes.ravel())), abs=1e-3)
-        assert row["nsr_stderr"] == 0.0
+        assert row["damage_stderr"] == 0.0
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_there_is_a_row_for_every_legal_option(name: str, digits: Checkpoint, store: Path) -> None:
     target = target_named(name)
-    table = price(digits, target, sample_rows=64, cache=store)
+    table = measure_options(digits, target, sample_rows=64, cache=store)
     options = options_of(table)
     assert list(options) == [layer.name for layer in digits.layers]
     for layer in digits.layers:
         assert options[layer.name] == tuple(target.options(layer))
-    kept = table.filter(pc.field("scheme") == "none")
+    kept = table.filter(pc.field("scheme") == "keep")
     assert set(kept["nsr"].to_pylist()) == {0.0}
     assert set(kept["cosine"].to_pylist()) == {1.0}
     assert kept["code_entropy"].null_count == kept.num_rows
-    assert table["nsr_by_group"].null_count == table.num_rows
+    assert table["error_by_group"].null_count == table.num_rows
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -98,7 +98,7 @@ def test_options_measured_exactly_are_what_an_export_will_lose(
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK_WEIGHTS", 30_000)
     target = target_named(name)
-    table = price(digits, target, exact=True, group_sizes=[32], cache=store)
+    table = measure_options(digits, target, exact=True, group_sizes=[32], cache=store)
     for row in table.filter(pc.field("bits") == 3).to_pylist():
         layer = next(layer for layer in digits.layers if layer.name == row["layer"])
         weights = np.array(digits.view(layer.name)).reshape(layer.rows, layer.cols)
@@ -114,13 +114,13 @@ def test_sampled_prices_are_within_their_standard_errors(
 ) -> None:
     """64 rows of each layer, 30 seeds: 3 standard errors hold 99 % of the errors, and are at most 5 % in the median."""
     target, groups = target_named(name), [64]
-    exact = price(
+    exact = measure_options(
         digits, target, exact=True, group_sizes=groups, schemes=["asymmetric", "affine"], cache=tmp_path
     )
     truth = np.array(exact["nsr"])
     apart, relative = [], []
     for seed in range(30):
-        table = price(
+        table = measure_options(
             digits,
             target,
             sample_rows=64,
@@ -129,7 +129,7 @@ def test_sampled_prices_are_within_their_standard_errors(
             schemes=["asymmetric", "affine"],
             cache=tmp_path,
         )
-        stderr = np.array(table["nsr_stderr"])
+        stderr = np.array(table["damage_stderr"])
         sampled = stderr > 0
         apart.append((np.array(table["nsr"]) - truth)[sampled] / stderr[sampled])
         relative.append(stderr[sampled] / truth[sampled])
@@ -151,11 +151,11 @@ def test_a_layer_of_unlike_parts_is_sampled_from_each(save: Callable[..., Path],
     target = target_named("parquet")
     settings: dict[str, Any] = {"schemes": ["asymmetric"], "group_sizes": [128], "cache": tmp_path / "cache"}
     with open_checkpoint(path) as checkpoint:
-        truth = np.array(price(checkpoint, target, exact=True, **settings)["nsr"])[:-1]
+        truth = np.array(measure_options(checkpoint, target, exact=True, **settings)["nsr"])[:-1]
         for seed in range(10):
-            table = price(checkpoint, target, sample_rows=64, seed=seed, **settings)
+            table = measure_options(checkpoint, target, sample_rows=64, seed=seed, **settings)
             apart = np.array(table["nsr"])[:-1] - truth
-            assert (np.abs(apart) <= 4 * np.array(table["nsr_stderr"])[:-1]).all()
+            assert (np.abs(apart) <= 4 * np.array(table["damage_stderr"])[:-1]).all()
 
 
 def test_samples(digits: Checkpoint) -> None:
@@ -175,7 +175,7 @@ def test_samples(digits: Checkpoint) -> None:
 def test_it_does_not_matter_who_does_the_work(digits: Checkpoint, tmp_path: Path) -> None:
     target = target_named("mlx")
     tables = [
-        price(digits, target, sample_rows=64, executor=executor, cache=tmp_path / str(place))
+        measure_options(digits, target, sample_rows=64, executor=executor, cache=tmp_path / str(place))
         for place, executor in enumerate((None, InlineExecutor()))
     ]
     assert tables[0].equals(tables[1])
@@ -191,12 +191,12 @@ def test_prices_are_remembered_by_all_that_decides_them(
         {"exact": True},
         {"sample_rows": 64, "group_sizes": [64]},
     ]
-    tables = [price(digits, target, cache=store, **given) for given in settings]
+    tables = [measure_options(digits, target, cache=store, **given) for given in settings]
     assert len(list(store.glob("options-*.parquet"))) == 4
     monkeypatch.setattr(Checkpoint, "read_rows", None)
     for given, table in zip(settings, tables, strict=True):
-        assert price(digits, target, cache=store, **given).equals(table)
-    assert price(digits, target, cache=store, exact=True, seed=9).equals(tables[2]), (
+        assert measure_options(digits, target, cache=store, **given).equals(table)
+    assert measure_options(digits, target, cache=store, exact=True, seed=9).equals(tables[2]), (
         "no seed where all is measured"
     )
 
@@ -206,23 +206,23 @@ def test_what_is_not_finite_is_named(save: Callable[..., Path], store: Path) -> 
     weights[200:] = np.nan
     with open_checkpoint(save(layer=weights)) as checkpoint:
         with pytest.raises(ValidationError, match="row 200, column 0") as exact:
-            price(checkpoint, target_named("mlx"), exact=True, cache=store)
+            measure_options(checkpoint, target_named("mlx"), exact=True, cache=store)
         with pytest.raises(ValidationError) as sampled:
-            price(checkpoint, target_named("mlx"), sample_rows=64, cache=store)
+            measure_options(checkpoint, target_named("mlx"), sample_rows=64, cache=store)
     assert exact.value.tensor == sampled.value.tensor == "layer.to_q.weight"
     assert sampled.value.index[0] >= 200
 
 
 def test_what_the_target_lacks_is_an_error(digits: Checkpoint, store: Path) -> None:
     with pytest.raises(ConfigurationError, match="schemes=\\['affine'\\]"):
-        price(digits, target_named("parquet"), schemes=["affine"], cache=store)
+        measure_options(digits, target_named("parquet"), schemes=["affine"], cache=store)
     with pytest.raises(ConfigurationError, match="at least 64"):
-        price(digits, target_named("parquet"), sample_rows=8, cache=store)
+        measure_options(digits, target_named("parquet"), sample_rows=8, cache=store)
 
 
 def test_the_solver_takes_the_table(digits: Checkpoint, store: Path) -> None:
     target = target_named("mlx")
-    table = price(digits, target, sample_rows=64, group_sizes=[64], cache=store)
+    table = measure_options(digits, target, sample_rows=64, group_sizes=[64], cache=store)
     costs = cost_table(table, digits.layers)
     options = options_of(table)
     solution = solve(costs, bpw=5.0)
@@ -230,16 +230,16 @@ def test_the_solver_takes_the_table(digits: Checkpoint, store: Path) -> None:
     assert sum(option.nbytes for option in chosen) == solution.nbytes
     rows = {(r["layer"], r["bits"], r["scheme"]): r["nsr"] for r in table.to_pylist()}
     total = sum(rows[name, o.bits, o.scheme] for name, o in zip(costs.names, chosen, strict=True))
-    assert total == pytest.approx(solution.distortion)
+    assert total == pytest.approx(solution.damage)
 
 
 def test_importance_multiplies_the_distortion(digits: Checkpoint, store: Path) -> None:
-    table = price(digits, target_named("mlx"), sample_rows=64, group_sizes=[64], cache=store)
+    table = measure_options(digits, target_named("mlx"), sample_rows=64, group_sizes=[64], cache=store)
     name = digits.layers[3].name
     plain = cost_table(table, digits.layers)
     weighted = cost_table(table, digits.layers, {name: 3.0})
-    np.testing.assert_array_equal(weighted.distortion[3], 3.0 * plain.distortion[3])
-    np.testing.assert_array_equal(np.delete(weighted.distortion, 3, 0), np.delete(plain.distortion, 3, 0))
+    np.testing.assert_array_equal(weighted.damage[3], 3.0 * plain.damage[3])
+    np.testing.assert_array_equal(np.delete(weighted.damage, 3, 0), np.delete(plain.damage, 3, 0))
     with pytest.raises(ValidationError, match="no layer 'nobody'"):
         cost_table(table, digits.layers, {"nobody": 1.0})
     few: pa.Table = table.filter(pc.field("bits") <= 4)

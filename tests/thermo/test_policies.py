@@ -36,10 +36,10 @@ def bits_of(table: CostTable, choice: np.ndarray[tuple[int], np.dtype[np.int64]]
 def two_schemes() -> CostTable:
     """Two layers: one of widths 2, 4 and 8 in a coarse and a fine scheme, one that lacks 4."""
     full = [Option(bits, "q", group, bits * 100 + 6400 // group) for bits in (2, 4, 8) for group in (64, 32)]
-    distortion = [0.2, 0.18, 0.02, 0.018, 1e-4, 9e-5]
+    damage = [0.2, 0.18, 0.02, 0.018, 1e-4, 9e-5]
     lacking = [full[place] for place in (0, 1, 4, 5)]
     return CostTable.of(
-        ["full", "lacking"], [800, 800], [full, lacking], [distortion, [distortion[p] for p in (0, 1, 4, 5)]]
+        ["full", "lacking"], [800, 800], [full, lacking], [damage, [damage[p] for p in (0, 1, 4, 5)]]
     )
 
 
@@ -65,7 +65,7 @@ def test_threshold_takes_the_fewest_bits_below_it() -> None:
     table = two_schemes()
     assert threshold(table, 0.02).tolist() == [2, 2]
     assert threshold(table, 0.019).tolist() == [3, 2]
-    assert threshold(table, 0.0).tolist() == [5, 3], "the least distortion where none is below"
+    assert threshold(table, 0.0).tolist() == [5, 3], "the least damage where none is below"
 
 
 @settings(deadline=None, max_examples=30)
@@ -79,7 +79,7 @@ def test_greedy_and_annealing_keep_the_budget_and_greedy_is_no_worse_than_the_hu
     greedy, annealed = sorted_greedy(table, budget), annealing(table, budget, seed=seed, moves=300)
     assert table.nbytes_of(greedy) <= budget
     assert table.nbytes_of(annealed) <= budget
-    assert table.distortion_of(greedy) <= front.distortion[front.corner_within(budget)] * (1 + 1e-12)
+    assert table.damage_of(greedy) <= front.damage[front.corner_within(budget)] * (1 + 1e-12)
 
 
 def test_annealing_is_the_same_for_the_same_seed(realistic: MakeTable) -> None:
@@ -108,7 +108,7 @@ def test_the_solver_is_never_worse_at_equal_exact_bytes(realistic: MakeTable, se
         "uniform", "threshold", "sorted_greedy", "annealing", "solver", "entropy_rule",
     ]  # fmt: skip
     for row in rows:
-        assert row["solver_nsr"] <= row["nsr"] * (1 + 1e-12)
+        assert row["solver_damage"] <= row["damage"] * (1 + 1e-12)
         assert row["gap"] >= 0
         assert row["bpw"] == pytest.approx(8 * row["nbytes"] / table.params.sum())
         if row["policy"] not in ("threshold", "entropy_rule"):

@@ -19,7 +19,7 @@ import transformers
 import workbench as wb
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.formats import target_named
-from workbench.thermo import PricedCheckpoint, compare, price, profile
+from workbench.thermo import Planner, compare, measure_options, profile
 from workbench.thermo.policies import entropy_rule, threshold
 from workbench.zoo.digits_dit.data import split
 
@@ -100,9 +100,9 @@ def checkpoint(source: str) -> Iterator[Checkpoint]:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_policy_loses_less_at_equal_exact_bytes(checkpoint: Checkpoint, target: str) -> None:
-    table = price(checkpoint, target_named(target))
-    priced = PricedCheckpoint(checkpoint, target_named(target), table)
-    costs = priced.costs
+    table = measure_options(checkpoint, target_named(target))
+    planner = Planner(checkpoint, target_named(target), table)
+    costs = planner.costs
     entropy = profile(checkpoint)["entropy"].to_numpy()
     assert np.ptp(entropy) > 0.05, "the layers are unlike each other"
     least, most = int(costs.sizes.min(axis=1).sum()), int(costs.nbytes.max(axis=1).sum())
@@ -112,10 +112,10 @@ def test_no_policy_loses_less_at_equal_exact_bytes(checkpoint: Checkpoint, targe
     rows: list[dict[str, Any]] = []
     for nbytes in sorted(budgets):
         for row in compare(costs, nbytes, entropy=entropy).to_pylist():
-            assert row["solver_nsr"] <= row["nsr"] * (1 + 1e-12), row
+            assert row["solver_damage"] <= row["damage"] * (1 + 1e-12), row
             rows.append(row)
     ratios = {
-        name: np.median([row["nsr"] / row["solver_nsr"] for row in rows if row["policy"] == name])
+        name: np.median([row["damage"] / row["solver_damage"] for row in rows if row["policy"] == name])
         for name in ("uniform", "entropy_rule", "threshold", "sorted_greedy", "annealing")
     }
     gap = max(row["gap"] for row in rows if row["policy"] == "solver")
@@ -154,10 +154,10 @@ def test_samples_of_real_weights_are_within_their_standard_errors(name: str, sou
     settings: dict[str, Any] = {"group_sizes": [64], "schemes": ["asymmetric"]}
     apart, relative = [], []
     with open_checkpoint(sources[name]) as checkpoint:
-        truth = price(checkpoint, target, exact=True, **settings)["nsr"].to_numpy()
+        truth = measure_options(checkpoint, target, exact=True, **settings)["nsr"].to_numpy()
         for seed in range(20):
-            table = price(checkpoint, target, sample_rows=64, seed=seed, **settings)
-            nsr, stderr = table["nsr"].to_numpy(), table["nsr_stderr"].to_numpy()
+            table = measure_options(checkpoint, target, sample_rows=64, seed=seed, **settings)
+            nsr, stderr = table["nsr"].to_numpy(), table["damage_stderr"].to_numpy()
             sampled = stderr > 0
             apart.append((nsr - truth)[sampled] / stderr[sampled])
             relative.append(stderr[sampled] / truth[sampled])

@@ -34,17 +34,17 @@ def test_a_budget_is_kept_and_the_plan_is_the_best(
     table = small(np.random.default_rng(seed), 5)
     budget = budget_between(table, fraction)
     found = solve(table, nbytes=budget)
-    plans = [(table.distortion_of(c), table.nbytes_of(c)) for c in choices(table)]
+    plans = [(table.damage_of(c), table.nbytes_of(c)) for c in choices(table)]
     assert found.nbytes <= budget
-    assert (found.nbytes, found.distortion) == (
+    assert (found.nbytes, found.damage) == (
         table.nbytes_of(found.choice),
-        table.distortion_of(found.choice),
+        table.damage_of(found.choice),
     )
     assert found.is_proved
-    assert found.distortion == min(distortion for distortion, nbytes in plans if nbytes <= budget)
-    reachable = min(distortion for distortion, nbytes in plans if nbytes <= found.nbytes)
-    assert found.bound <= reachable <= found.distortion
-    assert found.gap == 0 if found.distortion == found.bound else found.gap > 0
+    assert found.damage == min(damage for damage, nbytes in plans if nbytes <= budget)
+    reachable = min(damage for damage, nbytes in plans if nbytes <= found.nbytes)
+    assert found.bound <= reachable <= found.damage
+    assert found.gap == 0 if found.damage == found.bound else found.gap > 0
 
 
 @settings(deadline=None)
@@ -53,11 +53,11 @@ def test_a_distortion_limit_is_met_with_the_fewest_bytes(
     small: MakeTable, choices: Choices, seed: int, fraction: float
 ) -> None:
     table = small(np.random.default_rng(seed), 5)
-    plans = [(table.nbytes_of(c), table.distortion_of(c)) for c in choices(table)]
-    least = min(distortion for _, distortion in plans)
-    limit = least + fraction * (max(distortion for _, distortion in plans) - least)
-    found = solve(table, max_distortion=limit)
-    assert (found.nbytes, found.distortion) == min(plan for plan in plans if plan[1] <= limit * (1 + 1e-12))
+    plans = [(table.nbytes_of(c), table.damage_of(c)) for c in choices(table)]
+    least = min(damage for _, damage in plans)
+    limit = least + fraction * (max(damage for _, damage in plans) - least)
+    found = solve(table, max_damage=limit)
+    assert (found.nbytes, found.damage) == min(plan for plan in plans if plan[1] <= limit * (1 + 1e-12))
 
 
 @settings(deadline=None)
@@ -67,9 +67,9 @@ def test_asking_again_for_a_plans_own_totals_gives_them(
 ) -> None:
     table = realistic(np.random.default_rng(seed), 20)
     found = solve(table, nbytes=budget_between(table, fraction))
-    again = solve(table, max_distortion=found.distortion)
+    again = solve(table, max_damage=found.damage)
     assert again.nbytes <= found.nbytes
-    assert solve(table, nbytes=found.nbytes).distortion == found.distortion
+    assert solve(table, nbytes=found.nbytes).damage == found.damage
     assert solve(table, temperature=found.temperature).nbytes <= found.nbytes
 
 
@@ -92,7 +92,7 @@ def test_locks_floors_ceilings_and_ties_are_kept(realistic: MakeTable, seed: int
     assert ((bits >= floors) & (bits <= ceilings)).all()
     assert all(len(set(bits[tie].tolist())) <= 1 for tie in ties)
     assert certify(table, found.choice, constraints).gap == found.gap
-    assert found.distortion >= solve(table, nbytes=found.nbytes).distortion * (1 - 1e-12)
+    assert found.damage >= solve(table, nbytes=found.nbytes).damage * (1 - 1e-12)
 
 
 @settings(deadline=None)
@@ -102,12 +102,12 @@ def test_the_order_of_the_layers_does_not_matter(realistic: MakeTable, seed: int
     table = realistic(rng, 25)
     order = rng.permutation(25)
     shuffled = CostTable(
-        tuple(table.names[i] for i in order), table.params[order], table.nbytes[order], table.distortion[order],
+        tuple(table.names[i] for i in order), table.params[order], table.nbytes[order], table.damage[order],
         table.bits[order], table.cosine[order], table.form[order], table.legal[order],
     )  # fmt: skip
     budget = budget_between(table, fraction)
     one, other = solve(table, nbytes=budget), solve(shuffled, nbytes=budget)
-    assert (one.nbytes, one.distortion) == (other.nbytes, other.distortion)
+    assert (one.nbytes, one.damage) == (other.nbytes, other.damage)
     assert one.gap == pytest.approx(other.gap, rel=1e-6, abs=1e-12)
 
 
@@ -132,13 +132,13 @@ def test_min_cosine_takes_the_fewest_bytes_that_reach_it(
     assert found.gap == 0
     budget = found.nbytes + 5
     within = solve(table, Constraints(min_cosine=cosine), nbytes=budget)
-    assert within.distortion == min(table.distortion_of(c) for c in plans if table.nbytes_of(c) <= budget)
+    assert within.damage == min(table.damage_of(c) for c in plans if table.nbytes_of(c) <= budget)
 
 
 def test_temperatures_at_the_ends_give_the_finest_and_the_smallest_plan(realistic: MakeTable) -> None:
     table = realistic(np.random.default_rng(1), 30)
     finest, smallest = solve(table, temperature=0.0), solve(table, temperature=math.inf)
-    assert finest.distortion == pytest.approx(table.damage.min(axis=1).sum())
+    assert finest.damage == pytest.approx(table.damage.min(axis=1).sum())
     assert smallest.nbytes == table.sizes.min(axis=1).sum()
     assert finest.gap == smallest.gap == 0
     assert finest.is_proved
@@ -158,19 +158,19 @@ def test_any_size_of_budget_is_a_budget(realistic: MakeTable) -> None:
 
 
 def table_of(*layers: list[tuple[int, int, float]]) -> CostTable:
-    """A table of options (bits, bytes, distortion)."""
+    """A table of options (bits, bytes, damage)."""
     return CostTable.of(
         [f"layer {i}" for i in range(len(layers))],
         [100] * len(layers),
         [[Option(bits, "s", 64, nbytes) for bits, nbytes, _ in layer] for layer in layers],
-        [[distortion for *_, distortion in layer] for layer in layers],
+        [[damage for *_, damage in layer] for layer in layers],
     )
 
 
 def test_lossless_options_have_a_gap_of_zero_and_a_wasteful_plan_beside_them_an_infinite_one() -> None:
     table = table_of([(4, 50, 0.1), (16, 200, 0.0)], [(4, 50, 0.0), (8, 100, 0.3)])
     found = solve(table, nbytes=10_000)
-    assert (found.distortion, found.bound, found.gap, found.nbytes) == (0, 0, 0, 250)
+    assert (found.damage, found.bound, found.gap, found.nbytes) == (0, 0, 0, 250)
     wasteful = certify(table, np.array([1, 1]))
     assert (wasteful.bound, wasteful.gap) == (0, math.inf)
 
@@ -236,7 +236,7 @@ def test_ties_that_cost_bytes_are_named() -> None:
 def test_a_distortion_out_of_reach_names_the_least_and_the_ceiling() -> None:
     table = table_of([(3, 30, 0.3), (8, 80, 0.01)], [(4, 41, 0.2)])
     with pytest.raises(ConfigurationError, match=r"the ceiling on 'layer 0' \(\+0\.29\)") as caught:
-        solve(table, Constraints(ceilings=4), max_distortion=0.4)
+        solve(table, Constraints(ceilings=4), max_damage=0.4)
     assert caught.value.floor == pytest.approx(0.5)
 
 
@@ -275,10 +275,10 @@ def test_constraints_that_do_not_fit_the_table_are_refused(constraints: Constrai
         solve(table_of([(4, 10, 0.1)]), constraints, nbytes=100)
 
 
-@pytest.mark.parametrize("distortion", [math.nan, math.inf, -0.1])
-def test_a_distortion_that_is_no_number_names_the_layer(distortion: float) -> None:
-    with pytest.raises(ValidationError, match="'layer 1' has a distortion") as caught:
-        table_of([(4, 10, 0.1)], [(4, 10, distortion)])
+@pytest.mark.parametrize("damage", [math.nan, math.inf, -0.1])
+def test_a_distortion_that_is_no_number_names_the_layer(damage: float) -> None:
+    with pytest.raises(ValidationError, match="'layer 1' has a damage") as caught:
+        table_of([(4, 10, 0.1)], [(4, 10, damage)])
     assert caught.value.tensor == "layer 1"
 
 

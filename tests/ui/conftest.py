@@ -11,7 +11,7 @@ import pytest
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import LayerTable
-from workbench.ui.packing import unpack
+from workbench.ui.table.packing import unpack
 
 Message = tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]
 
@@ -54,7 +54,7 @@ class Wire:
         self.header = header
         self.fixed = arrays
         self.plan = {
-            key: arrays[key].copy() for key in ("bits", "scheme", "group", "nbytes", "nsr", "locked")
+            key: arrays[key].copy() for key in ("bits", "scheme", "group", "nbytes", "damage", "locked")
         }
         self.totals = arrays["totals"]
         self.heard = 0
@@ -105,7 +105,7 @@ class Wire:
         assert {names[row] for row in np.flatnonzero(self.plan["locked"])} == set(session.locked)
         assert self.version == session.version
         totals = session.totals
-        expected = [totals.nbytes, totals.ratio, totals.bpw, totals.nsr, totals.gap, totals.temperature]
+        expected = [totals.nbytes, totals.ratio, totals.bpw, totals.damage, totals.gap, totals.temperature]
         assert self.totals.tolist() == expected
 
 

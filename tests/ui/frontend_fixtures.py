@@ -17,12 +17,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import workbench as wb
-from workbench.expression_text import is_condition
+from workbench.expressions.parsing import is_condition
 from workbench.session import Session
 from workbench.ui import LayerTable
 from workbench.ui.messages import schema
-from workbench.ui.packing import KINDS, pack
-from workbench.ui.rows import Columns
+from workbench.ui.table.packing import KINDS, pack
+from workbench.ui.table.rows import Columns
 
 FRONTEND = Path(__file__).parents[2] / "workbench" / "ui" / "frontend"
 FIXTURES = FRONTEND / "test" / "fixtures"
@@ -39,7 +39,7 @@ SHAPES = {
 """Block 2 and block 10, several roles, and one layer whose rows no group divides."""
 
 FILTERS = (
-    "", "attn q", "=bits < 4", "bits<4", "*to_q*", "role:attention.q", "to_q?", "a=b", "bits == 4", "nsr != 0",
+    "", "attn q", "=bits < 4", "bits<4", "*to_q*", "role:attention.q", "to_q?", "a=b", "bits == 4", "damage != 0",
     "role attn", " = 1",
 )  # fmt: skip
 
@@ -72,7 +72,12 @@ def present(session: Session) -> dict[str, Any]:
         "group": [option.group_size for option in options],
         "nbytes": [option.nbytes for option in options],
         "locked": [name in session.locked for name in session.plan.choices],
-        "totals": {"nbytes": totals.nbytes, "bpw": totals.bpw, "nsr": totals.nsr, "ratio": totals.ratio},
+        "totals": {
+            "nbytes": totals.nbytes,
+            "bpw": totals.bpw,
+            "damage": totals.damage,
+            "ratio": totals.ratio,
+        },
         "version": session.version,
     }
 

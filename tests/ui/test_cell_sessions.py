@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import workbench as wb
 from workbench.session import Session
-from workbench.ui.cell_sessions import CellSessions
+from workbench.ui.cells.sessions import CellSessions
 
 
 @pytest.fixture

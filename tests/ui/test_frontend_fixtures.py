@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workbench.ui.messages import schema
-from workbench.ui.packing import unpack
+from workbench.ui.table.packing import unpack
 
 from .frontend_fixtures import FIXTURES, SCHEMA, fixtures
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.ui.inbox import Inbox
+from workbench.ui.table.inbox import Inbox
 
 
 @given(st.permutations(range(1, 7)), st.lists(st.integers(1, 6), max_size=8), st.randoms())

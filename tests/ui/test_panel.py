@@ -20,9 +20,9 @@ import workbench as wb
 from workbench.session import Session
 from workbench.thermo import Constraints, solve, trace
 from workbench.ui import LayerTable, Panel
-from workbench.ui.cells import CellViews
-from workbench.ui.display import panel_of, show
-from workbench.ui.packing import unpack
+from workbench.ui.cells.display import panel_of, show
+from workbench.ui.cells.views import CellViews
+from workbench.ui.table.packing import unpack
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -313,10 +313,10 @@ def test_the_steps_are_the_way_that_the_solver_begins_with(panel: Panel, session
         corner = fixed.choice_at(fixed.corner_within(budget))
         expected = costs.nbytes[np.arange(layers), corner]
         assert size.tolist() == expected.tolist()
-        damage = arrays["nsr"][at][~locked].sum()
-        assert damage == pytest.approx(costs.distortion[np.arange(layers), corner][~locked].sum())
+        damage = arrays["damage"][at][~locked].sum()
+        assert damage == pytest.approx(costs.damage[np.arange(layers), corner][~locked].sum())
         best = solve(costs, Constraints(locks=locks), nbytes=budget)
-        assert best.distortion <= costs.distortion_of(corner)
+        assert best.damage <= costs.damage_of(corner)
     assert len(arrays["rows"]) == layers + len(front.row)
 
 

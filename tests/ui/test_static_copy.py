@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import LayerTable, Panel
-from workbench.ui.pictures import entropy_picture, front_picture
+from workbench.ui.cells.pictures import entropy_picture, front_picture
 
 Displayed = list[tuple[Any, Any]]
 
@@ -136,7 +136,7 @@ def test_it_is_small_however_many_layers(
     assert f"{count:,} layers" in copy["text/html"]
     assert ("1,465 more are not" in copy["text/html"]) == (count == 1505)
     if count == 1505:
-        worst = max(session.thermodynamics.to_pylist(), key=lambda row: row["nsr"])["name"]
+        worst = max(session.thermodynamics.to_pylist(), key=lambda row: row["damage"])["name"]
         assert copy["text/html"].index("<td>") == copy["text/html"].index(f"<td>{worst}")
     assert len(pictures(copy["text/html"])) == 2
 

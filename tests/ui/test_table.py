@@ -14,7 +14,7 @@ import pytest
 import workbench as wb
 from workbench.session import Session
 from workbench.ui import LayerTable
-from workbench.ui.packing import pack, unpack
+from workbench.ui.table.packing import pack, unpack
 
 
 def test_the_state_is_packed_when_asked_for(session: Session, wire: Any) -> None:
@@ -24,7 +24,12 @@ def test_the_state_is_packed_when_asked_for(session: Session, wire: Any) -> None
     assert header["version"] == session.version == 1
     arrays = unpack(header["layout"], wire.table.get_state()["data"]["blob"])
     present = session.thermodynamics
-    for key, column in {"nsr": "nsr", "heat": "temperature_up", "nbytes": "nbytes", "bits": "bits"}.items():
+    for key, column in {
+        "damage": "damage",
+        "heat": "temperature_up",
+        "nbytes": "nbytes",
+        "bits": "bits",
+    }.items():
         assert arrays[key].tolist() == present[column].to_pylist()
     np.testing.assert_array_equal(arrays["choice_entropy"], present["entropy"].to_numpy().astype("f4"))
     assert header["names"] == session.layers["name"].to_pylist()
@@ -40,7 +45,7 @@ def test_the_menu_that_is_shipped_is_what_edits_do(session: Session, wire: Any) 
         wire.edit(action, everything, **({"bits": bits} if bits else {}))
         wire.follow()
         place = fixed["menu_start"][:-1] + fixed["width_place"].reshape(-1, 8)[:, column]
-        for key in ("bits", "scheme", "group", "nbytes", "nsr"):
+        for key in ("bits", "scheme", "group", "nbytes", "damage"):
             np.testing.assert_array_equal(fixed[f"menu_{key}"][place], wire.plan[key])
 
 
@@ -235,7 +240,8 @@ def test_filters_take_headings_patterns_and_ones_own_columns(session: Session, w
 
 
 @pytest.mark.parametrize(
-    "text", ["name.__class__", "__import__('os')", "nsr ** 9999", "bits[0]", "bits", "x" * 10_000, "(" * 400]
+    "text",
+    ["name.__class__", "__import__('os')", "damage ** 9999", "bits[0]", "bits", "x" * 10_000, "(" * 400],
 )
 def test_a_hostile_filter_is_answered_with_the_reason(wire: Any, text: str) -> None:
     wire.table.filter = f"={text}"
@@ -249,9 +255,11 @@ def test_a_hostile_filter_is_answered_with_the_reason(wire: Any, text: str) -> N
 
 
 def test_extra_columns_follow_the_plan(session: Session, wire: Any) -> None:
-    ((answer, arrays),) = wire.ask(type="add_column", id="c", title="cost", expression="1e9 * nsr / nbytes")
-    assert answer["columns"] == [{"title": "cost", "expression": "1e9 * nsr / nbytes", "kind": "number"}]
-    np.testing.assert_array_equal(arrays["column_0"], session.evaluate("1e9 * nsr / nbytes"))
+    ((answer, arrays),) = wire.ask(
+        type="add_column", id="c", title="cost", expression="1e9 * damage / nbytes"
+    )
+    assert answer["columns"] == [{"title": "cost", "expression": "1e9 * damage / nbytes", "kind": "number"}]
+    np.testing.assert_array_equal(arrays["column_0"], session.evaluate("1e9 * damage / nbytes"))
     wire.table.add_column("wide", "bits > 4")
     wire.edit("bits", list(range(10)), bits=8)
     content, arrays = wire.read()[-1]

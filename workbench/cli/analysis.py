@@ -27,6 +27,7 @@ from workbench.cli.arguments import (
     Target,
     settings_from,
 )
+from workbench.plan import KEEP
 from workbench.text_file import FileKind, require_absent, write_text
 
 Row = Mapping[str, Any]
@@ -120,8 +121,8 @@ def analyze(
         path, nbytes, notes = str(session.checkpoint.path), session.checkpoint.nbytes, session.notes
     best = _best(options)
     rows: list[Row] = [{**layer, **best.get(layer["name"], {})} for layer in layers]
-    error = "NSR" if calibration is None else "D"
-    headings = {**HEADINGS} | {f"nsr_{bits}": f"{error} {bits}" for bits in range(2, 9)}
+    error = "NSR" if calibration is None else "damage"
+    headings = {**HEADINGS} | {f"damage_{bits}": f"{error} {bits}" for bits in range(2, 9)}
     rows = _sorted(rows, _column(sort, rows, headings))
     if csv_file is not None:
         _write_csv(csv_file, rows)
@@ -146,9 +147,9 @@ def _best(options: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The least error of each layer at each width, as columns by layer."""
     found: dict[str, dict[str, float]] = {}
     for option in options:
-        if option["scheme"] != "none":
-            columns, key = found.setdefault(option["layer"], {}), f"nsr_{option['bits']}"
-            columns[key] = min(option["nsr"], columns.get(key, option["nsr"]))
+        if option["scheme"] != KEEP:
+            columns, key = found.setdefault(option["layer"], {}), f"damage_{option['bits']}"
+            columns[key] = min(option["damage"], columns.get(key, option["damage"]))
     return found
 
 
@@ -158,9 +159,10 @@ def _column(asked: str | None, rows: Sequence[Row], headings: Mapping[str, str])
     there = {key for row in rows for key in row}
     known = [key for key in known if key in there]
     if asked is None:
-        widths = [key for key in known if key.startswith("nsr_")]
-        return next((key for key in widths if key >= "nsr_4"), widths[-1] if widths else "params")
+        widths = [key for key in known if key.startswith("damage_")]
+        return next((key for key in widths if key >= "damage_4"), widths[-1] if widths else "params")
     by_word = {headings.get(key, key).lower(): key for key in known} | {key.lower(): key for key in known}
+    by_word |= {key.replace("damage_", "nsr_"): key for key in known}  # their names in version 0.1
     if asked.lower() in by_word:
         return by_word[asked.lower()]
     from workbench.config_sources import did_you_mean
@@ -192,7 +194,7 @@ def _summary(
 ) -> Iterator[str]:
     weights = sum(layer["params"] for layer in layers)
     yield f"{model}: {len(layers)} layers, {weights:,} weights, {nbytes / 1e6:.3f} MB with all tensors"
-    quantizable = {option["layer"] for option in options if option["scheme"] != "none"}
+    quantizable = {option["layer"] for option in options if option["scheme"] != KEEP}
     kept = [layer["name"] for layer in layers if layer["name"] not in quantizable]
     if kept:
         more = f" and {len(kept) - NAMED} more" if len(kept) > NAMED else ""
@@ -208,19 +210,21 @@ def _by_width(options: Sequence[Row], error: str) -> list[dict[str, str]]:
     for option in options:
         by_layer.setdefault(option["layer"], []).append(option)
     rows = []
-    widths = {option["bits"] for option in options if option["scheme"] != "none"}
+    widths = {option["bits"] for option in options if option["scheme"] != KEEP}
     for bits in sorted(widths & set(range(2, 9))):
         chosen = [
-            min(found, key=lambda one: (one["scheme"] == "none", one["bits"] < bits, one["bits"], one["nsr"]))
+            min(
+                found, key=lambda one: (one["scheme"] == KEEP, one["bits"] < bits, one["bits"], one["damage"])
+            )
             for found in by_layer.values()
         ]
-        worst = max(chosen, key=lambda one: float(one["nsr"]))
+        worst = max(chosen, key=lambda one: float(one["damage"]))
         rows.append(
             {
                 "bits": f"{bits}",
                 "MB": f"{sum(one['nbytes'] for one in chosen) / 1e6:.3f}",
-                f"mean {error}": terminal.number(sum(one["nsr"] for one in chosen) / len(chosen)),
-                f"worst {error}": terminal.number(worst["nsr"]),
+                f"mean {error}": terminal.number(sum(one["damage"] for one in chosen) / len(chosen)),
+                f"worst {error}": terminal.number(worst["damage"]),
                 "worst layer": terminal.elided([worst["layer"]], NAME_ROOM)[0],
             }
         )
@@ -230,8 +234,8 @@ def _by_width(options: Sequence[Row], error: str) -> list[dict[str, str]]:
 def _table(rows: Sequence[Row], headings: Mapping[str, str], width: int) -> list[dict[str, str]]:
     """The rows as cells, with as many columns as the width has room for beside the names."""
     there = {key for row in rows for key in row}
-    wanted = ["name", "nsr_4", "nsr_2", "nsr_8", "nsr_3", "crest", "importance", "params", "role", "kurtosis"]
-    wanted += ["entropy", "nsr_6", "nsr_5", "nsr_7", "exponent_entropy", "heterogeneity"]
+    wanted = ["name", "damage_4", "damage_2", "damage_8", "damage_3", "crest", "importance", "params", "role"]
+    wanted += ["kurtosis", "entropy", "damage_6", "damage_5", "damage_7", "exponent_entropy", "heterogeneity"]
     cells = {key: [_cell(row, key) for row in rows] for key in wanted if key in there and key in headings}
     sizes = (
         {key: 3 + max(len(headings[key]), *map(len, found)) for key, found in cells.items()} if rows else {}
@@ -263,7 +267,7 @@ def _cell(row: Row, key: str) -> str:
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    columns.sort(key=lambda key: (key.startswith("nsr_"), key if key.startswith("nsr_") else ""))
+    columns.sort(key=lambda key: (key.startswith("damage_"), key if key.startswith("damage_") else ""))
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)

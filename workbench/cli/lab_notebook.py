@@ -132,8 +132,8 @@ def notebook_for(model: str, ready: Prepared, given: Mapping[str, Any]) -> dict[
         ),
         _markdown("The ten layers that this plan costs most, and what other sizes would cost:"),
         _python(
-            'for layer in s.thermodynamics.sort_by([("nsr", "descending")]).slice(0, 10).to_pylist():\n'
-            """    print(f"{layer['bits']:>2} bits  {layer['nsr']:.2e}  {layer['name']}")"""
+            'for layer in s.thermodynamics.sort_by([("damage", "descending")]).slice(0, 10).to_pylist():\n'
+            """    print(f"{layer['bits']:>2} bits  {layer['damage']:.2e}  {layer['name']}")"""
         ),
         _python("wb.figures.front(s)"),
         *_over_time(ready),
@@ -259,18 +259,18 @@ def _roles(checkpoint: Checkpoint) -> str:
 
 def _on_calibration(ready: Prepared) -> str:
     """Whether the bits are priced by what the layers' inputs were."""
-    if ready.pricing is None:
+    if ready.damage_model is None:
         return (
             "There is no calibration: the cost of a layer is the relative error of its weights, whatever its role. "
             "With records of real denoising steps (`wb.live.capture`, then `workbench lab … --calibration FILE`) it is "
             "the predicted error of the model's output."
         )
-    records = ready.pricing.time_aware.records
+    records = ready.damage_model.time_aware.records
     layers = [layer.name for layer in ready.checkpoint.layers if layer.params]
     seen = sum(name in records.layers for name in layers)
     text = (
         f"The calibration has {_counted(len(records.steps), 'denoising step')} in "
-        f"{_counted(len(ready.pricing.time_aware.groups), 'time group')} and {seen} of "
+        f"{_counted(len(ready.damage_model.time_aware.groups), 'time group')} and {seen} of "
         f"{_counted(len(layers), 'layer')}: the cost of a layer is the predicted error of the model's output."
     )
     lacking = len(layers) - seen
@@ -317,7 +317,7 @@ def _on_goal(ready: Prepared, goal: float) -> str:
 
 def _over_time(ready: Prepared) -> list[dict[str, Any]]:
     """The cells on denoising time, where there is a calibration."""
-    if ready.pricing is None:
+    if ready.damage_model is None:
         return []
     return [
         _markdown("When in the denoising does this plan cost, layer by layer?"),

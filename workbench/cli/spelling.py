@@ -22,7 +22,7 @@ _OPTIONS: Mapping[str, str] = {
     "keep": "--keep",
     "layer_bit_widths": "--override",
     "locks": "--lock",
-    "max_nsr": "--max-nsr",
+    "max_damage": "--max-damage",
     "min_accuracy": "--min-accuracy",
     "min_cosine": "--min-cosine",
     "names": "--names",

@@ -28,7 +28,7 @@ from workbench.formats import (
 from workbench.formats.loading import best_target
 from workbench.plan import Plan
 from workbench.quantize import Encodings
-from workbench.thermo import Pricing
+from workbench.thermo import DamageModel
 from workbench.work import ProgressCallback
 
 SPATIAL = 0.2
@@ -139,10 +139,10 @@ def subject_of(
     if plan is None:
         checkpoint, named_so = named(checkpoint, config.names, request.target.name)
         notes = (*notes, *named_so)
-    pricing = _pricing(config, checkpoint, request.spatial.records if request.spatial else None)
-    if pricing is not None:
-        time_aware = time_aware or pricing.time_aware
-        notes = (*notes, *filter(None, [pricing.time_aware.groups.note]))
+    damage_model = _damage_model(config, checkpoint, request.spatial.records if request.spatial else None)
+    if damage_model is not None:
+        time_aware = time_aware or damage_model.time_aware
+        notes = (*notes, *filter(None, [damage_model.time_aware.groups.note]))
     if time_aware is not None:
         time_aware = replace(time_aware, records=records_for(time_aware.records, checkpoint))
     records = None if time_aware is None else time_aware.records
@@ -152,21 +152,21 @@ def subject_of(
         else Encodings.of_plan(plan, records)
     )
     subject = Subject(
-        config, checkpoint, request.target, encodings, pricing, time_aware, request.spatial, entropies
+        config, checkpoint, request.target, encodings, damage_model, time_aware, request.spatial, entropies
     )
     return subject, (*notes, *note_on_unrecorded(records, checkpoint.layers))
 
 
-def _pricing(
+def _damage_model(
     config: DiffusionQuantConfig, checkpoint: Checkpoint, records: CalibrationRecords | None
-) -> Pricing | None:
+) -> DamageModel | None:
     """What the configuration's calibration says of the layers; None without one, or where it is not to be used.
 
     Of a folded checkpoint the records are given.
     """
     if config.calibration is None or not config.enable_time_aware:
         return None
-    return Pricing.read(records or config.calibration, checkpoint, num_time_groups=config.num_time_groups)
+    return DamageModel.read(records or config.calibration, checkpoint, num_time_groups=config.num_time_groups)
 
 
 def check_fit(plan: Plan, checkpoint: Checkpoint) -> None:

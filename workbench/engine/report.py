@@ -28,7 +28,7 @@ class LayerReport:
     bits: int
     """Nominal bits per weight; those of the source where it was kept."""
     scheme: str
-    """How it is stored; ``"none"`` where it was kept."""
+    """How it is stored; ``"keep"`` where it was kept."""
     group_size: int
     """Weights that share a scale; 0 where it was kept."""
     bpw: float

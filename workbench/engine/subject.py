@@ -16,7 +16,7 @@ from workbench.engine.equalization.spatial import SpatialQuantizer
 from workbench.formats import Encoder, Format
 from workbench.plan import Layer
 from workbench.quantize import Encodings
-from workbench.thermo import Pricing
+from workbench.thermo import DamageModel
 from workbench.work import Progress, run_tasks
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Subject:
     """The export format."""
     encodings: Encodings
     """How weights become codes."""
-    pricing: Pricing | None = None
+    damage_model: DamageModel | None = None
     """How the configuration's calibration prices errors."""
     time_aware: TimeAwareQuantizer | None = None
     """What gives the export its activation tables."""

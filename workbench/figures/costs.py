@@ -78,32 +78,32 @@ def _best(
     -------
     widths : list of int
         Those that occur, rising.
-    nsr : float64 [layers, widths]
+    damage : float64 [layers, widths]
         NaN where there is no such option.
     text : object [layers, widths]
         The option in words.
     """
-    prices = session.options
-    prices = prices.filter(pc.not_equal(prices["scheme"], KEEP))
+    option_table = session.options
+    option_table = option_table.filter(pc.not_equal(option_table["scheme"], KEEP))
     row_of = {name: row for row, name in enumerate(names)}
-    coded = prices["layer"].combine_chunks().dictionary_encode()
+    coded = option_table["layer"].combine_chunks().dictionary_encode()
     row = np.array([row_of[name] for name in coded.dictionary.to_pylist()], np.int64)[
         coded.indices.to_numpy()
     ]
-    bits, nsr, nbytes = (prices[column].to_numpy() for column in ("bits", "nsr", "nbytes"))
+    bits, errors, nbytes = (option_table[column].to_numpy() for column in ("bits", "damage", "nbytes"))
     widths, column = np.unique(bits, return_inverse=True)
     cell = row * len(widths) + column
-    order = np.lexsort((nbytes, nsr, cell))
+    order = np.lexsort((nbytes, errors, cell))
     cells, first = np.unique(cell[order], return_index=True)
     found = order[first]
     damage = np.full(len(names) * len(widths), np.nan)
-    damage[cells] = nsr[found]
+    damage[cells] = errors[found]
     text = np.full(len(damage), "no such option", object)
-    best = prices.take(found)
-    columns = (best[name].to_pylist() for name in ("nsr", "nbytes", "scheme", "group_size"))
+    best = option_table.take(found)
+    columns = (best[name].to_pylist() for name in ("damage", "nbytes", "scheme", "group_size"))
     text[cells] = [
-        f"damage {nsr:.3g}, {nbytes:,} bytes ({scheme}, groups of {group})"
-        for nsr, nbytes, scheme, group in zip(*columns, strict=True)
+        f"damage {error:.3g}, {nbytes:,} bytes ({scheme}, groups of {group})"
+        for error, nbytes, scheme, group in zip(*columns, strict=True)
     ]
     shape = len(names), len(widths)
     return widths.tolist(), damage.reshape(shape), text.reshape(shape)

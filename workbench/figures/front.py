@@ -55,24 +55,24 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
         colour, symbol = POLICIES[row["policy"]]
         figure.add_scatter(
             x=[row["bpw"]],
-            y=[row["nsr"]],
+            y=[row["damage"]],
             name=row["policy"],
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 11},
             error_y={
                 "array": [0.0],
-                "arrayminus": [row["nsr"] - row["solver_nsr"]],
+                "arrayminus": [row["damage"] - row["solver_damage"]],
                 "symmetric": False,
                 "thickness": 1,
                 "width": 0,
             },
-            customdata=[[row["nbytes"] / 1e6, row["solver_nsr"], ABOUT[row["policy"]]]],
+            customdata=[[row["nbytes"] / 1e6, row["solver_damage"], ABOUT[row["policy"]]]],
             hovertemplate="%{customdata[2]}<br>%{x:.3f} bits a weight, %{customdata[0]:,.3f} MB of layers<br>"
             "ΣD %{y:.4g}; the solver within these bytes: %{customdata[1]:.4g}",
         )
     figure.add_scatter(
         x=[totals.bpw],
-        y=[totals.nsr],
+        y=[totals.damage],
         name="you are here",
         mode="markers+text",
         text=["you are here"],
@@ -99,14 +99,14 @@ def front(session: Session, policies: pa.Table | None = None, *, template: str =
 
 def _add_front(figure: go.Figure, costs: CostTable, constraints: Constraints, name: str, dash: str) -> None:
     found = trace(costs, constraints)
-    damaged = np.flatnonzero(found.distortion > 0)
+    damaged = np.flatnonzero(found.damage > 0)
     if len(damaged) > CORNERS:
         sizes = found.nbytes[damaged]
         wanted = np.linspace(sizes[0], sizes[-1], CORNERS)
         damaged = damaged[np.unique(np.searchsorted(sizes, wanted))]
     figure.add_scatter(
         x=8 * found.nbytes[damaged] / max(int(costs.params.sum()), 1),
-        y=found.distortion[damaged],
+        y=found.damage[damaged],
         name=name,
         mode="lines",
         line={"color": "#555555", "dash": dash, "width": 2},

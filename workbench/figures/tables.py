@@ -51,7 +51,7 @@ def shortened(name: str, depth: int | None) -> str:
 
 
 def costs_of(session: Session) -> CostTable:
-    """Bytes and distortion of every option of every layer."""
+    """Bytes and damage of every option of every layer."""
     return session.costs
 
 

@@ -25,7 +25,7 @@ def temperature_sweep(
     ----------
     session : Session
     temperatures : sequence of float, optional
-        In distortion per bit, each above 0; by default 80 in equal ratios over the range where widths change.
+        In damage per bit, each above 0; by default 80 in equal ratios over the range where widths change.
     template : str
         Of plotly.
 
@@ -63,7 +63,7 @@ def temperature_sweep(
         mode="lines",
         line={"color": "#555555", "shape": "hv"},
         showlegend=False,
-        customdata=np.column_stack([asked, found.distortion[corners]]).tolist(),
+        customdata=np.column_stack([asked, found.damage[corners]]).tolist(),
         hovertemplate="T %{customdata[0]:.3g}: %{y:.3f} bits a weight, ΣD %{customdata[1]:.4g}<extra></extra>",
         row=1,
         col=1,
@@ -83,7 +83,7 @@ def temperature_sweep(
         figure.add_vline(np.log10(now), opacity=1, line={"color": "#d55e00", "dash": "dot", "width": 2})
     decades = np.arange(np.ceil(exponents.min()), np.floor(exponents.max()) + 1).astype(int).tolist()
     figure.update_xaxes(tickvals=decades, ticktext=[f"10<sup>{power}</sup>" for power in decades])
-    figure.update_xaxes(title={"text": "temperature T (distortion per bit)"}, row=2, col=1)
+    figure.update_xaxes(title={"text": "temperature T (damage per bit)"}, row=2, col=1)
     figure.update_yaxes(title={"text": "bits per weight"}, rangemode="tozero", row=1, col=1)
     figure.update_yaxes(layer_axis(layers), row=2, col=1)
     figure.update_layout(

@@ -1,6 +1,6 @@
 """Quantizers of one layer's rows, and what can be measured of weights and codes."""
 
-from workbench.quantize.affine import affine_error, decode_affine, encode_affine
+from workbench.quantize.affine.real_zero import affine_error, decode_affine, encode_affine
 from workbench.quantize.counts import count_codes, count_weights, entropy_bits
 from workbench.quantize.encoded import Encoded, Rows
 from workbench.quantize.encoding import FAST, Encoding, Encodings

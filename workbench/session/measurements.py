@@ -17,9 +17,9 @@ from workbench.formats import Format
 from workbench.plan import Layer, Option
 from workbench.quantize import Encodings
 from workbench.session.patterns import Patterns, rows_matching
-from workbench.session.time_columns import with_time
+from workbench.session.tables.time_columns import with_time
 from workbench.table import Table
-from workbench.thermo import CostTable, PricedCheckpoint, Pricing
+from workbench.thermo import CostTable, DamageModel, Planner
 from workbench.thermo.costs import IntArray
 from workbench.work import ProgressCallback
 
@@ -44,9 +44,9 @@ class Measurements:
     checkpoint : Checkpoint
     target : Format
     layers : pyarrow.Table
-        Of `workbench.thermo.profile.profile`.
+        Of `workbench.thermo.measurement.profile.profile`.
     options : pyarrow.Table
-        Of `workbench.thermo.options.price`.
+        Of `workbench.thermo.options.option_table.measure_options`.
     scheme, group_size
         Of the option that stands for a width.
     pricing : Pricing, optional
@@ -67,7 +67,7 @@ class Measurements:
         options: pa.Table,
         scheme: str,
         group_size: int,
-        pricing: Pricing | None = None,
+        damage_model: DamageModel | None = None,
         encodings: Encodings | None = None,
         learnt: Mapping[str, float] | None = None,
         naming: Naming | None = None,
@@ -76,17 +76,17 @@ class Measurements:
         self.learnt = dict(learnt or {})
         self.checkpoint = checkpoint
         self.target = target
-        self.pricing = pricing
+        self.damage_model = damage_model
         self._measured = layers, options
-        self.profile = Table(layers if pricing is None else with_time(layers, pricing, checkpoint))
-        prices = _scaled(options, self.learnt)
-        self.prices = Table(prices)
-        self.priced = PricedCheckpoint(checkpoint, target, prices, encodings)
-        self.encodings = self.priced.encodings
-        self.layers: tuple[Layer, ...] = self.priced.layers
+        self.profile = Table(layers if damage_model is None else with_time(layers, damage_model, checkpoint))
+        option_table = _scaled(options, self.learnt)
+        self.option_table = Table(option_table)
+        self.planner = Planner(checkpoint, target, option_table, encodings)
+        self.encodings = self.planner.encodings
+        self.layers: tuple[Layer, ...] = self.planner.layers
         self.index = {layer.name: row for row, layer in enumerate(self.layers)}
-        self.options = self.priced.options
-        self.costs: CostTable = self.priced.costs
+        self.options = self.planner.options
+        self.costs: CostTable = self.planner.costs
         # Prices stand layer by layer in the order of the options.
         self.starts: IntArray = np.cumsum([0, *(len(options) for options in self.options)])[:-1]
         self.scheme, self.group_size = scheme, group_size
@@ -124,7 +124,7 @@ class Measurements:
         others = float(np.median(list(factors.values())))
         learnt = {name: factors.get(name, self.learnt.get(name, others)) for name in self.index}
         return Measurements(
-            self.checkpoint, self.target, *self._measured, self.scheme, self.group_size, self.pricing,
+            self.checkpoint, self.target, *self._measured, self.scheme, self.group_size, self.damage_model,
             self.encodings, learnt, self.naming,
         )  # fmt: skip
 
@@ -184,7 +184,7 @@ class Measurements:
 
     def compressible_bytes(self, rows: IntArray) -> int:
         """Bytes of the codes beyond their entropy, of one row of the prices a layer."""
-        chosen = self.prices.select(["bits", "code_entropy"]).take(rows).to_pylist()
+        chosen = self.option_table.select(["bits", "code_entropy"]).take(rows).to_pylist()
         spare = sum(
             layer.params * (option["bits"] - option["code_entropy"])
             for layer, option in zip(self.layers, chosen, strict=True)
@@ -203,7 +203,7 @@ def _scaled(options: pa.Table, factors: Mapping[str, float]) -> pa.Table:
     if not factors:
         return options
     scale = np.array([factors.get(name, 1.0) for name in options["layer"].to_pylist()])
-    for column in ("nsr", "nsr_stderr"):
+    for column in ("damage", "damage_stderr"):
         place = options.column_names.index(column)
         values = pa.array(options[column].to_numpy() * scale, options.schema.field(place).type)
         options = options.set_column(place, options.schema.field(place), values)

@@ -27,10 +27,10 @@ from workbench.session.measurements import Measurements, Naming
 from workbench.session.patterns import Patterns, rows_matching
 from workbench.session.script import Name, call
 from workbench.session.session import Session
-from workbench.thermo.distortion import Pricing
 from workbench.thermo.goal import parse_size
-from workbench.thermo.options import price
-from workbench.thermo.profile import profile
+from workbench.thermo.measurement.profile import profile
+from workbench.thermo.options.damage_model import DamageModel
+from workbench.thermo.options.option_table import measure_options
 from workbench.work import ProgressCallback
 
 STEPS = 2
@@ -49,7 +49,7 @@ class Prepared:
     """The export format."""
     settings: TargetSettings
     """What was asked of the export format, for others of the session."""
-    pricing: Pricing | None
+    damage_model: DamageModel | None
     """How the calibration prices errors, if there is one."""
     keep: frozenset[str]
     """Names of the layers that stay in the source's dtype, whatever they hold."""
@@ -94,20 +94,20 @@ def prepare(
     try:
         found = target_named(target or best_target(opened), settings)
         checkpoint, _ = named(opened, names, found.name)
-        pricing = None
+        damage_model = None
         if calibration is not None:
-            pricing = Pricing.read(
+            damage_model = DamageModel.read(
                 calibration, checkpoint,
                 num_time_groups=num_time_groups, grouping=grouping, importance=importance,
             )  # fmt: skip
-        _encodings(found.name, effort, pricing)
+        _encodings(found.name, effort, damage_model)
         require_storable(exported(checkpoint, found.name), found)
         with_weights = [layer for layer in checkpoint.layers if layer.params]
         kept = frozenset(with_weights[row].name for row in rows_matching(with_weights, keep))
     except BaseException:
         opened.close()
         raise
-    return Prepared(opened, checkpoint, found, settings, pricing, kept)
+    return Prepared(opened, checkpoint, found, settings, damage_model, kept)
 
 
 def source_bytes(path: str | os.PathLike[str], component: str | None = None) -> int:
@@ -212,7 +212,7 @@ def open_session(
             possible += () if originally_named(opened) is None else ("original",)
         kept_tensors = {tensor for name in ready.keep for tensor in tensors_of(ready.checkpoint, name)}
         # What goes by the names of the files, and what by those of the original checkpoint.
-        known = {ready.checkpoint.parts is None: (ready.checkpoint, ready.pricing)}
+        known = {ready.checkpoint.parts is None: (ready.checkpoint, ready.damage_model)}
 
         def measure(
             target: str, names: str | None, callback: ProgressCallback | None, cancel: threading.Event | None
@@ -221,14 +221,14 @@ def open_session(
             checkpoint, notes = named(opened, names, target)
             has_own_names = checkpoint.parts is None
             if has_own_names not in known:
-                pricing = None
+                damage_model = None
                 if calibration is not None:
-                    pricing = Pricing.read(
+                    damage_model = DamageModel.read(
                         calibration, checkpoint,
                         num_time_groups=num_time_groups, grouping=grouping, importance=importance,
                     )  # fmt: skip
-                known[has_own_names] = checkpoint, pricing
-            checkpoint, pricing = known[has_own_names]
+                known[has_own_names] = checkpoint, damage_model
+            checkpoint, damage_model = known[has_own_names]
             held = exported(checkpoint, target)
             require_storable(held, found)
             kept = frozenset(
@@ -236,15 +236,15 @@ def open_session(
                 for layer in checkpoint.layers
                 if not kept_tensors.isdisjoint(tensors_of(checkpoint, layer.name))
             )
-            encodings = _encodings(target, effort, pricing)
+            encodings = _encodings(target, effort, damage_model)
             layers = profile(checkpoint, keep=kept, callback=callback, cancel=cancel, cache=cache)
-            options = price(
-                held, found, exact=exact, keep=kept, pricing=pricing, encodings=encodings,
+            options = measure_options(
+                held, found, exact=exact, keep=kept, damage_model=damage_model, encodings=encodings,
                 callback=callback, cancel=cancel, cache=cache,
             )  # fmt: skip
             naming = Naming(names, possible, notes)
             return Measurements(
-                held, found, layers, options, scheme or found.scheme, group_size, pricing, encodings,
+                held, found, layers, options, scheme or found.scheme, group_size, damage_model, encodings,
                 naming=naming,
             )  # fmt: skip
 
@@ -270,7 +270,7 @@ def open_session(
     return session
 
 
-def _encodings(target: str, effort: str | None, pricing: Pricing | None) -> Encodings:
+def _encodings(target: str, effort: str | None, damage_model: DamageModel | None) -> Encodings:
     """How weights become codes in a target."""
-    records = None if pricing is None else pricing.time_aware.records
+    records = None if damage_model is None else damage_model.time_aware.records
     return Encodings(effort or target_named(target).effort, records)

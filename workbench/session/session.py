@@ -19,32 +19,33 @@ from workbench.config_sources import read_text
 from workbench.engine import Report
 from workbench.formats import Format
 from workbench.formats.rules import rules_file
+from workbench.old_names import old_names, renamed_argument
 from workbench.plan import Option, Plan
 from workbench.session import commands
 from workbench.session.commands import Command, Edit, Step
 from workbench.session.commands.layers import named
-from workbench.session.detail import LayerDetail
-from workbench.session.export import export_job
 from workbench.session.history import History
-from workbench.session.job import Job
+from workbench.session.jobs.export import export_job
+from workbench.session.jobs.job import Job
+from workbench.session.jobs.validation import Validation, Validator, validation_job
 from workbench.session.measurements import Measurements, Reopen
 from workbench.session.observers import Observers
 from workbench.session.patterns import Patterns
-from workbench.session.plan_table import html_table, text_table
 from workbench.session.prediction import Prediction
-from workbench.session.proof import Proof, Prover, proof_job
 from workbench.session.script import call, config_of
 from workbench.session.snapshot import Change, Snapshot
 from workbench.session.state import State, Totals
+from workbench.session.tables.layer_detail import LayerDetail
+from workbench.session.tables.plan_table import html_table, text_table
 from workbench.table import Table
 from workbench.text_file import write_text
-from workbench.thermo import CostTable, Front
-from workbench.thermo.goal import Goal
+from workbench.thermo import CostTable, Front, Goal
 from workbench.work import ProgressCallback
 
 FilePath = str | os.PathLike[str]
 
 
+@old_names(prove="validate", proof="validation", prover="validator")
 class Session:
     """A checkpoint, what was measured of it, and the plan being tuned; safe to use from several threads.
 
@@ -55,9 +56,9 @@ class Session:
     ----------
     opening : str
         The Python that opens the session.
-    prover : Prover or None
+    validator : Validator or None
         What runs plans in a model, see `attach`.
-    proof : Proof or None
+    validation : Validation or None
         What it measured last.
 
     Examples
@@ -77,8 +78,8 @@ class Session:
         self._model_in_use = threading.Lock()
         self._is_handed_on = False
         self.opening = f"wb.open({str(self.checkpoint.path)!r}, target={self.target.name!r})"
-        self.prover: Prover | None = None
-        self.proof: Proof | None = None
+        self.validator: Validator | None = None
+        self.validation: Validation | None = None
         self.is_closed = False
 
     # ---- commands, undo, observers --------------------------------------------------------------------------
@@ -193,13 +194,14 @@ class Session:
         """Let a solver change layers again."""
         self.do(commands.Unlock(named(patterns)))
 
+    @renamed_argument("max_nsr", "max_damage")
     def solve(
         self,
         size: int | str | None = None,
         *,
         bpw: float | None = None,
         temperature: float | None = None,
-        max_nsr: float | None = None,
+        max_damage: float | None = None,
         min_cosine: float | None = None,
         floors: Mapping[str, int] | None = None,
         ceilings: Mapping[str, int] | None = None,
@@ -216,7 +218,7 @@ class Session:
             Bits per layer weight.
         temperature : float, optional
             Lagrange multiplier λ: damage per bit.
-        max_nsr : float, optional
+        max_damage : float, optional
             Σ D at most this, in the fewest bytes.
         min_cosine : float, optional
             Least cosine of every layer: alone the plan of fewest bytes, beside another goal a constraint.
@@ -232,7 +234,7 @@ class Session:
         ConfigurationError
             If there is not one goal, or it cannot be met: the message names what costs most and the floor.
         """
-        goal = Goal(size, bpw, temperature, max_nsr, min_cosine)
+        goal = Goal(size, bpw, temperature, max_damage, min_cosine)
         tied = tuple(map(named, ties))
         return self.do(
             commands.Solve(goal, dict(floors or {}), dict(ceilings or {}), tied, lock_edits)
@@ -348,29 +350,28 @@ class Session:
         line = f"{call('export', str(where), config=made, resume=resume)}.result()"
         return export_job(self._snapshot, where, config, resume, lambda: self._log(line))
 
-    def attach(self, prover: Prover) -> None:
+    def attach(self, validator: Validator) -> None:
         """Have plans run by a function; `workbench.live.attach` makes one of a torch model."""
-        self.prover = prover
+        self.validator = validator
         self._log("wb.live.attach(s, module, run)")
 
-    def prove(self, runs: int = 3, *, activations: str = "none", alone: bool = False) -> Job[Proof]:
-        """Run the present plan in the attached model in the background; `proof` is then what was measured.
+    def validate(self, runs: int = 3, *, activations: str = "none", alone: bool = False) -> Job[Validation]:
+        """Run the present plan in the attached model in the background; `validation` is then what was measured.
 
-        Parameters as for `workbench.live.compare`. The model must not be used meanwhile; afterwards it is as it was,
-        also when the job is cancelled.
+        Parameters as for `workbench.live.compare`. The model must not be used meanwhile; it is left as it was.
         """
         mode = None if activations == "none" else activations
-        line = f"{call('prove', runs=runs, activations=mode, alone=alone)}.result()"
+        line = f"{call('validate', runs=runs, activations=mode, alone=alone)}.result()"
 
-        def done(found: Proof) -> None:
-            self.proof = found
+        def done(found: Validation) -> None:
+            self.validation = found
             self._log(line)
 
-        return proof_job(
-            self.prover, self._model_in_use, done, runs=runs, activations=activations, alone=alone
+        return validation_job(
+            self.validator, self._model_in_use, done, runs=runs, activations=activations, alone=alone
         )
 
-    def learn(self, measured: Proof | Mapping[str, float]) -> Totals:
+    def learn(self, measured: Validation | Mapping[str, float]) -> Totals:
         """Correct the predicted damage by what was measured; solve again to let the plan follow.
 
         It takes the place of what was learnt before of the same layers, so that learning twice from one measurement is
@@ -386,7 +387,7 @@ class Session:
         if isinstance(measured, Mapping):
             return self.do(commands.Learn(measured)).totals
         return self.do(
-            commands.Learn(measured.factors, "s.proof" if measured is self.proof else "comparison")
+            commands.Learn(measured.factors, "s.validation" if measured is self.validation else "comparison")
         ).totals
 
     @property
@@ -443,13 +444,13 @@ class Session:
 
     @property
     def layers(self) -> Table:
-        """A row a layer, see `workbench.thermo.profile.profile`."""
+        """A row a layer, see `workbench.thermo.measurement.profile.profile`."""
         return self._measured.profile
 
     @property
     def options(self) -> Table:
-        """A row a layer × option, see `workbench.thermo.options.price`."""
-        return self._measured.prices
+        """A row a layer × option, see `workbench.thermo.options.option_table.measure_options`."""
+        return self._measured.option_table
 
     @property
     def costs(self) -> CostTable:
@@ -490,7 +491,7 @@ class Session:
 
     @property
     def thermodynamics(self) -> Table:
-        """A row a layer under the present plan, see `workbench.session.thermodynamics.thermodynamics_table`."""
+        """A row a layer under the present plan, see `workbench.session.tables.thermodynamics.thermodynamics_table`."""
         return self._snapshot.present
 
     @property
@@ -509,8 +510,8 @@ class Session:
 
     @property
     def importance(self) -> Table:
-        """How much the output feels each layer, see `workbench.thermo.Pricing.table`; needs a calibration."""
-        return Table(self._snapshot.pricing.table(self._measured.layers))
+        """How much the output feels each layer, see `workbench.thermo.DamageModel.table`; needs a calibration."""
+        return Table(self._snapshot.damage_model.table(self._measured.layers))
 
     @property
     def damage_by_group(self) -> NDArray[np.float64]:
@@ -532,12 +533,12 @@ class Session:
         return self._snapshot.select(patterns)
 
     def evaluate(self, expression: str) -> NDArray[Any]:
-        """The values of an expression over the layers, see `workbench.expressions`; float64 or bool, [layers].
+        """The values of an expression over the layers, float64 or bool, [layers]; see `workbench.expressions`.
 
         Parameters
         ----------
         expression : str
-            Such as ``"8 * nbytes / params"``; its columns are those of `workbench.session.columns.layer_columns`.
+            Such as ``"8 * nbytes / params"``; with the columns of `workbench.session.tables.columns.layer_columns`.
         """
         return self._snapshot.evaluate(expression)
 
@@ -548,8 +549,8 @@ class Session:
         ----------
         expression : str
             Such as ``"bits < 4 and *attn*"``, ``"role:mlp* and MB > 2 and not locked"`` or ``"damage > 1e-3"``:
-            what the table's filter takes. Names of columns are those of `workbench.session.columns.layer_columns` and
-            the headings of the table.
+            what the table's filter takes. Names of columns are those of
+            `workbench.session.tables.columns.layer_columns` and the headings of the table.
         """
         return self._snapshot.where(expression)
 

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from workbench.calibration import TimeAwareQuantizer
 from workbench.engine.notes import note_on_unrecorded
 from workbench.errors import ConfigurationError
-from workbench.expressions import evaluate, mask
+from workbench.expressions.evaluation import evaluate, mask
 from workbench.formats.loading import loading_lines, readers
 from workbench.formats.rules import naming_of, write_rules
 from workbench.plan import Plan
-from workbench.session.columns import HEADINGS, layer_columns
-from workbench.session.detail import LayerDetail, look_closely
 from workbench.session.measurements import Measurements
 from workbench.session.patterns import Patterns
 from workbench.session.prediction import Prediction, predict
 from workbench.session.state import State, Totals
-from workbench.session.thermodynamics import thermodynamics_table
-from workbench.session.time_columns import damage_by_group
+from workbench.session.tables.columns import HEADINGS, layer_columns
+from workbench.session.tables.layer_detail import LayerDetail, look_closely
+from workbench.session.tables.thermodynamics import thermodynamics_table
+from workbench.session.tables.time_columns import damage_by_group
 from workbench.table import Table
-from workbench.thermo import Front, Pricing, compare, trace
+from workbench.thermo import DamageModel, Front, compare, trace
 from workbench.thermo.goal import parse_size
 
 
@@ -52,7 +52,7 @@ class Snapshot:
     @property
     def options(self) -> Table:
         """Prices of all options; another table since another target came or something was learnt."""
-        return self.measurements.prices
+        return self.measurements.option_table
 
     @property
     def totals(self) -> Totals:
@@ -67,7 +67,7 @@ class Snapshot:
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Row of each layer's option in `options`, [layers]."""
-        return self.state.price_rows
+        return self.state.option_rows
 
     @cached_property
     def locked(self) -> NDArray[np.bool_]:
@@ -78,12 +78,12 @@ class Snapshot:
 
     @cached_property
     def present(self) -> Table:
-        """A row a layer, see `workbench.session.thermodynamics.thermodynamics_table`."""
+        """A row a layer, see `workbench.session.tables.thermodynamics.thermodynamics_table`."""
         return thermodynamics_table(self.state)
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """What expressions speak of, see `workbench.session.columns.layer_columns`."""
+        """What expressions speak of, see `workbench.session.tables.columns.layer_columns`."""
         return layer_columns(self.measurements.profile, self.present, self.locked)
 
     @property
@@ -92,7 +92,7 @@ class Snapshot:
         return trace(self.measurements.costs)
 
     @property
-    def pricing(self) -> Pricing:
+    def damage_model(self) -> DamageModel:
         """What the options were priced by.
 
         Raises
@@ -100,18 +100,18 @@ class Snapshot:
         ConfigurationError
             If the session has no calibration.
         """
-        if self.measurements.pricing is None:
+        if self.measurements.damage_model is None:
             raise ConfigurationError(
                 "The session has no calibration. Open it with one: wb.open(…, calibration=…); "
                 "workbench.live.capture makes it.",
                 key="calibration",
             )
-        return self.measurements.pricing
+        return self.measurements.damage_model
 
     @property
     def time_aware(self) -> TimeAwareQuantizer | None:
         """The calibration records and their time groups; None without a calibration."""
-        return None if self.measurements.pricing is None else self.measurements.pricing.time_aware
+        return None if self.measurements.damage_model is None else self.measurements.damage_model.time_aware
 
     @property
     def notes(self) -> list[str]:
@@ -142,7 +142,7 @@ class Snapshot:
     @property
     def damage_by_group(self) -> NDArray[np.float64]:
         """What each time group adds to the D of each layer, [layers, groups]; NaN for layers without a record."""
-        return damage_by_group(self.present, self.pricing, self.measurements.checkpoint)
+        return damage_by_group(self.present, self.damage_model, self.measurements.checkpoint)
 
     def detail(self, layer: str) -> LayerDetail:
         """A layer from close by."""

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from workbench.old_names import old_names
 from workbench.plan import TOTALS, Option, Plan
 from workbench.session.measurements import Measurements
 from workbench.thermo import Constraints
 from workbench.thermo.costs import IntArray
 
 
+@old_names(nsr="damage")
 @dataclass(frozen=True)
 class Totals:
     """What a plan adds up to."""
@@ -25,7 +27,7 @@ class Totals:
     """Bytes of all tensors in the source over those of the payload."""
     bpw: float
     """Bits of the layers' data per layer weight, scales included."""
-    nsr: float
+    damage: float
     """Σ D over the layers."""
     gap: float
     """Optimality gap: how far this plan's Σ D is above the best possible at its bytes, at most (Lagrangian dual). The
@@ -77,7 +79,7 @@ class State:
         return self.measurements.options[row][self.choice[row]]
 
     @property
-    def price_rows(self) -> IntArray:
+    def option_rows(self) -> IntArray:
         """Row of each layer's option in the table of prices, [layers]."""
         rows: IntArray = self.measurements.starts + np.array(self.choice, np.int64)
         return rows
@@ -85,7 +87,7 @@ class State:
     @property
     def draft(self) -> Plan:
         """The plan, without what it adds up to."""
-        return self.measurements.priced.plan(self.choice, self.locks, self.made_by)
+        return self.measurements.planner.plan(self.choice, self.locks, self.made_by)
 
     @property
     def plan(self) -> Plan:
@@ -102,12 +104,12 @@ class State:
     def totals(self) -> Totals:
         """What the plan adds up to."""
         measured = self.measurements
-        found = measured.priced.totals(np.array(self.choice), self.draft, self.constraints)
+        found = measured.planner.totals(np.array(self.choice), self.draft, self.constraints)
         return Totals(
             nbytes=int(found["nbytes"]),
             ratio=measured.checkpoint.nbytes / max(found["nbytes"], 1),
             bpw=found["bpw"],
-            nsr=found["nsr"],
+            damage=found["damage"],
             gap=found["gap"],
             temperature=found["temperature"],
         )

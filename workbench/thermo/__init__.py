@@ -1,14 +1,16 @@
 """What bits are worth: cost tables, hulls, the solver and its certificate, the Gibbs ensemble, other policies."""
 
-from workbench.thermo.cache import CacheWarning, cache_folder
 from workbench.thermo.constraints import Constraints, Restricted, restrict
 from workbench.thermo.costs import CostTable
-from workbench.thermo.distortion import Pricing
 from workbench.thermo.front import Front, trace
 from workbench.thermo.gibbs import Ensemble, gibbs, local_temperatures
 from workbench.thermo.goal import Goal, parse_size
 from workbench.thermo.hull import hull, hulls
-from workbench.thermo.options import cost_table, options_of, price
+from workbench.thermo.measurement.cache import CacheWarning, cache_folder
+from workbench.thermo.measurement.profile import ThermodynamicMetrics, metrics, profile
+from workbench.thermo.options.damage_model import DamageModel
+from workbench.thermo.options.option_table import cost_table, measure_options, options_of
+from workbench.thermo.planner import Planner
 from workbench.thermo.policies import (
     annealing,
     compare,
@@ -18,19 +20,17 @@ from workbench.thermo.policies import (
     threshold,
     uniform,
 )
-from workbench.thermo.priced import PricedCheckpoint
-from workbench.thermo.profile import ThermodynamicMetrics, metrics, profile
 from workbench.thermo.solver import Solution, certify, solve
 
 __all__ = [
     "CacheWarning",
     "Constraints",
     "CostTable",
+    "DamageModel",
     "Ensemble",
     "Front",
     "Goal",
-    "PricedCheckpoint",
-    "Pricing",
+    "Planner",
     "Restricted",
     "Solution",
     "ThermodynamicMetrics",
@@ -45,10 +45,10 @@ __all__ = [
     "hull",
     "hulls",
     "local_temperatures",
+    "measure_options",
     "metrics",
     "options_of",
     "parse_size",
-    "price",
     "profile",
     "restrict",
     "solve",

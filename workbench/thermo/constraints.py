@@ -126,14 +126,14 @@ def check_choice(costs: CostTable, constraints: Constraints, choice: IntArray) -
             raise ConfigurationError(f"The choice for {layer!r} breaks its {name}.", key=name, layers=[layer])
 
 
-def tightest(costs: CostTable, constraints: Constraints, of: Literal["nbytes", "distortion"]) -> list[str]:
-    """The constraints that raise the least total bytes or distortion most, the worst first, each as a phrase.
+def tightest(costs: CostTable, constraints: Constraints, of: Literal["nbytes", "damage"]) -> list[str]:
+    """The constraints that raise the least total bytes or damage most, the worst first, each as a phrase.
 
     Each is taken alone: what a layer's least becomes under it, over the layer's least without any.
     """
 
     def least(table: CostTable, mask: BoolArray | None = None) -> FloatArray:
-        values = table.nbytes if of == "nbytes" else table.distortion
+        values = table.nbytes if of == "nbytes" else table.damage
         allowed = table.legal if mask is None else table.legal & mask
         smallest: FloatArray = np.where(allowed, values, np.inf).min(axis=1, initial=np.inf)
         return smallest
@@ -206,10 +206,10 @@ def _merge(allowed: CostTable, first: IntArray, costs: CostTable) -> Restricted:
     leaders, row = np.unique(first, return_inverse=True)
     layers = np.arange(len(row))[:, None]
     shape = len(leaders), place.shape[1]
-    nbytes, distortion = np.zeros(shape, np.int64), np.zeros(shape)
+    nbytes, damage = np.zeros(shape, np.int64), np.zeros(shape)
     cosine, legal, params = np.full(shape, np.inf), allowed.legal[leaders], np.zeros(len(leaders), np.int64)
     np.add.at(nbytes, row, allowed.nbytes[layers, place])
-    np.add.at(distortion, row, allowed.distortion[layers, place])
+    np.add.at(damage, row, allowed.damage[layers, place])
     np.minimum.at(cosine, row, allowed.cosine[layers, place])
     np.logical_and.at(legal, row, place >= 0)
     np.add.at(params, row, allowed.params)
@@ -225,7 +225,7 @@ def _merge(allowed: CostTable, first: IntArray, costs: CostTable) -> Restricted:
             layers=group,
         )
     merged = CostTable(
-        tuple(" + ".join(group) for group in names), params, nbytes, distortion, costs.bits[leaders], cosine,
+        tuple(" + ".join(group) for group in names), params, nbytes, damage, costs.bits[leaders], cosine,
         costs.form[leaders], legal,
     )  # fmt: skip
     return Restricted(merged, row, place)

@@ -24,7 +24,7 @@ NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """Bytes and distortion of every option of every layer; immutable.
+    """Bytes and damage of every option of every layer; immutable.
 
     Arrays are [layers, options]. A layer with fewer options than the widest has cells that are not `legal`,
     whose other values mean nothing. A *choice* is an int64 array [layers] of places along the second axis.
@@ -36,7 +36,7 @@ class CostTable:
     """Weights in each layer, [layers]."""
     nbytes: IntArray
     """Exact bytes of the option's tensor data."""
-    distortion: FloatArray
+    damage: FloatArray
     """D, relative error power, 0 for a lossless option."""
     bits: IntArray
     """Nominal bits per weight."""
@@ -61,7 +61,7 @@ class CostTable:
         names: Sequence[str],
         params: Sequence[int],
         options: Sequence[Sequence[Option]],
-        distortion: Sequence[Sequence[float]],
+        damage: Sequence[Sequence[float]],
         cosine: Sequence[Sequence[float]] | None = None,
     ) -> CostTable:
         """The table of some layers' options.
@@ -72,13 +72,13 @@ class CostTable:
             Name and number of weights of each layer.
         options
             The legal options of each layer, in any order; their places are what a choice refers to.
-        distortion, cosine
+        damage, cosine
             D and cosine of each option, in the same places.
 
         Raises
         ------
         ValidationError
-            If a layer has no option, the same one twice, or a distortion that is negative, NaN or Inf.
+            If a layer has no option, the same one twice, or a damage that is negative, NaN or Inf.
         """
         counts = np.array([len(row) for row in options], np.int64)
         legal = np.arange(counts.max(initial=1)) < counts[:, None]
@@ -94,7 +94,7 @@ class CostTable:
             names=tuple(names),
             params=np.array(params, np.int64),
             nbytes=spread(option.nbytes for option in flat),
-            distortion=spread(chain.from_iterable(distortion), np.float64),
+            damage=spread(chain.from_iterable(damage), np.float64),
             bits=spread(option.bits for option in flat),
             cosine=spread(chain.from_iterable(cosine) if cosine else [math.nan] * len(flat), np.float64),
             form=spread(forms.setdefault((o.bits, o.scheme, o.group_size), len(forms)) for o in flat),
@@ -106,10 +106,10 @@ class CostTable:
     def _check(self) -> None:
         unlike = -1 - np.arange(self.form.shape[1])
         forms = np.sort(np.where(self.legal, self.form, unlike), axis=1)
-        sound = np.isfinite(self.distortion) & (self.distortion >= 0)
+        sound = np.isfinite(self.damage) & (self.damage >= 0)
         problems = {
             "has no option": ~self.legal.any(axis=1),
-            "has a distortion that is negative, NaN or Inf": (self.legal & ~sound).any(axis=1),
+            "has a damage that is negative, NaN or Inf": (self.legal & ~sound).any(axis=1),
             "has an option of negative size": (self.legal & (self.nbytes < 0)).any(axis=1),
             "has two options of equal bits, scheme and group size": (forms[:, 1:] == forms[:, :-1]).any(
                 axis=1
@@ -125,9 +125,9 @@ class CostTable:
         return np.where(self.legal, self.nbytes, NEVER)
 
     @property
-    def damage(self) -> FloatArray:
-        """`distortion`, and Inf where there is no option."""
-        return np.where(self.legal, self.distortion, np.inf)
+    def damage_or_inf(self) -> FloatArray:
+        """`damage`, and Inf where there is no option."""
+        return np.where(self.legal, self.damage, np.inf)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,9 +136,9 @@ class CostTable:
         """Bytes of a choice."""
         return int(self.nbytes[np.arange(len(self)), choice].sum())
 
-    def distortion_of(self, choice: IntArray) -> float:
+    def damage_of(self, choice: IntArray) -> float:
         """Σ D of a choice, correctly rounded, so that the order of the layers does not show."""
-        return math.fsum(self.distortion[np.arange(len(self)), choice])
+        return math.fsum(self.damage[np.arange(len(self)), choice])
 
     def bpw(self, nbytes: float) -> float:
         """Bits per layer weight that so many bytes are."""

@@ -31,7 +31,7 @@ class Front:
     """Distortion saved per bit spent by each step, never rising, [steps]."""
     nbytes: IntArray
     """Bytes of each corner, rising, [steps + 1]."""
-    distortion: FloatArray
+    damage: FloatArray
     """Σ D of each corner, falling, [steps + 1]."""
 
     def rows_at(self, corner: int) -> IntArray:
@@ -66,10 +66,10 @@ class Front:
         if corner < 0:
             return np.inf
         if corner == len(self.row):
-            return float(self.distortion[-1])
+            return float(self.damage[-1])
         left, right = self.nbytes[corner : corner + 2].tolist()
         part = (nbytes - left) / (right - left)
-        return float((1 - part) * self.distortion[corner] + part * self.distortion[corner + 1])
+        return float((1 - part) * self.damage[corner] + part * self.damage[corner + 1])
 
     def price(self, nbytes: float) -> float:
         """Temperature at which so many bytes are spent: that of the first step beyond them, 0 where there is none."""
@@ -91,7 +91,7 @@ def trace(costs: CostTable, constraints: Constraints | None = None) -> Front:
     table = restricted.costs
     paths = hulls_of(table)
     rows = np.arange(len(table))[:, None]
-    sizes, damage = table.nbytes[rows, paths], table.distortion[rows, paths]
+    sizes, damage = table.nbytes[rows, paths], table.damage[rows, paths]
     more, less = np.diff(sizes, axis=1), -np.diff(damage, axis=1)
     steps = paths[:, 1:] >= 0
     slope = np.divide(less, 8 * more, out=np.zeros(more.shape), where=steps)
@@ -100,8 +100,8 @@ def trace(costs: CostTable, constraints: Constraints | None = None) -> Front:
     # Steps of equal slope go by size, so that the corners do not depend on the order of the layers.
     order = np.lexsort((more[row, step], step, -slope[row, step]))
     row, step = row[order], step[order]
-    # Small distortions are summed from the fine end, where none of their digits are lost.
-    least = table.damage.min(axis=1, initial=np.inf).sum()
+    # Small damage are summed from the fine end, where none of their digits are lost.
+    least = table.damage_or_inf.min(axis=1, initial=np.inf).sum()
     saved = np.cumsum(np.concatenate(([least], less[row, step][::-1])))[::-1]
     return Front(
         restricted=restricted,
@@ -110,5 +110,5 @@ def trace(costs: CostTable, constraints: Constraints | None = None) -> Front:
         place=paths[row, step + 1],
         temperature=slope[row, step],
         nbytes=np.cumsum(np.concatenate(([sizes[:, 0].sum()], more[row, step])), dtype=np.int64),
-        distortion=saved,
+        damage=saved,
     )

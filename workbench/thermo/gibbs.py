@@ -36,7 +36,7 @@ def gibbs(costs: CostTable, temperature: float, tau: float | None = None) -> Ens
     costs
         The options; those that are not legal have no part in it.
     temperature
-        T in distortion per bit, from 0 to inf. At inf only options of fewest bytes are left.
+        T in damage per bit, from 0 to inf. At inf only options of fewest bytes are left.
     tau
         By default the median over layers of the positive differences between second-best and best D + T·R; 1 where
         there is none.
@@ -81,7 +81,7 @@ def gibbs(costs: CostTable, temperature: float, tau: float | None = None) -> Ens
 
 
 def local_temperatures(costs: CostTable, choice: IntArray) -> tuple[FloatArray, FloatArray]:
-    """−ΔD/ΔR from each layer's present option to its neighbours on the layer's hull, in distortion per bit.
+    """−ΔD/ΔR from each layer's present option to its neighbours on the layer's hull, in damage per bit.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def local_temperatures(costs: CostTable, choice: IntArray) -> tuple[FloatArray, 
     rows = np.arange(len(costs))
     paths = hulls_of(costs)
     on_path = paths >= 0
-    size, damage = costs.nbytes[rows[:, None], paths], costs.distortion[rows[:, None], paths]
-    present, suffered = costs.nbytes[rows, choice], costs.distortion[rows, choice]
+    size, damage = costs.nbytes[rows[:, None], paths], costs.damage[rows[:, None], paths]
+    present, suffered = costs.nbytes[rows, choice], costs.damage[rows, choice]
     above = on_path & (size > present[:, None])
     below = on_path & (size < present[:, None])
     nearest_up = above.argmax(axis=1)
@@ -121,7 +121,7 @@ def _excess(costs: CostTable, temperature: float) -> FloatArray:
     more = 8.0 * (sizes - sizes.min(axis=1, initial=NEVER)[:, None])
     with np.errstate(over="ignore"):
         priced = np.multiply(temperature, more, out=np.zeros(more.shape), where=more > 0)
-        energy = costs.damage + priced
+        energy = costs.damage_or_inf + priced
     excess: FloatArray = energy - energy.min(axis=1, initial=np.inf)[:, None]
     return excess
 

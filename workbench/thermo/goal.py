@@ -38,7 +38,7 @@ def parse_size(size: int | str) -> int:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a plan is solved for: one of size, bpw, temperature and max_nsr, or min_cosine alone."""
+    """What a plan is solved for: one of size, bpw, temperature and max_damage, or min_cosine alone."""
 
     size: int | str | None = None
     """Bytes of the payload, headers and kept tensors included; or text such as ``"2.5GB"``."""
@@ -46,13 +46,18 @@ class Goal:
     """Bits per layer weight, scales included."""
     temperature: float | None = None
     """Lagrange multiplier λ: damage per bit."""
-    max_nsr: float | None = None
+    max_damage: float | None = None
     """Σ D at most this, in the fewest bytes."""
     min_cosine: float | None = None
     """Least cosine of every layer: alone the plan of fewest bytes, beside another goal a constraint."""
 
     def __post_init__(self) -> None:
-        goals = {"size": self.size, "bpw": self.bpw, "temperature": self.temperature, "max_nsr": self.max_nsr}
+        goals = {
+            "size": self.size,
+            "bpw": self.bpw,
+            "temperature": self.temperature,
+            "max_damage": self.max_damage,
+        }
         given = [name for name, value in goals.items() if value is not None]
         if len(given) != 1 and (given or self.min_cosine is None):
             raise ConfigurationError(

@@ -43,7 +43,7 @@ def uniform(costs: CostTable, nbytes: int) -> IntArray:
     fitting = [choice for choice in tried if costs.nbytes_of(choice) <= nbytes]
     if not fitting:
         raise _no_room("uniform width", nbytes, min(map(costs.nbytes_of, tried)))
-    return min(fitting, key=costs.distortion_of)
+    return min(fitting, key=costs.damage_of)
 
 
 def entropy_widths(entropy: ArrayLike) -> IntArray:
@@ -58,20 +58,20 @@ def entropy_rule(costs: CostTable, entropy: ArrayLike) -> IntArray:
     return _at_width(costs, entropy_widths(entropy), finest=True)
 
 
-def threshold(costs: CostTable, max_nsr: float) -> IntArray:
-    """The fewest bits, and of these the fewest bytes, whose D is at most max_nsr; where none is, the least D."""
-    sizes = np.where(costs.distortion <= max_nsr, costs.sizes, NEVER)
+def threshold(costs: CostTable, max_damage: float) -> IntArray:
+    """The fewest bits, and of these the fewest bytes, whose D is at most max_damage; where none is, the least D."""
+    sizes = np.where(costs.damage <= max_damage, costs.sizes, NEVER)
     width = np.where(sizes < NEVER, costs.bits, NEVER)
     narrowest = np.where(width == width.min(axis=1, keepdims=True), sizes, NEVER)
     places: IntArray = np.where(
-        (sizes < NEVER).any(axis=1), narrowest.argmin(axis=1), costs.damage.argmin(axis=1)
+        (sizes < NEVER).any(axis=1), narrowest.argmin(axis=1), costs.damage_or_inf.argmin(axis=1)
     )
     return places
 
 
 def sorted_greedy(costs: CostTable, nbytes: int) -> IntArray:
     """From the cheapest plan on, always the step of most ΔD per ΔR that still fits, over all options of all layers."""
-    choice = cheapest(costs.nbytes, costs.distortion, costs.legal)
+    choice = cheapest(costs.nbytes, costs.damage, costs.legal)
     left = nbytes - costs.nbytes_of(choice)
     if left < 0:
         raise _no_room("plan", nbytes, nbytes - left)
@@ -80,7 +80,7 @@ def sorted_greedy(costs: CostTable, nbytes: int) -> IntArray:
         """The best step of each row that has one: minus its ratio, the row and the place."""
         now = choice[rows]
         more = costs.nbytes[rows] - costs.nbytes[rows, now][:, None]
-        less = costs.distortion[rows, now][:, None] - costs.distortion[rows]
+        less = costs.damage[rows, now][:, None] - costs.damage[rows]
         steps = costs.legal[rows] & (more <= left) & (less > 0)
         with np.errstate(divide="ignore"):
             ratio = np.divide(less, np.maximum(more, 0), out=np.full(less.shape, -1.0), where=steps)
@@ -114,14 +114,14 @@ def annealing(costs: CostTable, nbytes: int, seed: int = 0, moves: int = 20_000)
     ----------
     S. Kirkpatrick, C. D. Gelatt and M. P. Vecchi, "Optimization by simulated annealing", Science 220, 1983.
     """
-    choice = cheapest(costs.nbytes, costs.distortion, costs.legal).tolist()
+    choice = cheapest(costs.nbytes, costs.damage, costs.legal).tolist()
     left = nbytes - costs.nbytes_of(np.array(choice, np.int64))
     if left < 0:
         raise _no_room("plan", nbytes, nbytes - left)
     rng = random.Random(seed)
-    sizes, damage = costs.nbytes.tolist(), costs.distortion.tolist()
+    sizes, damage = costs.nbytes.tolist(), costs.damage.tolist()
     options = [np.flatnonzero(row).tolist() for row in costs.legal]
-    start = costs.distortion_of(np.array(choice, np.int64)) / max(len(choice), 1)
+    start = costs.damage_of(np.array(choice, np.int64)) / max(len(choice), 1)
     gained, most, best = 0.0, 0.0, list(choice)
     for move in range(moves if choice else 0):
         heat = start * 1e-6 ** (move / moves)
@@ -146,15 +146,15 @@ def compare(
     constraints: Constraints | None = None,
     *,
     entropy: ArrayLike | None = None,
-    max_nsr: float = 0.01,
+    max_damage: float = 0.01,
     seed: int = 0,
     only: Collection[str] | None = None,
 ) -> pa.Table:
     """Every policy beside the solver, at equal exact bytes.
 
     The policies choose among what the constraints leave. Those with a budget are given `nbytes`; `entropy_rule` (only
-    where `entropy`, Ĥ [layers], is given; tied layers count by their mean over weights) and `threshold` (at `max_nsr`)
-    take the bytes they take.
+    where `entropy`, Ĥ [layers], is given; tied layers count by their mean over weights) and `threshold` (at
+    `max_damage`) take the bytes they take.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ def compare(
     Returns
     -------
     pyarrow.Table
-        A row a policy: policy, nbytes, bpw, nsr (Σ D), gap (at its own bytes), seconds, and solver_nsr, the Σ D of
-        the solver within the very same bytes.
+        A row a policy: policy, nbytes, bpw, damage (Σ D), gap (at its own bytes), seconds, and solver_damage, the
+        Σ D of the solver within the very same bytes.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def compare(
     table = restricted.costs
     policies: dict[str, Callable[[], IntArray]] = {
         "uniform": lambda: restricted.expand(uniform(table, nbytes)),
-        "threshold": lambda: restricted.expand(threshold(table, max_nsr)),
+        "threshold": lambda: restricted.expand(threshold(table, max_damage)),
         "sorted_greedy": lambda: restricted.expand(sorted_greedy(table, nbytes)),
         "annealing": lambda: restricted.expand(annealing(table, nbytes, seed)),
         "solver": lambda: solve(costs, constraints, nbytes=nbytes, front=front).choice,
@@ -195,8 +195,8 @@ def compare(
         seconds = time.perf_counter() - started
         found = certify(costs, choice, constraints, front=front)
         solver = found if name == "solver" else solve(costs, constraints, nbytes=found.nbytes, front=front)
-        rows.append((name, found.nbytes, found.bpw, found.distortion, found.gap, seconds, solver.distortion))
-    columns = ("policy", "nbytes", "bpw", "nsr", "gap", "seconds", "solver_nsr")
+        rows.append((name, found.nbytes, found.bpw, found.damage, found.gap, seconds, solver.damage))
+    columns = ("policy", "nbytes", "bpw", "damage", "gap", "seconds", "solver_damage")
     return pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
 
 
@@ -207,8 +207,8 @@ def _at_width(costs: CostTable, widths: IntArray, finest: bool) -> IntArray:
     width = np.where(wider < NEVER, wider, bits.max(axis=1))
     of_width = bits == width[:, None]
     if not finest:
-        return cheapest(costs.nbytes, costs.distortion, of_width)
-    places: IntArray = np.where(of_width, costs.distortion, np.inf).argmin(axis=1)
+        return cheapest(costs.nbytes, costs.damage, of_width)
+    places: IntArray = np.where(of_width, costs.damage, np.inf).argmin(axis=1)
     return places
 
 

@@ -1,4 +1,4 @@
-"""Plans for a budget, a temperature or a total distortion, each with a certified gap."""
+"""Plans for a budget, a temperature or a total damage, each with a certified gap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.thermo.front import Front, trace
 from workbench.thermo.search import finish
 
 TOLERANCE = 1e-12
-"""Totals of distortion that differ by no more than this, relative, are equal: a plan's own can be asked for again."""
+"""Totals of damage that differ by no more than this, relative, are equal: a plan's own can be asked for again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +27,14 @@ class Solution:
     """Bytes of the layers' tensor data."""
     bpw: float
     """Bits per layer weight."""
-    distortion: float
+    damage: float
     """Σ D over the layers."""
     bound: float
     """Least Σ D that any plan of these bytes under the same constraints could have."""
     gap: float
     """Σ D / bound − 1: by how much another plan of these bytes could be better, at most. 0 where both are 0."""
     temperature: float
-    """Price of a bit at these bytes: distortion saved per bit more."""
+    """Price of a bit at these bytes: damage saved per bit more."""
     is_proved: bool
     """Whether the search proved it the best for its goal, which a gap above 0 leaves open. Of a certified choice:
     whether its gap is 0."""
@@ -47,7 +47,7 @@ def solve(
     nbytes: int | None = None,
     bpw: float | None = None,
     temperature: float | None = None,
-    max_distortion: float | None = None,
+    max_damage: float | None = None,
     front: Front | None = None,
 ) -> Solution:
     """The best plan for a goal under some constraints.
@@ -55,7 +55,7 @@ def solve(
     Parameters
     ----------
     costs
-        Bytes and distortion of every option.
+        Bytes and damage of every option.
     constraints
         Limits on single layers. With a `min_cosine` and no goal, the plan of fewest bytes.
     nbytes
@@ -63,9 +63,9 @@ def solve(
     bpw
         The same, in bits per layer weight.
     temperature
-        Goal: least free energy Σ D + T·Σ R, T in distortion per bit, R in bits; from 0 (least Σ D) to inf (fewest
+        Goal: least free energy Σ D + T·Σ R, T in damage per bit, R in bits; from 0 (least Σ D) to inf (fewest
         bytes).
-    max_distortion
+    max_damage
         Goal: fewest bytes with Σ D at most this.
     front
         What `trace` finds of these costs and constraints, where it is known already.
@@ -83,7 +83,7 @@ def solve(
     corner, and the gap still holds.
     """
     constraints = constraints or Constraints()
-    goals = {"nbytes": nbytes, "bpw": bpw, "temperature": temperature, "max_distortion": max_distortion}
+    goals = {"nbytes": nbytes, "bpw": bpw, "temperature": temperature, "max_damage": max_damage}
     given = {key: value for key, value in goals.items() if value is not None}
     if not given and constraints.min_cosine is not None:
         given = {"temperature": math.inf}
@@ -101,8 +101,8 @@ def solve(
     match key:
         case "temperature":
             choice = front.choice_at(front.corner_at(value))
-        case "max_distortion":
-            choice, is_proved = _within_distortion(front, value, costs, constraints)
+        case "max_damage":
+            choice, is_proved = _within_damage(front, value, costs, constraints)
         case _:
             budget = math.floor(min(value if key == "nbytes" else value * int(costs.params.sum()) / 8, NEVER))
             choice, is_proved = _within_bytes(front, budget, costs, constraints)
@@ -131,14 +131,14 @@ def certify(
 
 
 def _certified(costs: CostTable, front: Front, choice: IntArray, price: float, is_proved: bool) -> Solution:
-    nbytes, distortion = costs.nbytes_of(choice), costs.distortion_of(choice)
+    nbytes, damage = costs.nbytes_of(choice), costs.damage_of(choice)
     bound = front.bound(nbytes)
-    if distortion <= bound * (1 + TOLERANCE):
-        bound = distortion  # the two differ by rounding
-    gap = 0.0 if distortion == bound else math.inf if bound == 0 else distortion / bound - 1
+    if damage <= bound * (1 + TOLERANCE):
+        bound = damage  # the two differ by rounding
+    gap = 0.0 if damage == bound else math.inf if bound == 0 else damage / bound - 1
     choice = choice.copy()
     choice.flags.writeable = False
-    return Solution(choice, nbytes, costs.bpw(nbytes), distortion, bound, gap, float(price), is_proved)
+    return Solution(choice, nbytes, costs.bpw(nbytes), damage, bound, gap, float(price), is_proved)
 
 
 def _within_bytes(
@@ -164,39 +164,39 @@ def _within_bytes(
     # What the room leaves of a grain can never be filled.
     room = (budget - int(front.nbytes[corner])) // grain * grain
     price = 8 * float(front.temperature[corner])
-    rows, is_proved = finish(table.damage, _real(table), base, price, room)
+    rows, is_proved = finish(table.damage_or_inf, _real(table), base, price, room)
     choice, safe = front.restricted.expand(rows), front.restricted.expand(base)
-    return min(choice, safe, key=costs.distortion_of), is_proved
+    return min(choice, safe, key=costs.damage_of), is_proved
 
 
-def _within_distortion(
+def _within_damage(
     front: Front, limit: float, costs: CostTable, constraints: Constraints
 ) -> tuple[IntArray, bool]:
     """The choice of fewest bytes with Σ D within a limit, of these the one of least Σ D, and whether that is proved."""
     met = limit * (1 + TOLERANCE)
-    corner = int(np.searchsorted(-front.distortion, -met, side="left"))
-    if corner == len(front.distortion):
-        floor = float(front.distortion[-1])
+    corner = int(np.searchsorted(-front.damage, -met, side="left"))
+    if corner == len(front.damage):
+        floor = float(front.damage[-1])
         raise ConfigurationError(
             f"Σ D comes to {floor:.6g} at the least; a limit of {limit:.6g} cannot be met. "
-            f"{_advice(tightest(costs, constraints, 'distortion'))}",
-            key="max_distortion",
+            f"{_advice(tightest(costs, constraints, 'damage'))}",
+            key="max_damage",
             value=limit,
             floor=floor,
         )
     choice, is_proved = front.choice_at(corner), corner == 0
     if corner and front.temperature[corner - 1] > np.finfo(np.float64).tiny:
-        # The same search with bytes and distortion exchanged; a price is now bytes per distortion.
+        # The same search with bytes and damage exchanged; a price is now bytes per damage.
         table = front.restricted.costs
         price = 1 / (8 * float(front.temperature[corner - 1]))
-        room = met - float(front.distortion[corner])
+        room = met - float(front.damage[corner])
         base = front.rows_at(corner)
-        rows, is_proved = finish(_real(table), table.damage, base, price, room, _grain(table, base))
+        rows, is_proved = finish(_real(table), table.damage_or_inf, base, price, room, _grain(table, base))
         found = front.restricted.expand(rows)
-        if costs.distortion_of(found) <= met:
+        if costs.damage_of(found) <= met:
             choice = found
     finer, is_finest = _within_bytes(front, costs.nbytes_of(choice), costs, constraints)
-    return min(finer, choice, key=costs.distortion_of), is_proved and is_finest
+    return min(finer, choice, key=costs.damage_of), is_proved and is_finest
 
 
 def _grain(table: CostTable, base: IntArray) -> int:

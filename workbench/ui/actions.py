@@ -89,13 +89,13 @@ class Actions:
                 return " ".join([f"The plan of {text} was taken over.", *notes])
             case {"act": "export", "folder": str(text)}:
                 self._export(self.within(text))
-            case {"act": "prove", "runs": int(runs), "activations": str(mode), "alone": bool(alone)}:
+            case {"act": "validate", "runs": int(runs), "activations": str(mode), "alone": bool(alone)}:
                 self._jobs.run(
-                    lambda: session.prove(runs, activations=mode, alone=alone),
+                    lambda: session.validate(runs, activations=mode, alone=alone),
                     lambda _: self._message_bar.note(
-                        "The plan has run in the model; the proof tab shows what it did."
+                        "The plan has run in the model; the validation tab shows what it did."
                     ),
-                    place="proof",
+                    place="validation",
                 )
             case {"act": "learn"}:
                 return self._learn()
@@ -142,11 +142,11 @@ class Actions:
         return f"The plan is in {path}."
 
     def _learn(self) -> str:
-        """Learn from the last proof; says how far the prediction moved."""
-        if self.session.proof is None:
-            raise ConfigurationError("There is no proof to learn from yet; run one.", key="act")
-        before = self.session.totals.nsr
-        after = self.session.learn(self.session.proof).nsr
+        """Learn from the last validation; says how far the prediction moved."""
+        if self.session.validation is None:
+            raise ConfigurationError("There is no validation to learn from yet; run one.", key="act")
+        before = self.session.totals.damage
+        after = self.session.learn(self.session.validation).damage
         return (
             f"Learnt: this plan's predicted damage was {before:.3g} and is {after:.3g}. Solve again to follow; undo "
             "forgets it."

@@ -51,7 +51,7 @@ class Jobs:
         undone : callable
             Called instead if there is no result: another job runs, or this one fails or is cancelled.
         place : str
-            Where in the panel it was started: ``"target"``, ``"export"`` or ``"proof"``.
+            Where in the panel it was started: ``"target"``, ``"export"`` or ``"validation"``.
         """
         if self.job is not None and self.job.state == "running":
             self._message_bar.error(f"{self.job.name} is still running. Wait for it, or cancel it.")

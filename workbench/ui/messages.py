@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypeAliasType, TypedDict
 
 Layout = list[tuple[str, Literal["u1", "u2", "u4", "f4", "f8"], int, int]]
-"""Name, kind, offset in bytes and number of items of each array in a message's buffer, see `workbench.ui.packing`."""
+"""Name, kind, offset in bytes and number of items of each array in a buffer, see `workbench.ui.table.packing`."""
 
 
 class ExtraColumn(TypedDict):
@@ -31,7 +31,7 @@ class Variant(TypedDict):
     scheme: str
     group: int
     nbytes: float
-    nsr: float
+    damage: float
     present: bool
 
 
@@ -151,7 +151,7 @@ class Do(Request):
         "save",
         "load",
         "export",
-        "prove",
+        "validate",
         "learn",
         "cancel",
     ]

@@ -18,8 +18,8 @@ from workbench.ui.debounce import Debouncer
 from workbench.ui.jobs import Jobs
 from workbench.ui.message_bar import MessageBar
 from workbench.ui.module import bundle
-from workbench.ui.packing import pack
-from workbench.ui.table import LayerTable
+from workbench.ui.table.layer_table import LayerTable
+from workbench.ui.table.packing import pack
 
 PAUSE = 0.15
 """Seconds without an edit before the figures follow; the table and the toolbar follow each."""
@@ -53,11 +53,11 @@ class Panel(LayerTable):
     _css = bundle("panel.css")
 
     overview = traitlets.Dict().tag(sync=True)
-    """The figures beside the table, see `workbench.ui.charts.overview`; empty before they are drawn."""
+    """The figures beside the table, see `workbench.ui.charts.figures.overview`; empty before they are drawn."""
     closeup = traitlets.Dict().tag(sync=True)
-    """The figures of the layer under the cursor, see `workbench.ui.charts.closeup`."""
-    proof = traitlets.Dict().tag(sync=True)
-    """The proof tab, see `workbench.ui.proof.shown`; empty before it is drawn."""
+    """The figures of the layer under the cursor, see `workbench.ui.charts.figures.closeup`."""
+    validation = traitlets.Dict().tag(sync=True)
+    """The validation tab, see `workbench.ui.charts.validation_tab.shown`; empty before it is drawn."""
     steps = traitlets.Any(None).tag(sync=True)
     """The way along the hulls, see `Columns.steps`: a layout and a buffer, for the budget while it is dragged."""
 
@@ -91,9 +91,8 @@ class Panel(LayerTable):
     def draw(self) -> None:
         """Draw the figures of what is the case now, in one message to the browser."""
         # plotly takes a while to load: not before the table is on its way
-        from workbench.ui import charts
-        from workbench.ui import proof as proof_tab
-        from workbench.ui.plotly_library import library
+        from workbench.ui.charts import figures, validation_tab
+        from workbench.ui.charts.plotly_library import library
 
         library()
         session, columns, (version, current) = self.session, self._columns, self._drawn
@@ -103,10 +102,10 @@ class Panel(LayerTable):
             layout, blob = pack(columns.steps(session.front))
             found["steps"] = {"layout": layout, "blob": blob}
         if at[0] != version:
-            found["overview"] = charts.overview(session)
-            found["proof"] = proof_tab.shown(session)
+            found["overview"] = figures.overview(session)
+            found["validation"] = validation_tab.shown(session)
         if at[1] >= 0 and at != (version, current):
-            found["closeup"] = charts.closeup(session, self.names[at[1]])
+            found["closeup"] = figures.closeup(session, self.names[at[1]])
         with self._guard, self.hold_sync():
             if columns is not self._columns or self.comm is None:  # another target came between, or the end
                 return

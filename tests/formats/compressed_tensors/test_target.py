@@ -139,7 +139,7 @@ def test_zero_points_are_offered_only_where_asked_for(make_checkpoint: Make, ask
     with open_checkpoint(make_checkpoint(layers())) as checkpoint:
         for layer in checkpoint.layers:
             offered, there = target.options(layer), everything.options(layer)
-            assert {o.scheme for o in offered} <= {"symmetric", "none"}
+            assert {o.scheme for o in offered} <= {"symmetric", "keep"}
             assert set(offered) == {o for o in there if o.scheme != "asymmetric"}
             assert all(target.stores(layer, option) for option in there)
             assert target.quantized(layer, 4, "asymmetric", 64) in offered

@@ -60,7 +60,7 @@ def test_what_loaders_take_as_it_is_stays_in_float(tmp_path: Path, bits: int) ->
         assert tensors[name].tensor_type.name in ("F16", "F32")
         assert reader.fields[f"comfy.gguf.orig_shape.{name}"].contents() == list(HUNYUAN[name].shape)
     assert tensors["double_blocks.0.img_attn_proj.weight"].tensor_type.name not in ("F16", "F32")
-    assert {layer.name: layer.scheme for layer in report.layers}["cond_type_embedding.weight"] == "none"
+    assert {layer.name: layer.scheme for layer in report.layers}["cond_type_embedding.weight"] == "keep"
 
 
 def test_a_linear_that_is_called_an_embedding_is_quantized(tmp_path: Path) -> None:

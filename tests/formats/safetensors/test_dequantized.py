@@ -57,7 +57,7 @@ def test_the_plan_of_another_target_is_written_decoded(
     assert written.made_by["decoded_from"] == target
     for name, option in written.choices.items():
         assert option.nbytes == original[name].nbytes, "nothing gets smaller"
-        assert option.scheme == ("none" if option.is_kept else f"{target}/{plan.choices[name].scheme}")
+        assert option.scheme == ("keep" if option.is_kept else f"{target}/{plan.choices[name].scheme}")
     assert report.compression_ratio < 1 < report.bpw
     assert wb.verify(tmp_path / "plain", source).ok
 

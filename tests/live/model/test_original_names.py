@@ -128,7 +128,7 @@ def test_a_capture_is_by_the_models_names_and_fits_under_both(case: Case, sessio
 
 def test_a_session_proves_its_plan_in_the_attached_model(case: Case, session: Session) -> None:
     wb.live.attach(session, case.model, case.run)
-    found: Any = session.prove(runs=1).result()
+    found: Any = session.validate(runs=1).result()
     plan, time_aware = session.plan, session.time_aware
     own = {}
     modules = wb.live.match_modules(case.model, case.folder)

@@ -122,16 +122,16 @@ def test_the_errors_of_the_layers_own_outputs(toy: Any, run: Loop, session: Sess
 
 def test_what_is_learnt_makes_the_prediction_what_was_measured(toy: Any, run: Loop, session: Session) -> None:
     found = compare(toy, run, session, runs=2, alone=True)
-    before = session.costs.distortion.copy()
+    before = session.costs.damage.copy()
     totals = session.learn(found.factors)
-    assert totals.nsr == pytest.approx(found.error, rel=1e-6)
-    assert not np.array_equal(session.costs.distortion, before)
+    assert totals.damage == pytest.approx(found.error, rel=1e-6)
+    assert not np.array_equal(session.costs.damage, before)
     # Comparing again learns nothing new of the whole.
     again = compare(toy, run, session, runs=2)
     assert again.ratio == pytest.approx(1, rel=1e-6)
     # Learning is a step of undo, and goes along to another target.
     assert session.undo()
-    assert np.array_equal(session.costs.distortion, before)
+    assert np.array_equal(session.costs.damage, before)
     assert session.redo()
     session.retarget("parquet")
     assert session.learnt.keys() == session.snapshot.measurements.index.keys()
@@ -150,7 +150,7 @@ def test_each_layer_is_tried_alone_at_its_option_and_the_next(toy: Any, run: Loo
             o for o in options if all(o[key] == row[key] for key in ("layer", "bits", "scheme", "group_size"))
         )
         assert row["is_present"] == (tried is own)
-        assert row["predicted"] == tried["nsr"] > 0
+        assert row["predicted"] == tried["damage"] > 0
         if not row["is_present"]:
             assert tried["nbytes"] < own["nbytes"], "a step down, for there is one"
         session.keep("*")
@@ -170,8 +170,8 @@ def matches(row: dict[str, Any], option: wb.Option) -> bool:
 
 
 def test_the_option_beside_is_on_the_hull() -> None:
-    def option(nbytes: int, nsr: float) -> dict[str, float]:
-        return {"nbytes": nbytes, "nsr": nsr}
+    def option(nbytes: int, damage: float) -> dict[str, float]:
+        return {"nbytes": nbytes, "damage": damage}
 
     lossy = [option(10, 1.0), option(15, 0.9), option(20, 0.3), option(30, 0.1)]
     options = [*lossy, option(60, 0.0)]
@@ -208,17 +208,17 @@ def test_what_is_learnt_is_what_layer_effects_believe(toy: Any, run: Loop, sessi
 def test_learning_twice_from_one_measurement_is_learning_once(toy: Any, run: Loop, session: Session) -> None:
     found = compare(toy, run, session, runs=2, alone=True)
     session.learn(found)
-    once = session.costs.distortion.copy()
+    once = session.costs.damage.copy()
     session.learn(found)
-    np.testing.assert_array_equal(session.costs.distortion, once)
+    np.testing.assert_array_equal(session.costs.damage, once)
     # Another measurement of the same corrects what is already corrected: the factors are of the first prediction.
     session.set_bits("*", 3)
     again = compare(toy, run, session, runs=2, alone=True)
     assert again.learnt == session.learnt
-    assert session.learn(again).nsr == pytest.approx(again.error, rel=1e-6)
+    assert session.learn(again).damage == pytest.approx(again.error, rel=1e-6)
     session.learn(dict.fromkeys(session.learnt, 1.0))
     session.set_bits("*", 4)
-    assert session.totals.nsr == pytest.approx(found.predicted_error)
+    assert session.totals.damage == pytest.approx(found.predicted_error)
 
 
 def test_an_edit_while_the_plan_runs_does_not_reach_the_comparison(
@@ -234,7 +234,7 @@ def test_an_edit_while_the_plan_runs_does_not_reach_the_comparison(
     assert found.plan_digest == before.digest != session.plan.digest
     assert set(found.layers["bits"].to_pylist()) == {4}
     session.set_bits("*", 4)
-    assert found.predicted_error == pytest.approx(session.totals.nsr)
+    assert found.predicted_error == pytest.approx(session.totals.damage)
 
 
 CHANCE = 0.4

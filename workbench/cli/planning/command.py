@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -59,12 +60,11 @@ def plan(
             help="Least cosine of every layer: alone in the fewest bytes, else a limit.", metavar="COSINE"
         ),
     ] = None,
-    max_nsr: Annotated[
+    max_damage: Annotated[
         float | None,
-        typer.Option(
-            help="Sum of the layers' noise-to-signal ratios at most, in the fewest bytes.", metavar="NSR"
-        ),
+        typer.Option(help="Greatest total damage, in the fewest bytes.", metavar="DAMAGE"),
     ] = None,
+    max_nsr: Annotated[float | None, typer.Option(hidden=True)] = None,
     lock: Annotated[
         list[str] | None,
         typer.Option(
@@ -135,7 +135,7 @@ def plan(
 ) -> None:
     """Find the bits of every layer that lose least within a size, and write them as a plan.
 
-    There is one goal: --size, --bpw, --temperature, --max-nsr or --min-cosine. Or there is a plan already:
+    There is one goal: --size, --bpw, --temperature, --max-damage or --min-cosine. Or there is a plan already:
     --from-plan, --from-rules. What comes of it is written (-o, --to-rules), or only looked at (--dry-run).
 
     The gap is the optimality gap: an upper bound on the distance to the best plan of this size and these limits.
@@ -156,12 +156,15 @@ def plan(
         require_absent(path)
     if target is None and rules_format is not None and from_plan is None:
         target = target_of_rules(rules_format)
+    if max_nsr is not None:
+        print("--max-nsr is called --max-damage now; the old name will go.", file=sys.stderr)
+        max_damage = max_nsr if max_damage is None else max_damage
     source = Source(model, component, target, names, effort, settings_from(shard_size, all_widths, scheme))
     rules = None if rules_format is None else Rules(rules_format, rules_names, to_rules)
     goal: Goal | None = None
     if from_plan or from_rules:
         goals = {
-            "size": size, "bpw": bpw, "temperature": temperature, "max-nsr": max_nsr, "min-cosine": min_cosine,
+            "size": size, "bpw": bpw, "temperature": temperature, "max-damage": max_damage, "min-cosine": min_cosine,
             "lock": lock, "floor": floor, "ceiling": ceiling, "tie": tie, "keep": keep,
         }  # fmt: skip
         given = [name for name, value in goals.items() if value]
@@ -173,7 +176,7 @@ def plan(
     elif from_rules is not None and rules is not None and target is not None:
         planned = plan_of_rules(source, target, from_rules, rules, otherwise, dry_run=dry_run)
     else:
-        goal = Goal(size, bpw, temperature, max_nsr, min_cosine)
+        goal = Goal(size, bpw, temperature, max_damage, min_cosine)
         problem = Problem(
             goal,
             locks=parse_widths(lock or [], "--lock"),

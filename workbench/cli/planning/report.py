@@ -34,8 +34,7 @@ def facts(
             "payload_bytes": totals.nbytes,
             "ratio": totals.ratio,
             "bpw": totals.bpw,
-            "nsr": totals.nsr / max(len(plan.choices), 1),
-            "total_nsr": totals.nsr,
+            "damage": totals.damage,
             "gap": plan.predicted["gap"],
             "temperature": plan.predicted["temperature"],
         }
@@ -91,7 +90,7 @@ def _print_totals(planned: Planned, goal: Goal | None) -> None:
         "MB": f"{totals.nbytes / 1e6:.3f}",
         "ratio": f"{totals.ratio:.2f}",
         "bpw": f"{totals.bpw:.3f}",
-        "NSR": terminal.number(totals.nsr / max(len(planned.plan.choices), 1)),
+        "damage": terminal.number(totals.damage),
         "gap": f"{totals.gap:.3%}",
         "temperature": terminal.number(totals.temperature),
     }

@@ -19,10 +19,10 @@ from workbench.folds.folded import DTYPE
 from workbench.folds.records import divided
 from workbench.formats import Encoder, Format
 from workbench.plan import Layer, Option
-from workbench.thermo import Pricing
-from workbench.thermo.distortion import Stress
-from workbench.thermo.options import PER_STRATUM, SAMPLE_ROWS, SAMPLE_WEIGHTS
-from workbench.thermo.sampling import draw_rows
+from workbench.thermo import DamageModel
+from workbench.thermo.measurement.sampling import draw_rows
+from workbench.thermo.options.damage_model import Stress
+from workbench.thermo.options.option_table import PER_STRATUM, SAMPLE_ROWS, SAMPLE_WEIGHTS
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Candidates that are tried beside no fold, which counts as 0."""
@@ -65,7 +65,7 @@ class Outcome:
 def study(
     checkpoint: Checkpoint,
     site: Site,
-    pricing: Pricing,
+    damage_model: DamageModel,
     target: Format,
     option_of: OptionOf,
     alphas: Sequence[float],
@@ -101,7 +101,7 @@ def study(
     """
     by_name = {layer.name: layer for layer in checkpoint.layers}
     consumers = [by_name[name] for name in site.consumers]
-    stresses = [pricing.stress(layer) for layer in consumers]
+    stresses = [damage_model.stress(layer) for layer in consumers]
     if any(stress is None for stress in stresses):
         missing = next(
             layer.name for layer, stress in zip(consumers, stresses, strict=True) if stress is None
@@ -111,13 +111,13 @@ def study(
     weights = _extremes(checkpoint, site, consumers, step)
     if not np.isfinite(weights).all():
         return Outcome(site, None, None, None, None, "a weight is NaN or Inf")
-    greatest = _activations(site, pricing)
+    greatest = _activations(site, damage_model)
     candidates = [Fold(site, alpha, balance(greatest, weights, alpha)) for alpha in alphas if alpha != 0.0]
     errors = np.zeros(1 + len(candidates))
     for layer, stress in zip(consumers, met, strict=True):
-        importance = _row_importance(checkpoint, layer, pricing.time_aware.records)
+        importance = _row_importance(checkpoint, layer, damage_model.time_aware.records)
         steps = [
-            _step_energy(pricing.time_aware, layer, factors, activations)
+            _step_energy(damage_model.time_aware, layer, factors, activations)
             for factors in (None, *(fold.factors[site.spread] for fold in candidates))
         ]
         errors += _try(checkpoint, layer, stress, importance, candidates, steps, target, option_of, step)
@@ -127,7 +127,7 @@ def study(
         fold, after = candidates[place], float(tried[place])
         if not after <= (1 - LEAST_GAIN) * before or before == 0.0:
             break
-        moved = deviation(checkpoint, fold, pricing.time_aware.records, step)
+        moved = deviation(checkpoint, fold, damage_model.time_aware.records, step)
         if moved <= TOLERANCE:
             return Outcome(site, fold, before, after, moved, "")
         best = (after, moved) if best[1] is None else best
@@ -153,11 +153,11 @@ def _extremes(checkpoint: Checkpoint, site: Site, consumers: Sequence[Layer], st
     return found
 
 
-def _activations(site: Site, pricing: Pricing) -> SingleArray:
+def _activations(site: Site, damage_model: DamageModel) -> SingleArray:
     """max|x_j| over all times and consumers, by factor."""
     found = np.zeros(site.channels, np.float32)
     for name in site.consumers:
-        record = pricing.time_aware.records.layer(name)
+        record = damage_model.time_aware.records.layer(name)
         np.maximum(found, site.gather(record.absmax[record.count > 0].max(axis=0)), out=found)
     return found
 
@@ -208,7 +208,7 @@ def _try(
                 power = np.square(moved.mean) + moved.variance
                 lost = np.minimum(steps[place][:, None], power).astype(np.float32)
                 noise += np.square(decoded) @ lost.T
-            errors[place] += float(importance[rows] @ noise @ moved.price)
+            errors[place] += float(importance[rows] @ noise @ moved.damage_per_noise)
     return errors
 
 

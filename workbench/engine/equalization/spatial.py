@@ -28,7 +28,7 @@ from workbench.folds.sites import find_sites
 from workbench.formats import Format, TargetSettings, target_named
 from workbench.plan import Layer, Option
 from workbench.system import usable_cores
-from workbench.thermo import Pricing
+from workbench.thermo import DamageModel
 from workbench.work import Progress, ProgressCallback, run_tasks
 
 FORMAT = "arrowquant-folds"
@@ -127,7 +127,7 @@ class SpatialQuantizer:
         mode = mode_named(activations)
         format_ = target_named(target, TargetSettings(scheme=scheme))
         scheme = scheme or format_.scheme
-        pricing = Pricing.read(
+        damage_model = DamageModel.read(
             calibration, checkpoint, num_time_groups=num_time_groups, importance=importance
         )
         found = find_sites(checkpoint)
@@ -143,7 +143,7 @@ class SpatialQuantizer:
             outcomes[outcome.site.name] = outcome
 
         tasks = (
-            partial(study, checkpoint, site, pricing, format_, option_of, alphas, mode, progress.advance)
+            partial(study, checkpoint, site, damage_model, format_, option_of, alphas, mode, progress.advance)
             for site in found.sites
         )
         cores = usable_cores()
@@ -153,12 +153,12 @@ class SpatialQuantizer:
         ordered = tuple(outcomes[site.name] for site in found.sites)
         return cls(
             checkpoint=FoldedCheckpoint(checkpoint, [outcome.fold for outcome in ordered if outcome.fold]),
-            source_records=pricing.time_aware.records,
+            source_records=damage_model.time_aware.records,
             outcomes=ordered,
             remarks=found.remarks,
             made_by={
                 "target": target, "bits": bits, "scheme": scheme, "group_size": group_size, "alpha": alpha,
-                "importance": pricing.estimator,
+                "importance": damage_model.estimator,
                 **({} if activations == "none" else {"activations": activations}),
             },
         )  # fmt: skip

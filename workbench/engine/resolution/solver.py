@@ -18,7 +18,7 @@ from workbench.engine.resolution.widths import at_width, settled_option
 from workbench.engine.subject import Subject, Workers
 from workbench.errors import ConfigurationError
 from workbench.plan import Plan
-from workbench.thermo import Constraints, PricedCheckpoint, price
+from workbench.thermo import Constraints, Planner, measure_options
 from workbench.thermo.costs import IntArray
 
 
@@ -60,19 +60,19 @@ class Solver:
 
 def _solve(subject: Subject, workers: Workers) -> Plan:
     config, checkpoint, target = subject.config, subject.checkpoint, subject.target
-    prices = price(
+    option_table = measure_options(
         checkpoint, target,
         keep={layer.name for layer in checkpoint.layers if config.keeps(layer.name, layer.role)},
-        pricing=subject.pricing, encodings=subject.encodings,
+        damage_model=subject.damage_model, encodings=subject.encodings,
         executor=workers.executor, cancel=workers.progress.cancelled,
         callback=workers.progress.follow(subject.layer_bytes),
     )  # fmt: skip
-    priced = PricedCheckpoint(checkpoint, target, prices, subject.encodings)
-    settled = [settled_option(layer, config, target) for layer in priced.layers]
+    planner = Planner(checkpoint, target, option_table, subject.encodings)
+    settled = [settled_option(layer, config, target) for layer in planner.layers]
     locks = np.array(
         [
             -1 if option is None else options.index(option)
-            for option, options in zip(settled, priced.options, strict=True)
+            for option, options in zip(settled, planner.options, strict=True)
         ],
         np.int64,
     )
@@ -82,29 +82,29 @@ def _solve(subject: Subject, workers: Workers) -> Plan:
     )
     uniform = [
         0 if len(options) == 1 else options.index(at_width(layer, config.bit_width, config, target))
-        for layer, options in zip(priced.layers, priced.options, strict=True)
+        for layer, options in zip(planner.layers, planner.options, strict=True)
     ]
     origin = made_by("mixed precision", subject)
     if config.target_model_size_mb is not None:
         origin["target_model_size_mb"] = config.target_model_size_mb
-    draft = priced.plan(uniform, np.flatnonzero(locks >= 0).tolist(), origin)
-    choice = _within(config, priced, constraints, draft)
-    plan = priced.plan(choice.tolist(), np.flatnonzero(locks >= 0).tolist(), origin)
-    return replace(plan, predicted=priced.totals(choice, plan, constraints))
+    draft = planner.plan(uniform, np.flatnonzero(locks >= 0).tolist(), origin)
+    choice = _within(config, planner, constraints, draft)
+    plan = planner.plan(choice.tolist(), np.flatnonzero(locks >= 0).tolist(), origin)
+    return replace(plan, predicted=planner.totals(choice, plan, constraints))
 
 
 def _within(
-    config: DiffusionQuantConfig, priced: PricedCheckpoint, constraints: Constraints, draft: Plan
+    config: DiffusionQuantConfig, planner: Planner, constraints: Constraints, draft: Plan
 ) -> IntArray:
     """The best choice within the configuration's budget, where none is given that of the draft."""
     if config.target_model_size_mb is None:
-        budget = priced.payload_bytes(draft)
+        budget = planner.payload_bytes(draft)
         problem = f"target_model_size_mb is none, which is {budget / 1e6:g} here, uniform bit_width {config.bit_width}"
     else:
         budget = int(config.target_model_size_mb * 1e6)
         problem = f"target_model_size_mb is {config.target_model_size_mb:g}"
     try:
-        return priced.within(budget, constraints, draft)
+        return planner.within(budget, constraints, draft)
     except ConfigurationError as error:
         if "floor" not in error.context:
             raise

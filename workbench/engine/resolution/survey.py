@@ -61,7 +61,7 @@ def survey_layer(
     choices : sequence of Option
         The option asked for and those to fall back to, in order; the last is taken as it is. Under a plan, one.
     entropy : callable
-        Measures Ĥ, see `workbench.thermo.profile.layer_entropy`.
+        Measures Ĥ, see `workbench.thermo.measurement.profile.layer_entropy`.
     config : DiffusionQuantConfig
         Says the least cosine, and whether to raise at a miss instead of falling back.
     advance : callable

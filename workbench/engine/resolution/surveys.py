@@ -10,7 +10,7 @@ from workbench.engine.output.partial_folder import Journal
 from workbench.engine.resolution.survey import Survey, survey_layer
 from workbench.engine.subject import Subject, Workers
 from workbench.plan import Layer, Option
-from workbench.thermo.profile import layer_entropy
+from workbench.thermo.measurement.profile import layer_entropy
 
 Candidates = Callable[[Layer, Callable[[], float]], Sequence[Option]]
 """The options to try for a layer, in order, of which the last is taken as it is; may ask for its Ĥ."""

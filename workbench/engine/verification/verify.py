@@ -40,7 +40,7 @@ class LayerCheck:
     bits: int
     """Nominal bits per weight."""
     scheme: str
-    """How it is stored; ``"none"`` where it keeps its dtype."""
+    """How it is stored; ``"keep"`` where it keeps its dtype."""
     group_size: int
     """Weights that share a scale; 0 where it keeps its dtype."""
     max_difference: float | None

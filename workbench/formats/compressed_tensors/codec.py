@@ -31,7 +31,7 @@ from workbench.formats.safetensors.layout import Piece
 from workbench.kernels import load_kernels
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encoded, Rows, count_codes
-from workbench.quantize.zero_point import decode_zero_point, encode_zero_point, zero_point_error
+from workbench.quantize.affine.zero_point import decode_zero_point, encode_zero_point, zero_point_error
 
 BITS = (2, 4, 8)
 """Widths that every version of the package packs alike."""

@@ -24,7 +24,7 @@ from workbench.formats.safetensors.codec import SafetensorsCodec, merged_config,
 from workbench.formats.safetensors.layout import Piece
 from workbench.plan import Layer, Option, Plan
 from workbench.quantize import Encoded, Rows, count_codes
-from workbench.quantize.offset import cut_groups, decode_offset, encode_offset, offset_error
+from workbench.quantize.affine.offset import cut_groups, decode_offset, encode_offset, offset_error
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)

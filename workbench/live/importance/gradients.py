@@ -3,7 +3,8 @@
 The *sensitivity* a_lb of a layer in a bucket of time is the relative error power of the output (as the probe measures
 it) that white noise of unit variance on each of the layer's weights would cause during the calls of that bucket, to
 first order: E[‖∂s/∂W_l‖²] over a probe's scalar s. Those of all buckets add up to the whole, so that an option with
-the weight error ΔW costs about ‖ΔW‖²·Σ_b a_lb; `workbench.thermo.distortion` refines this by the moments of the input.
+the weight error ΔW costs about ‖ΔW‖²·Σ_b a_lb; `workbench.thermo.options.damage_model` refines this by the moments
+of the input.
 κ_lg of the design follows from it: κ = a·E‖Wx‖² / (ω·out·E‖x‖²).
 """
 

@@ -30,7 +30,7 @@ def attach(
     time: Read | Clock | str | None = None,
     check_weights: bool = True,
 ) -> None:
-    """Give a session a model, so that `Session.prove`, and the proof tab of its panel, run plans in it.
+    """Give a session a model, so that `Session.validate`, and the validation tab of its panel, run plans in it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def attach(
     Examples
     --------
     >>> wb.live.attach(s, model, run)  # doctest: +SKIP
-    >>> s.prove(runs=3).result()  # doctest: +SKIP
+    >>> s.validate(runs=3).result()  # doctest: +SKIP
     """
     match = match_layers(module, session.checkpoint)
     if check_weights:
@@ -66,7 +66,7 @@ def attach(
                 f"run({number}), which generates with the model, failed: {type(error).__name__}: {error}"
             ) from error
 
-    def prove(
+    def validate(
         *,
         runs: int,
         activations: ActivationMode,
@@ -79,4 +79,4 @@ def attach(
             distance=distance, time=time, check_weights=check_weights, callback=callback, cancel=cancel,
         )  # fmt: skip
 
-    session.attach(prove)
+    session.attach(validate)

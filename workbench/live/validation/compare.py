@@ -199,7 +199,7 @@ def _present(session: Session) -> tuple[Plan, float, tuple[dict[str, Row], ...],
         for row, start, end in zip(rows, starts, ends, strict=True)
     }
     beside = {name: option for name, option in others.items() if option is not None}
-    return now.plan, now.totals.nsr, (present, beside), now.measurements.learnt
+    return now.plan, now.totals.damage, (present, beside), now.measurements.learnt
 
 
 def _params(checkpoint: Checkpoint, names: Sequence[str]) -> int:
@@ -345,13 +345,13 @@ def _layer_table(
     rows = []
     for option in options:
         name = option["layer"]
-        by_group = option.get("nsr_by_group") or [option["nsr"]] * groups
+        by_group = option.get("error_by_group") or [option["damage"]] * groups
         found = [measured.get(name, {}).get(group) for group in range(groups)]
         rows.append(
             {
                 "layer": name, "role": layers[name].role, "bits": option["bits"], "params": layers[name].params,
                 "predicted": _mean_over(shares, by_group) or 0.0, "measured": _mean_over(shares, found),
-                "predicted_by_group": by_group, "measured_by_group": found, "damage": option["nsr"],
+                "predicted_by_group": by_group, "measured_by_group": found, "damage": option["damage"],
             }
         )  # fmt: skip
     return pa.Table.from_pylist(rows, LAYERS_SCHEMA)

@@ -52,8 +52,8 @@ def neighbour(present: Row, options: Sequence[Row]) -> Row | None:
     dict or None
         None where no other option changes the weights.
     """
-    path = [options[place] for place in hull([o["nbytes"] for o in options], [o["nsr"] for o in options])]
-    lossy = [option for option in path if option["nsr"] > 0]
+    path = [options[place] for place in hull([o["nbytes"] for o in options], [o["damage"] for o in options])]
+    lossy = [option for option in path if option["damage"] > 0]
     below = [option for option in lossy if option["nbytes"] < present["nbytes"]]
     above = [option for option in lossy if option["nbytes"] > present["nbytes"]]
     return below[-1] if below else above[0] if above else None
@@ -100,4 +100,4 @@ def try_alone(
                 changes.enter_context(changed(slots[part], change))
             found = measure()
         row = {key: options[name][key] for key in ("layer", "bits", "scheme", "group_size")}
-        yield {**row, "is_present": is_present, "predicted": options[name]["nsr"], "measured": found}
+        yield {**row, "is_present": is_present, "predicted": options[name]["damage"], "measured": found}

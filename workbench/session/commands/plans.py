@@ -99,7 +99,7 @@ class LoadRules(Edit):
         naming = naming_of(measured.checkpoint, self.rules_format, self.names)
         found = read_rules(
             self.text, self.rules_format, measured.layers, measured.target,
-            measured.priced.choices(state.choice), where=self.path, naming=naming,
+            measured.planner.choices(state.choice), where=self.path, naming=naming,
         )  # fmt: skip
         choice = tuple(measured.place_of(row, found[layer.name]) for row, layer in enumerate(measured.layers))
         made_by = {"method": "rules", "format": self.rules_format}

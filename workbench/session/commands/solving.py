@@ -50,7 +50,7 @@ class Solve(Edit):
         locks = state.locks | state.by_hand if self.lock_edits else state.locks
         made_by = {"method": "solver", **_plain_values(self._given)}
         ahead = state.changed(locks=locks, made_by=made_by, limits=limits)
-        found = measured.priced.solved(goal, ahead.constraints, ahead.draft)
+        found = measured.planner.solved(goal, ahead.constraints, ahead.draft)
         return ahead.changed(choice=tuple(found.tolist()), by_hand=state.by_hand & locks)
 
     @property
@@ -101,7 +101,7 @@ class Follow(Edit):
         costs = measured.costs
         nbytes = costs.nbytes_of(np.array(state.choice))
         if self.size is not None:
-            nbytes += parse_size(self.size) - measured.priced.payload_bytes(state.draft)
+            nbytes += parse_size(self.size) - measured.planner.payload_bytes(state.draft)
         policies: dict[str, Callable[[], IntArray]] = {
             "uniform": lambda: uniform(costs, nbytes),
             "sorted_greedy": lambda: sorted_greedy(costs, nbytes),

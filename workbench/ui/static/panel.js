@@ -1,4 +1,4 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 72f19764563cf584f0aaf73677cf61b52ac1e88f2e985a23672aa5ece032367e */
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 61bc8e3971aa0c38fba6446a1a9dcc83bec5f470aa8717c10cf384996d2193de */
 function element(tag,name="",properties={},...children){const made2=Object.assign(document.createElement(tag),properties);
 if(name)made2.className=name;made2.append(...children);return made2}function waiting(){const made2={started:false};made2.promise=new Promise((resolve,reject)=>Object.assign(made2,{resolve,
 reject}));made2.promise.catch(()=>{});return made2}function sharedPlotly(){const page=globalThis;page.arrowquantPlotly??=
@@ -76,9 +76,9 @@ ance of the input's level over time groups",72,(_,row)=>still.heterogeneity[row]
 label:"lock",hint:"lock: a solver leaves the layer as it is",width:30,value:(p,row)=>p.shown.locked[row],draw:drawLock},
 {...text("name","layer",`layer: its name${names.prefix?`, after ${names.prefix}.`:""}`,236,(p,row)=>p.names[row]),sticky:true,
 compare:byNumbers,note:names.prefix&&`${names.prefix}.…`,fit:(room,table,chosen)=>names.fit(room,table,chosen),setFont:font=>names.
-setFont(font),draw:(cell,p,row)=>drawName(cell,names,p,row)},bits,number("nsr","damage",`damage D: ${TERMS.D.replace("da\
-mage: ","")}`,76,(p,row)=>p.shown.nsr[row],significant),number("nbytes","bytes","bytes: exact bytes of the layer's data",
-88,(p,row)=>p.shown.nbytes[row],whole),heat,text("role","role","role: what the layer is for",100,(p,row)=>p.roles[still.
+setFont(font),draw:(cell,p,row)=>drawName(cell,names,p,row)},bits,number("damage","damage",`damage D: ${TERMS.D.replace(
+"damage: ","")}`,76,(p,row)=>p.shown.damage[row],significant),number("nbytes","bytes","bytes: exact bytes of the layer's\
+ data",88,(p,row)=>p.shown.nbytes[row],whole),heat,text("role","role","role: what the layer is for",100,(p,row)=>p.roles[still.
 role[row]]),{...text("shape","shape","shape: of the tensor, rows × columns; sorts by number of weights",92,(p,row)=>p.shapes[row]),
 right:true,value:(_,row)=>still.params[row]},number("params","params","params: number of weights",84,(_,row)=>still.params[row],
 whole),number("bpw","bpw","bpw: bits per weight, scales included",58,(p,row)=>8*p.shown.nbytes[row]/still.params[row],fixed(
@@ -102,15 +102,15 @@ firstChild.children;const kept=plan.kept(row);paint(swatch,plan.shown.bits[row],
 const asked=plan.askedInstead(row);const given=schemeOf(plan,plan.shown.scheme[row],plan.shown.group[row]);scheme.textContent=
 asked?`${asked} → ${given}`:given;const title=asked?`${asked} bits were asked for; there are none here, so it is ${given}`:
 "";if(cell.title!==title)cell.title=title}var schemeOf=(plan,scheme,group2)=>nameOfScheme(plan.schemes[scheme],group2);function nameOfScheme(scheme,group2){
-const name={none:"kept",asymmetric:"asym",symmetric:"sym"}[scheme]??scheme;return group2?`${name} ${group2}`:name}function paint(swatch,bits,kept){
+const name={keep:"kept",asymmetric:"asym",symmetric:"sym"}[scheme]??scheme;return group2?`${name} ${group2}`:name}function paint(swatch,bits,kept){
 const[colour2,glyph]=!kept&&WIDTHS[bits]||KEPT;swatch.textContent=glyph;swatch.style.background=colour2;swatch.classList.
 toggle("aq-light",kept||bits>5)}var button=(text,title,onClick,name="")=>{const made2=element("button",`aq-button ${name}`,{type:"button",title});made2.
 append(text);made2.setAttribute("aria-label",title);made2.addEventListener("click",onClick);return made2};var Bar=class{title=element(
 "input","",{placeholder:"title",size:10,maxLength:40,spellcheck:false});expression=element("input","aq-expression",{placeholder:"\
-expression, such as 1e9 * nsr / nbytes",maxLength:1e3,spellcheck:false});constructor(acts){this.filter=element("input","\
-aq-filter",{type:"search",spellcheck:false,placeholder:"filter: attn q, role:mlp*, bits < 4",title:"words in name and ro\
-le; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; a\
-fter = for any (/)"});this.filter.setAttribute("aria-label","filter layers");this.fault=element("div","aq-fault",{hidden:true,
+expression, such as 1e9 * damage / nbytes",maxLength:1e3,spellcheck:false});constructor(acts){this.filter=element("input",
+"aq-filter",{type:"search",spellcheck:false,placeholder:"filter: attn q, role:mlp*, bits < 4",title:"words in name and r\
+ole; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; \
+after = for any (/)"});this.filter.setAttribute("aria-label","filter layers");this.fault=element("div","aq-fault",{hidden:true,
 id:`aq-fault-${Math.random().toString(36).slice(2)}`});this.filter.setAttribute("aria-describedby",this.fault.id);this.again=
 button("↻","filter and sort again by what the layers are now",acts.again,"aq-again");this.count=element("span","aq-cou\
 nt");this.edits=[2,3,4,5,6,7,8].map(bits=>{const swatch=element("span","aq-swatch");paint(swatch,bits,false);const made2=button(
@@ -141,9 +141,9 @@ onDismiss()},"aq-dismiss"))}say(text,kind="error"){this.root.setAttribute("role"
 textContent=text;this.root.hidden=!text;this.root.dataset.kind=kind}over(){if(["error","note"].includes(this.root.dataset.
 kind??""))this.say("")}end(kind){if(this.root.dataset.kind===kind)this.say("")}};var PARTS=[["nbytes","size","bytes of t\
 he payload",size],["ratio","ratio","source bytes over payload bytes",value=>`${fixed(2)(value)}×`],["bpw","bpw","bits p\
-er layer weight, scales included",fixed(3)],["nsr","ΣD","predicted damage, Σ D over the layers",significant],["gap","g\
-ap ≤",TERMS.gap,percent],["temperature","T",TERMS.T,significant],["below","cosine <","layers whose cosine is below the\
- least one wanted",whole],["locks","locked","layers that a solver leaves as they are",whole]];var Totals=class{constructor(){
+er layer weight, scales included",fixed(3)],["damage","ΣD","predicted damage, Σ D over the layers",significant],["gap",
+"gap ≤",TERMS.gap,percent],["temperature","T",TERMS.T,significant],["below","cosine <","layers whose cosine is below t\
+he least one wanted",whole],["locks","locked","layers that a solver leaves as they are",whole]];var Totals=class{constructor(){
 this.values=Object.fromEntries(PARTS.map(([key])=>[key,element("b")]));this.labels={};this.shown=element("span","aq-show\
 n");this.root=element("div","aq-totals",{},...PARTS.map(([key,label,title])=>{this.labels[key]=element("span","",{textContent:label});
 const part=element("span","aq-total",{title},this.labels[key],this.values[key]);part.dataset.total=key;return part}),this.
@@ -352,26 +352,26 @@ pool.find(one=>!one.element.hidden&&one.element.dataset.row===String(row))?.elem
 root.append(this.box)}get open(){return!this.box.hidden}item(option,scheme,choose){const swatch=element("span","aq-swatc\
 h");paint(swatch,option.bits,option.key==="keep");const item=element("button","aq-item",{type:"button",tabIndex:-1},swatch,
 element("b","",{textContent:option.bits}),element("span","",{textContent:scheme}),element("span","aq-right",{textContent:`${whole(
-option.nbytes)} B`}),element("span","aq-right",{textContent:`damage ${significant(option.nsr)}`}));item.setAttribute("ro\
-le","menuitemradio");item.setAttribute("aria-checked",option.present);item.addEventListener("click",()=>{this.hide();choose()});
-return item}addVariants(row,variants){if(!this.open||row!==this.row||variants.length<2)return;const items=variants.map(option=>this.
-item(option,nameOfScheme(option.scheme,option.group),()=>this.onChoose(option.bits,this.rows,{scheme:option.scheme,group_size:option.
-group})));this.box.append(element("div","aq-title",{textContent:`scheme and group size at ${variants[0].bits} bits`}),...items);
-this.place()}show(plan,row,rows,anchor){this.row=row;this.rows=rows;this.anchor=anchor;const items=plan.menu(row).map(option=>{
-const item=this.item(option,schemeOf(plan,option.scheme,option.group),()=>this.onChoose(option.key,rows));item.dataset.key=
-option.key;return item});const title=rows.length>1?`${rows.length} layers, as this one`:plan.names[row];this.box.setAttribute(
-"aria-label",`bits of ${title}`);this.box.replaceChildren(element("div","aq-title",{textContent:title,title}),...items);
-this.box.hidden=false;this.place();(items.find(item=>item.getAttribute("aria-checked")==="true")??items[0]).focus()}place(){
-const{anchor}=this;if(!anchor)return;this.box.style.maxHeight=`${this.root.clientHeight-8}px`;const[frame,cell]=[this.root.
-getBoundingClientRect(),anchor.getBoundingClientRect()];const{offsetWidth:width,offsetHeight:height}=this.box;const left=Math.
-max(4,Math.min(cell.left-frame.left,frame.width-width-4));const below=cell.bottom-frame.top;const above=cell.top-frame.top-
-height;const top=below+height<=frame.height?below:Math.max(4,above>=4?above:frame.height-height-4);Object.assign(this.box.
-style,{left:`${left}px`,top:`${top}px`})}hide(){this.box.hidden=true}key(event){const items=[...this.box.querySelectorAll(
-"button")];const place=items.indexOf(event.target);const step={ArrowDown:1,ArrowUp:-1}[event.key];const wanted=items.find(
-item=>item.dataset.key===event.key);if(step)items[(place+step+items.length)%items.length].focus();else if(event.key==="H\
-ome")items[0].focus();else if(event.key==="End")items.at(-1)?.focus();else if(event.key==="Escape"||event.key==="Tab")this.
-onChoose(null);else if(wanted)wanted.click();else if(event.key!=="Enter"&&event.key!==" ")return;else items[place]?.click();
-event.preventDefault();event.stopPropagation()}};var isCondition=text=>/^\s*=|[<>*?]|[=!]=|\brole:/.test(text);function ordered(plan,{words,mask},column,descending){const rows=[
+option.nbytes)} B`}),element("span","aq-right",{textContent:`damage ${significant(option.damage)}`}));item.setAttribute(
+"role","menuitemradio");item.setAttribute("aria-checked",option.present);item.addEventListener("click",()=>{this.hide();
+choose()});return item}addVariants(row,variants){if(!this.open||row!==this.row||variants.length<2)return;const items=variants.
+map(option=>this.item(option,nameOfScheme(option.scheme,option.group),()=>this.onChoose(option.bits,this.rows,{scheme:option.
+scheme,group_size:option.group})));this.box.append(element("div","aq-title",{textContent:`scheme and group size at ${variants[0].
+bits} bits`}),...items);this.place()}show(plan,row,rows,anchor){this.row=row;this.rows=rows;this.anchor=anchor;const items=plan.
+menu(row).map(option=>{const item=this.item(option,schemeOf(plan,option.scheme,option.group),()=>this.onChoose(option.key,
+rows));item.dataset.key=option.key;return item});const title=rows.length>1?`${rows.length} layers, as this one`:plan.names[row];
+this.box.setAttribute("aria-label",`bits of ${title}`);this.box.replaceChildren(element("div","aq-title",{textContent:title,
+title}),...items);this.box.hidden=false;this.place();(items.find(item=>item.getAttribute("aria-checked")==="true")??items[0]).
+focus()}place(){const{anchor}=this;if(!anchor)return;this.box.style.maxHeight=`${this.root.clientHeight-8}px`;const[frame,
+cell]=[this.root.getBoundingClientRect(),anchor.getBoundingClientRect()];const{offsetWidth:width,offsetHeight:height}=this.
+box;const left=Math.max(4,Math.min(cell.left-frame.left,frame.width-width-4));const below=cell.bottom-frame.top;const above=cell.
+top-frame.top-height;const top=below+height<=frame.height?below:Math.max(4,above>=4?above:frame.height-height-4);Object.
+assign(this.box.style,{left:`${left}px`,top:`${top}px`})}hide(){this.box.hidden=true}key(event){const items=[...this.box.
+querySelectorAll("button")];const place=items.indexOf(event.target);const step={ArrowDown:1,ArrowUp:-1}[event.key];const wanted=items.
+find(item=>item.dataset.key===event.key);if(step)items[(place+step+items.length)%items.length].focus();else if(event.key===
+"Home")items[0].focus();else if(event.key==="End")items.at(-1)?.focus();else if(event.key==="Escape"||event.key==="Tab")
+this.onChoose(null);else if(wanted)wanted.click();else if(event.key!=="Enter"&&event.key!==" ")return;else items[place]?.
+click();event.preventDefault();event.stopPropagation()}};var isCondition=text=>/^\s*=|[<>*?]|[=!]=|\brole:/.test(text);function ordered(plan,{words,mask},column,descending){const rows=[
 ...plan.fixed.order].filter(row=>mask?mask[row]:words.every(word=>plan.lowered[row].includes(word)));if(!column)return rows;
 const values=new Array(plan.count);const places=new Array(plan.count);for(const[place,row]of rows.entries()){values[row]=
 column.value(plan,row);places[row]=place}const sign=descending?-1:1;const compare=column.compare??((a,b)=>a===b?0:a<b?-1:
@@ -379,8 +379,8 @@ column.value(plan,row);places[row]=place}const sign=descending?-1:1;const compar
 if(unknown(a)||unknown(b))return unknown(a)-unknown(b)||places[one]-places[other];return sign*compare(a,b)||places[one]-
 places[other]})}var KINDS={u1:Uint8Array,u2:Uint16Array,u4:Uint32Array,f4:Float32Array,f8:Float64Array};function unpack(layout,view){const bytes=view.
 buffer.slice(view.byteOffset,view.byteOffset+view.byteLength);return Object.fromEntries(layout.map(([name,kind,offset,count])=>[
-name,new KINDS[kind](bytes,offset,count)]))}var OPTION=["bits","scheme","group","nbytes","nsr","cosine","code_entropy"];var PRESENT=[...OPTION,"heat","locked"];var TOTALS=[
-"nbytes","ratio","bpw","nsr","gap","temperature"];var LayerPlan=class{pending=new Map;trial=null;back=null;again=null;touched=new Set;overhead=0;canUndo=false;canRedo=false;confirmed={};choiceEntropy=new Float32Array;columns=[];constructor({
+name,new KINDS[kind](bytes,offset,count)]))}var OPTION=["bits","scheme","group","nbytes","damage","cosine","code_entropy"];var PRESENT=[...OPTION,"heat","locked"];var TOTALS=[
+"nbytes","ratio","bpw","damage","gap","temperature"];var LayerPlan=class{pending=new Map;trial=null;back=null;again=null;touched=new Set;overhead=0;canUndo=false;canRedo=false;confirmed={};choiceEntropy=new Float32Array;columns=[];constructor({
 header,blob},unpack2){const arrays=unpack2(header.layout,blob);this.names=header.names;this.shapes=header.shapes;this.roles=
 header.roles;this.schemes=header.schemes;this.sourceBytes=header.source_bytes;this.fixed=arrays;this.count=header.names.
 length;this.version=header.version;this.asked=new Uint8Array(this.count);this.everyRow=header.names.map((_,row)=>row);this.
@@ -412,18 +412,18 @@ bits===this.shown.bits[row])return null;const place=this.placeOf(row,bits);const
 menus[name][place]===this.shown[name][row]);return is?bits:null}has(rows,bits){return!rows.length||rows.some(row=>this.menus.
 bits[this.placeOf(row,bits)]===bits)}instead(rows,bits){const counts=new Map;for(const row of rows){const place=this.placeOf(
 row,bits);if(this.menus.bits[place]===bits)continue;const key=256*this.menus.scheme[place]+this.menus.bits[place];counts.
-set(key,(counts.get(key)??0)+1)}const text=key=>{const name=this.schemes[Math.floor(key/256)];return name==="none"?"kept":
+set(key,(counts.get(key)??0)+1)}const text=key=>{const name=this.schemes[Math.floor(key/256)];return name==="keep"?"kept":
 /\d/.test(name)?name:`${key%256} bits`};return[...counts].map(([key,count])=>({text:text(key),count}))}placeOf(row,bits){
 return this.fixed.menu_start[row]+this.fixed.width_place[8*row+bits-2]}menu(row){const keys=new Map;for(let bits=2;bits<=
 9;bits++){const place=this.placeOf(row,bits);const key=bits===9?"keep":bits;if(!keys.has(place)||this.fixed.menu_bits[place]===
 bits||key==="keep")keys.set(place,key)}return[...keys].map(([place,key])=>{const option=Object.fromEntries(OPTION.map(name=>[
 name,this.menus[name][place]]));const present=["bits","scheme","group"].every(name=>option[name]===this.shown[name][row]);
-return{key,present,...option}})}kept(row){return this.schemes[this.shown.scheme[row]]==="none"}totals(minCosine){const{nbytes,
-nsr,cosine,locked}=this.shown;let bytes=0;let damage=0;let below=0;let locks=0;for(let row=0;row<this.count;row++){bytes+=
-nbytes[row];damage+=nsr[row];below+=Number(cosine[row]<minCosine);locks+=locked[row]}const estimate=this.pending.size>0||
-this.trial!==null;const payload=estimate?bytes+this.overhead:this.confirmed.nbytes;const{gap,temperature}=this.confirmed;
-return{gap,temperature,nbytes:payload,ratio:this.sourceBytes/Math.max(payload,1),bpw:8*bytes/Math.max(this.params,1),nsr:estimate?
-damage:this.confirmed.nsr,below,locks,estimate}}};var Selection=class{constructor(rows=[],current=-1){this.rows=new Set(rows);this.current=current;this.anchor=current;this.
+return{key,present,...option}})}kept(row){return this.schemes[this.shown.scheme[row]]==="keep"}totals(minCosine){const{nbytes,
+damage,cosine,locked}=this.shown;let bytes=0;let total=0;let below=0;let locks=0;for(let row=0;row<this.count;row++){bytes+=
+nbytes[row];total+=damage[row];below+=Number(cosine[row]<minCosine);locks+=locked[row]}const estimate=this.pending.size>
+0||this.trial!==null;const payload=estimate?bytes+this.overhead:this.confirmed.nbytes;const{gap,temperature}=this.confirmed;
+return{gap,temperature,nbytes:payload,ratio:this.sourceBytes/Math.max(payload,1),bpw:8*bytes/Math.max(this.params,1),damage:estimate?
+total:this.confirmed.damage,below,locks,estimate}}};var Selection=class{constructor(rows=[],current=-1){this.rows=new Set(rows);this.current=current;this.anchor=current;this.
 before=new Set}take(order,position,{toggle=false,extend=false}={}){const row=order[position];if(row===void 0)return;this.
 current=row;if(extend&&order.includes(this.anchor)){this.sweep(order,position,toggle);return}this.anchor=row;if(!toggle)
 this.rows=new Set([row]);else if(!this.rows.delete(row))this.rows.add(row);this.before=new Set(this.rows)}sweep(order,position,add=false){
@@ -527,26 +527,7 @@ save("selected",[...this.selection.rows].sort((a,b)=>a-b))},QUIET)}follow(rows){
 rows.size&&[...rows].every(row=>selection.rows.has(row)))return;selection.rows=rows;selection.before=new Set(rows);this.
 refresh();this.around.chosen?.()}point(row){this.selection.current=this.selection.anchor=row;const position=this.grid.order.
 indexOf(row);if(position>=0)this.grid.reveal(position);this.refresh()}setHeight(){this.grid.root.style.maxHeight=`${this.
-model.get("height")}px`}};var CHARTS={scatter:["Predicted against measured",300],groups:["Error by time group",240],growth:["Error along the steps",
-240],samples:["Final outputs",200]};var Proof=class{constructor(act,hasTime,onLayer){this.runs=element("input","aq-runs",
-{type:"number",min:1,max:99,value:3});this.modes=element("select","aq-choice",{},...["none",...hasTime?["int8-time","int\
-8-static"]:[]].map(value=>element("option","",{value,textContent:value})));this.alone=element("input","",{type:"checkbox"});
-this.run=button("Run the plan","Run the plan in the model, and compare",()=>act("prove",{runs:Math.max(1,Math.round(this.
-runs.valueAsNumber)||1),activations:this.modes.value,alone:this.alone.checked}),"aq-primary");this.learn=button("Learn f\
-rom it","Correct the predicted damage by what was measured",()=>act("learn"));const labelled=(text,control,title)=>element(
-"label","aq-field",{title},element("span","",{textContent:text}),control);this.controls=element("div","aq-proof-bar",{},
-labelled("runs",this.runs,"how often to generate"),labelled("activations",this.modes,"rounding of the layers' inputs to \
-eight bits"),labelled("each layer alone",this.alone,"also with one layer quantized at a time: all runs for each layer; l\
-earning from it says most"),this.run,this.learn);this.slot=element("div","aq-slot");this.lacking=element("div","aq-lacki\
-ng");this.facts=element("dl","aq-facts");this.stale=element("div","aq-stale");this.charts={};this.frames=Object.entries(
-CHARTS).map(([key,[title,height]])=>{const chart=new Chart({label:title,height,onClick:key==="scatter"?onLayer:void 0});
-this.charts[key]=chart;return element("figure","aq-figure",{hidden:true},element("figcaption","",{textContent:title}),chart.
-root)});this.root=element("div","aq-proof",{},this.controls,this.slot,this.lacking,this.facts,this.stale,...this.frames)}show(proof,busy){
-this.lacking.textContent=proof.lacking??"";this.controls.hidden=Boolean(proof.lacking);this.run.disabled=busy;this.learn.
-disabled=busy||!proof.can_learn;this.facts.replaceChildren(...(proof.facts??[]).flatMap(pair=>pair.map((text,place)=>element(
-place?"dd":"dt","",{textContent:text}))));this.stale.textContent=proof.stale?`Note: ${proof.stale}.`:"";Object.values(this.
-charts).forEach((chart,place)=>{const spec=proof[Object.keys(CHARTS)[place]];this.frames[place].hidden=!spec;if(spec)chart.
-show(spec)})}};var Steps=class{constructor(arrays){this.rows=arrays.rows;this.options=Object.fromEntries(OPTION.map(key=>[key,arrays[key]]))}range(plan){
+model.get("height")}px`}};var Steps=class{constructor(arrays){this.rows=arrays.rows;this.options=Object.fromEntries(OPTION.map(key=>[key,arrays[key]]))}range(plan){
 const{nbytes}=this.options;const last=new Int32Array(plan.count);this.rows.forEach((row,step)=>{last[row]=step});let[low,
 high]=[0,0];for(let row=0;row<plan.count;row++){const{locked,nbytes:now}=plan.shown;low+=locked[row]?now[row]:nbytes[row];
 high+=locked[row]?now[row]:nbytes[last[row]]}return[low,high]}walk(plan,budget){const{nbytes}=this.options;const{locked}=plan.
@@ -634,7 +615,26 @@ totals.temperature).replace("−","-"));if(steps&&!this.dragging){const[low,high
 overhead);Object.assign(budget,{min:low,max:Math.max(high,low+1),value:totals.nbytes})}budget.setAttribute("aria-valuete\
 xt",size(totals.nbytes));const controls=this.root.querySelectorAll("input, select, button");for(const control of controls){
 if(control!==table.bar.undo&&control!==table.bar.redo)control.disabled=dead||control===budget&&!steps}if(this.version!==
-void 0&&this.version!==plan.version&&!this.exports.root.hidden)this.predict();this.version=plan.version}};var figure=(title,chart)=>element("figure","aq-figure",{},element("figcaption","",{textContent:title}),chart.root);function layerAt({
+void 0&&this.version!==plan.version&&!this.exports.root.hidden)this.predict();this.version=plan.version}};var CHARTS={scatter:["Predicted against measured",300],groups:["Error by time group",240],growth:["Error along the steps",
+240],samples:["Final outputs",200]};var Validation=class{constructor(act,hasTime,onLayer){this.runs=element("input","aq-\
+runs",{type:"number",min:1,max:99,value:3});this.modes=element("select","aq-choice",{},...["none",...hasTime?["int8-time",
+"int8-static"]:[]].map(value=>element("option","",{value,textContent:value})));this.alone=element("input","",{type:"chec\
+kbox"});this.run=button("Run the plan","Run the plan in the model, and compare",()=>act("validate",{runs:Math.max(1,Math.
+round(this.runs.valueAsNumber)||1),activations:this.modes.value,alone:this.alone.checked}),"aq-primary");this.learn=button(
+"Learn from it","Correct the predicted damage by what was measured",()=>act("learn"));const labelled=(text,control,title)=>element(
+"label","aq-field",{title},element("span","",{textContent:text}),control);this.controls=element("div","aq-validation-bar",
+{},labelled("runs",this.runs,"how often to generate"),labelled("activations",this.modes,"rounding of the layers' inputs \
+to eight bits"),labelled("each layer alone",this.alone,"also with one layer quantized at a time: all runs for each layer\
+; learning from it says most"),this.run,this.learn);this.slot=element("div","aq-slot");this.lacking=element("div","aq-la\
+cking");this.facts=element("dl","aq-facts");this.stale=element("div","aq-stale");this.charts={};this.frames=Object.entries(
+CHARTS).map(([key,[title,height]])=>{const chart=new Chart({label:title,height,onClick:key==="scatter"?onLayer:void 0});
+this.charts[key]=chart;return element("figure","aq-figure",{hidden:true},element("figcaption","",{textContent:title}),chart.
+root)});this.root=element("div","aq-validation",{},this.controls,this.slot,this.lacking,this.facts,this.stale,...this.frames)}show(validation,busy){
+this.lacking.textContent=validation.lacking??"";this.controls.hidden=Boolean(validation.lacking);this.run.disabled=busy;
+this.learn.disabled=busy||!validation.can_learn;this.facts.replaceChildren(...(validation.facts??[]).flatMap(pair=>pair.
+map((text,place)=>element(place?"dd":"dt","",{textContent:text}))));this.stale.textContent=validation.stale?`Note: ${validation.
+stale}.`:"";Object.values(this.charts).forEach((chart,place)=>{const spec=validation[Object.keys(CHARTS)[place]];this.frames[place].
+hidden=!spec;if(spec)chart.show(spec)})}};var figure=(title,chart)=>element("figure","aq-figure",{},element("figcaption","",{textContent:title}),chart.root);function layerAt({
 y,customdata}){const name=Array.isArray(customdata)?customdata[0]:y;return String(name).replaceAll("&lt;","<").replaceAll(
 "&gt;",">").replaceAll("&amp;","&")}var escaped=name=>name.replaceAll("&","&amp;").replaceAll("<","&lt;").replaceAll(">",
 "&gt;");var Panel=class{target="";naming="";job=null;toolbar;charts={};details={};frames={};allCharts=[];overview=element(
@@ -642,46 +642,46 @@ y,customdata}){const name=Array.isArray(customdata)?customdata[0]:y;return Strin
  from close by."});closer=element("div","aq-closer",{hidden:true});closeup=element("div","aq-closeup",{},this.title,this.
 closer);constructor(model,host){this.model=model;const header=model.get("data").header;this.top=element("div","aq-above");
 this.left=element("div","aq-left");this.jobs=new JobBar(()=>this.root,()=>this.table.act({act:"cancel"}));this.script=new ScriptLine(
-header.opening);this.makeCharts(header);this.proof=new Proof((act,content)=>this.table.act({act,...content}),header.has_time,
-click=>this.choose(layerAt(click)));this.allCharts.push(...Object.values(this.proof.charts));const tabs=new Tabs({Figures:this.
-overview,Proof:this.proof.root});this.root=element("div","aq-view aq-panel",{},this.top,element("div","aq-main",{},this.
-left,tabs.root),this.script.root);host.append(this.root);this.table=new Table(model,this.left,{hear:message=>this.hear(message),
-settled:message=>this.settled(message),refreshed:totals=>this.toolbar?.refresh(totals),chosen:()=>this.mark(),renewed:()=>this.
-renewed(),dismissed:()=>this.table.connection.send({type:"dismiss"})});const toolbar=new Toolbar(this.table,header);this.
-toolbar=toolbar;toolbar.onDrawer=()=>this.showJob(this.job);tabs.onChange=()=>this.showJob(this.job);toolbar.done.show(header.
-exported);this.top.append(toolbar.root,this.table.totals.root,this.table.strip.root);this.left.append(this.closeup);this.
-renewed();if(header.strip.text)this.table.strip.say(header.strip.text,header.strip.kind);this.showJob(header.job);this.table.
-refresh();this.follows=[["change:overview",()=>this.showOverview()],["change:closeup",()=>this.showCloseup()],["change:s\
-teps",()=>this.showSteps()],["change:proof",()=>this.showProof()]];for(const[event,act]of this.follows){model.on(event,act);
-act()}this.unfollowTheme=followTheme(this.root,()=>{for(const chart of this.allCharts)chart.later()});this.root.addEventListener(
-KEY,event=>this.key(event));this.freeKeys=keepKeys(this.root)}makeCharts(header){const toLayer=click=>this.choose(layerAt(
-click));const chart=(label,height,onClick)=>new Chart({label,height,onClick});this.charts={front:chart("Damage against s\
-ize: the front of best plans, policies, and the present plan",300,({x})=>this.table.act({act:"solve",bpw:Number(x)})),depth:chart(
-"Entropy of the weights and of the choice along depth, coloured by bits",300,toLayer),heat:chart("Heat map of the layers",
-300,toLayer)};this.details={weights:chart("Histogram of the layer's weights with the levels of its codes",220),channels:chart(
-"Error of the layer's weights by input channel",220),...header.has_time?{time:chart("Range of the layer's input over den\
-oising time",220)}:{}};this.allCharts=[...Object.values(this.charts),...Object.values(this.details)];const{front,depth,heat}=this.
-charts;this.overview.append(figure("Damage against size",front),figure("Entropy along depth",depth),figure(header.has_time?
-"Damage over denoising time":"Damage at each width",heat));const titles={weights:"Weights and code levels",channels:"Err\
-or by channel",time:"Input over denoising time"};this.frames=Object.fromEntries(Object.entries(this.details).map(([key,one])=>[
-key,figure(titles[key],one)]));this.closer.append(...Object.values(this.frames))}key(event){const action=keyOf(event)?.action;
-if(event.defaultPrevented||action!=="undo"&&action!=="redo")return;event.preventDefault();event.stopPropagation();this.table.
-edit(action)}hear(message){if(message.type==="predicted")this.toolbar?.predicted(message);else if(message.type==="strip"){
-this.table.strip.say(message.text,message.kind);this.table.say(message.text)}else if(message.type==="job"){this.showJob(
-message.job);if(!message.job)this.toolbar?.showTarget(this.target,this.naming)}else if(message.type==="exported")this.toolbar?.
-showExported(message.exported)}settled({target="",naming="",script=[],base,ack,error,question}){this.target=target;this.
-naming=naming;this.script.add(script,base);if(this.jobs.root.hidden)this.toolbar?.showTarget(target,naming);if(question)
-this.toolbar?.ask(question);else if(!error)this.toolbar?.solved(ack)}renewed(){const{header}=this.model.get("data");this.
-settled({...header,base:0})}choose(name){const row=this.table.plan.names.indexOf(name);if(row<0)return;this.table.choose(
-()=>{this.table.selection.rows=new Set([row]);this.table.point(row)})}mark(){const{plan,selection}=this.table;const names=[
-...selection.rows].map(row=>escaped(plan.names[row]));this.charts.depth.mark(names);this.charts.heat.mark(names)}showOverview(){
+header.opening);this.makeCharts(header);this.validation=new Validation((act,content)=>this.table.act({act,...content}),header.
+has_time,click=>this.choose(layerAt(click)));this.allCharts.push(...Object.values(this.validation.charts));const tabs=new Tabs(
+{Figures:this.overview,Validation:this.validation.root});this.root=element("div","aq-view aq-panel",{},this.top,element(
+"div","aq-main",{},this.left,tabs.root),this.script.root);host.append(this.root);this.table=new Table(model,this.left,{hear:message=>this.
+hear(message),settled:message=>this.settled(message),refreshed:totals=>this.toolbar?.refresh(totals),chosen:()=>this.mark(),
+renewed:()=>this.renewed(),dismissed:()=>this.table.connection.send({type:"dismiss"})});const toolbar=new Toolbar(this.table,
+header);this.toolbar=toolbar;toolbar.onDrawer=()=>this.showJob(this.job);tabs.onChange=()=>this.showJob(this.job);toolbar.
+done.show(header.exported);this.top.append(toolbar.root,this.table.totals.root,this.table.strip.root);this.left.append(this.
+closeup);this.renewed();if(header.strip.text)this.table.strip.say(header.strip.text,header.strip.kind);this.showJob(header.
+job);this.table.refresh();this.follows=[["change:overview",()=>this.showOverview()],["change:closeup",()=>this.showCloseup()],
+["change:steps",()=>this.showSteps()],["change:validation",()=>this.showValidation()]];for(const[event,act]of this.follows){
+model.on(event,act);act()}this.unfollowTheme=followTheme(this.root,()=>{for(const chart of this.allCharts)chart.later()});
+this.root.addEventListener(KEY,event=>this.key(event));this.freeKeys=keepKeys(this.root)}makeCharts(header){const toLayer=click=>this.
+choose(layerAt(click));const chart=(label,height,onClick)=>new Chart({label,height,onClick});this.charts={front:chart("D\
+amage against size: the front of best plans, policies, and the present plan",300,({x})=>this.table.act({act:"solve",bpw:Number(
+x)})),depth:chart("Entropy of the weights and of the choice along depth, coloured by bits",300,toLayer),heat:chart("Heat\
+ map of the layers",300,toLayer)};this.details={weights:chart("Histogram of the layer's weights with the levels of its c\
+odes",220),channels:chart("Error of the layer's weights by input channel",220),...header.has_time?{time:chart("Range of \
+the layer's input over denoising time",220)}:{}};this.allCharts=[...Object.values(this.charts),...Object.values(this.details)];
+const{front,depth,heat}=this.charts;this.overview.append(figure("Damage against size",front),figure("Entropy along depth",
+depth),figure(header.has_time?"Damage over denoising time":"Damage at each width",heat));const titles={weights:"Weights \
+and code levels",channels:"Error by channel",time:"Input over denoising time"};this.frames=Object.fromEntries(Object.entries(
+this.details).map(([key,one])=>[key,figure(titles[key],one)]));this.closer.append(...Object.values(this.frames))}key(event){
+const action=keyOf(event)?.action;if(event.defaultPrevented||action!=="undo"&&action!=="redo")return;event.preventDefault();
+event.stopPropagation();this.table.edit(action)}hear(message){if(message.type==="predicted")this.toolbar?.predicted(message);else if(message.
+type==="strip"){this.table.strip.say(message.text,message.kind);this.table.say(message.text)}else if(message.type==="job"){
+this.showJob(message.job);if(!message.job)this.toolbar?.showTarget(this.target,this.naming)}else if(message.type==="expo\
+rted")this.toolbar?.showExported(message.exported)}settled({target="",naming="",script=[],base,ack,error,question}){this.
+target=target;this.naming=naming;this.script.add(script,base);if(this.jobs.root.hidden)this.toolbar?.showTarget(target,naming);
+if(question)this.toolbar?.ask(question);else if(!error)this.toolbar?.solved(ack)}renewed(){const{header}=this.model.get(
+"data");this.settled({...header,base:0})}choose(name){const row=this.table.plan.names.indexOf(name);if(row<0)return;this.
+table.choose(()=>{this.table.selection.rows=new Set([row]);this.table.point(row)})}mark(){const{plan,selection}=this.table;
+const names=[...selection.rows].map(row=>escaped(plan.names[row]));this.charts.depth.mark(names);this.charts.heat.mark(names)}showOverview(){
 const specs=this.model.get("overview");for(const[key,chart]of Object.entries(this.charts))chart.show(specs[key]);this.mark()}showCloseup(){
 const specs=this.model.get("closeup");this.closer.hidden=!specs.layer;if(!specs.layer)return;this.title.replaceChildren(
 element("b","",{textContent:specs.layer}),` ${specs.text}`);for(const[key,chart]of Object.entries(this.details)){this.frames[key].
 style.visibility=specs[key]?"":"hidden";chart.show(specs[key]??"")}}showJob(job){this.job=job;if(!this.toolbar)return;const place={
-export:this.toolbar.exportSlot,proof:this.proof.slot}[job?.place??""];this.jobs.show(job,place?.closest("[hidden]")===null?
-place:this.toolbar.slot);this.showProof()}showProof(){this.proof.show(this.model.get("proof"),!this.jobs.root.hidden)}showSteps(){
-const steps=this.model.get("steps");this.toolbar?.setSteps(steps&&new Steps(unpack(steps.layout,steps.blob)))}close(){for(const[
-event,act]of this.follows)this.model.off(event,act);this.unfollowTheme();this.freeKeys();for(const chart of this.allCharts)
-chart.close();this.jobs.close();this.table.close()}};var panel_default={render({model,el}){const panel=new Panel(model,el);
-return()=>panel.close()}};export{panel_default as default};
+export:this.toolbar.exportSlot,validation:this.validation.slot}[job?.place??""];this.jobs.show(job,place?.closest("[hidd\
+en]")===null?place:this.toolbar.slot);this.showValidation()}showValidation(){this.validation.show(this.model.get("valida\
+tion"),!this.jobs.root.hidden)}showSteps(){const steps=this.model.get("steps");this.toolbar?.setSteps(steps&&new Steps(unpack(
+steps.layout,steps.blob)))}close(){for(const[event,act]of this.follows)this.model.off(event,act);this.unfollowTheme();this.
+freeKeys();for(const chart of this.allCharts)chart.close();this.jobs.close();this.table.close()}};var panel_default={render({
+model,el}){const panel=new Panel(model,el);return()=>panel.close()}};export{panel_default as default};

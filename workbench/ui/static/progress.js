@@ -1,4 +1,4 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 72f19764563cf584f0aaf73677cf61b52ac1e88f2e985a23672aa5ece032367e */
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 61bc8e3971aa0c38fba6446a1a9dcc83bec5f470aa8717c10cf384996d2193de */
 var PATIENCE=3e3;function render({model,el}){const root=document.createElement("div");root.className="aq-progress";const title=document.
 createElement("span");title.className="aq-progress-title";const bar=document.createElement("progress");bar.max=1;const text=document.
 createElement("span");text.className="aq-progress-text";const button=document.createElement("button");button.type="butto\

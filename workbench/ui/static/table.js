@@ -1,4 +1,4 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 72f19764563cf584f0aaf73677cf61b52ac1e88f2e985a23672aa5ece032367e */
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 61bc8e3971aa0c38fba6446a1a9dcc83bec5f470aa8717c10cf384996d2193de */
 function element(tag,name="",properties={},...children){const made2=Object.assign(document.createElement(tag),properties);
 if(name)made2.className=name;made2.append(...children);return made2}var WHOLE=new Intl.NumberFormat("en-US");var whole=value=>WHOLE.format(value);var fixed=digits=>value=>Number.isFinite(value)?
 value.toFixed(digits):blank(value);function significant(value){if(!Number.isFinite(value))return blank(value);const size2=Math.
@@ -46,9 +46,9 @@ ance of the input's level over time groups",72,(_,row)=>still.heterogeneity[row]
 label:"lock",hint:"lock: a solver leaves the layer as it is",width:30,value:(p,row)=>p.shown.locked[row],draw:drawLock},
 {...text("name","layer",`layer: its name${names.prefix?`, after ${names.prefix}.`:""}`,236,(p,row)=>p.names[row]),sticky:true,
 compare:byNumbers,note:names.prefix&&`${names.prefix}.…`,fit:(room,table,chosen)=>names.fit(room,table,chosen),setFont:font=>names.
-setFont(font),draw:(cell,p,row)=>drawName(cell,names,p,row)},bits,number("nsr","damage",`damage D: ${TERMS.D.replace("da\
-mage: ","")}`,76,(p,row)=>p.shown.nsr[row],significant),number("nbytes","bytes","bytes: exact bytes of the layer's data",
-88,(p,row)=>p.shown.nbytes[row],whole),heat,text("role","role","role: what the layer is for",100,(p,row)=>p.roles[still.
+setFont(font),draw:(cell,p,row)=>drawName(cell,names,p,row)},bits,number("damage","damage",`damage D: ${TERMS.D.replace(
+"damage: ","")}`,76,(p,row)=>p.shown.damage[row],significant),number("nbytes","bytes","bytes: exact bytes of the layer's\
+ data",88,(p,row)=>p.shown.nbytes[row],whole),heat,text("role","role","role: what the layer is for",100,(p,row)=>p.roles[still.
 role[row]]),{...text("shape","shape","shape: of the tensor, rows × columns; sorts by number of weights",92,(p,row)=>p.shapes[row]),
 right:true,value:(_,row)=>still.params[row]},number("params","params","params: number of weights",84,(_,row)=>still.params[row],
 whole),number("bpw","bpw","bpw: bits per weight, scales included",58,(p,row)=>8*p.shown.nbytes[row]/still.params[row],fixed(
@@ -72,15 +72,15 @@ firstChild.children;const kept=plan.kept(row);paint(swatch,plan.shown.bits[row],
 const asked=plan.askedInstead(row);const given=schemeOf(plan,plan.shown.scheme[row],plan.shown.group[row]);scheme.textContent=
 asked?`${asked} → ${given}`:given;const title=asked?`${asked} bits were asked for; there are none here, so it is ${given}`:
 "";if(cell.title!==title)cell.title=title}var schemeOf=(plan,scheme,group)=>nameOfScheme(plan.schemes[scheme],group);function nameOfScheme(scheme,group){
-const name={none:"kept",asymmetric:"asym",symmetric:"sym"}[scheme]??scheme;return group?`${name} ${group}`:name}function paint(swatch,bits,kept){
+const name={keep:"kept",asymmetric:"asym",symmetric:"sym"}[scheme]??scheme;return group?`${name} ${group}`:name}function paint(swatch,bits,kept){
 const[colour,glyph]=!kept&&WIDTHS[bits]||KEPT;swatch.textContent=glyph;swatch.style.background=colour;swatch.classList.toggle(
 "aq-light",kept||bits>5)}var button=(text,title,onClick,name="")=>{const made2=element("button",`aq-button ${name}`,{type:"button",title});made2.
 append(text);made2.setAttribute("aria-label",title);made2.addEventListener("click",onClick);return made2};var Bar=class{title=element(
 "input","",{placeholder:"title",size:10,maxLength:40,spellcheck:false});expression=element("input","aq-expression",{placeholder:"\
-expression, such as 1e9 * nsr / nbytes",maxLength:1e3,spellcheck:false});constructor(acts){this.filter=element("input","\
-aq-filter",{type:"search",spellcheck:false,placeholder:"filter: attn q, role:mlp*, bits < 4",title:"words in name and ro\
-le; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; a\
-fter = for any (/)"});this.filter.setAttribute("aria-label","filter layers");this.fault=element("div","aq-fault",{hidden:true,
+expression, such as 1e9 * damage / nbytes",maxLength:1e3,spellcheck:false});constructor(acts){this.filter=element("input",
+"aq-filter",{type:"search",spellcheck:false,placeholder:"filter: attn q, role:mlp*, bits < 4",title:"words in name and r\
+ole; or a condition: column headings, globs on names, role:…, joined by and, or, not, such as *to_q* and damage > 0.01; \
+after = for any (/)"});this.filter.setAttribute("aria-label","filter layers");this.fault=element("div","aq-fault",{hidden:true,
 id:`aq-fault-${Math.random().toString(36).slice(2)}`});this.filter.setAttribute("aria-describedby",this.fault.id);this.again=
 button("↻","filter and sort again by what the layers are now",acts.again,"aq-again");this.count=element("span","aq-cou\
 nt");this.edits=[2,3,4,5,6,7,8].map(bits=>{const swatch=element("span","aq-swatch");paint(swatch,bits,false);const made2=button(
@@ -111,9 +111,9 @@ onDismiss()},"aq-dismiss"))}say(text,kind="error"){this.root.setAttribute("role"
 textContent=text;this.root.hidden=!text;this.root.dataset.kind=kind}over(){if(["error","note"].includes(this.root.dataset.
 kind??""))this.say("")}end(kind){if(this.root.dataset.kind===kind)this.say("")}};var PARTS=[["nbytes","size","bytes of t\
 he payload",size],["ratio","ratio","source bytes over payload bytes",value=>`${fixed(2)(value)}×`],["bpw","bpw","bits p\
-er layer weight, scales included",fixed(3)],["nsr","ΣD","predicted damage, Σ D over the layers",significant],["gap","g\
-ap ≤",TERMS.gap,percent],["temperature","T",TERMS.T,significant],["below","cosine <","layers whose cosine is below the\
- least one wanted",whole],["locks","locked","layers that a solver leaves as they are",whole]];var Totals=class{constructor(){
+er layer weight, scales included",fixed(3)],["damage","ΣD","predicted damage, Σ D over the layers",significant],["gap",
+"gap ≤",TERMS.gap,percent],["temperature","T",TERMS.T,significant],["below","cosine <","layers whose cosine is below t\
+he least one wanted",whole],["locks","locked","layers that a solver leaves as they are",whole]];var Totals=class{constructor(){
 this.values=Object.fromEntries(PARTS.map(([key])=>[key,element("b")]));this.labels={};this.shown=element("span","aq-show\
 n");this.root=element("div","aq-totals",{},...PARTS.map(([key,label,title])=>{this.labels[key]=element("span","",{textContent:label});
 const part=element("span","aq-total",{title},this.labels[key],this.values[key]);part.dataset.total=key;return part}),this.
@@ -290,26 +290,26 @@ pool.find(one=>!one.element.hidden&&one.element.dataset.row===String(row))?.elem
 root.append(this.box)}get open(){return!this.box.hidden}item(option,scheme,choose){const swatch=element("span","aq-swatc\
 h");paint(swatch,option.bits,option.key==="keep");const item=element("button","aq-item",{type:"button",tabIndex:-1},swatch,
 element("b","",{textContent:option.bits}),element("span","",{textContent:scheme}),element("span","aq-right",{textContent:`${whole(
-option.nbytes)} B`}),element("span","aq-right",{textContent:`damage ${significant(option.nsr)}`}));item.setAttribute("ro\
-le","menuitemradio");item.setAttribute("aria-checked",option.present);item.addEventListener("click",()=>{this.hide();choose()});
-return item}addVariants(row,variants){if(!this.open||row!==this.row||variants.length<2)return;const items=variants.map(option=>this.
-item(option,nameOfScheme(option.scheme,option.group),()=>this.onChoose(option.bits,this.rows,{scheme:option.scheme,group_size:option.
-group})));this.box.append(element("div","aq-title",{textContent:`scheme and group size at ${variants[0].bits} bits`}),...items);
-this.place()}show(plan,row,rows,anchor){this.row=row;this.rows=rows;this.anchor=anchor;const items=plan.menu(row).map(option=>{
-const item=this.item(option,schemeOf(plan,option.scheme,option.group),()=>this.onChoose(option.key,rows));item.dataset.key=
-option.key;return item});const title=rows.length>1?`${rows.length} layers, as this one`:plan.names[row];this.box.setAttribute(
-"aria-label",`bits of ${title}`);this.box.replaceChildren(element("div","aq-title",{textContent:title,title}),...items);
-this.box.hidden=false;this.place();(items.find(item=>item.getAttribute("aria-checked")==="true")??items[0]).focus()}place(){
-const{anchor}=this;if(!anchor)return;this.box.style.maxHeight=`${this.root.clientHeight-8}px`;const[frame,cell]=[this.root.
-getBoundingClientRect(),anchor.getBoundingClientRect()];const{offsetWidth:width,offsetHeight:height}=this.box;const left=Math.
-max(4,Math.min(cell.left-frame.left,frame.width-width-4));const below=cell.bottom-frame.top;const above=cell.top-frame.top-
-height;const top=below+height<=frame.height?below:Math.max(4,above>=4?above:frame.height-height-4);Object.assign(this.box.
-style,{left:`${left}px`,top:`${top}px`})}hide(){this.box.hidden=true}key(event){const items=[...this.box.querySelectorAll(
-"button")];const place=items.indexOf(event.target);const step={ArrowDown:1,ArrowUp:-1}[event.key];const wanted=items.find(
-item=>item.dataset.key===event.key);if(step)items[(place+step+items.length)%items.length].focus();else if(event.key==="H\
-ome")items[0].focus();else if(event.key==="End")items.at(-1)?.focus();else if(event.key==="Escape"||event.key==="Tab")this.
-onChoose(null);else if(wanted)wanted.click();else if(event.key!=="Enter"&&event.key!==" ")return;else items[place]?.click();
-event.preventDefault();event.stopPropagation()}};var isCondition=text=>/^\s*=|[<>*?]|[=!]=|\brole:/.test(text);function ordered(plan,{words,mask},column,descending){const rows=[
+option.nbytes)} B`}),element("span","aq-right",{textContent:`damage ${significant(option.damage)}`}));item.setAttribute(
+"role","menuitemradio");item.setAttribute("aria-checked",option.present);item.addEventListener("click",()=>{this.hide();
+choose()});return item}addVariants(row,variants){if(!this.open||row!==this.row||variants.length<2)return;const items=variants.
+map(option=>this.item(option,nameOfScheme(option.scheme,option.group),()=>this.onChoose(option.bits,this.rows,{scheme:option.
+scheme,group_size:option.group})));this.box.append(element("div","aq-title",{textContent:`scheme and group size at ${variants[0].
+bits} bits`}),...items);this.place()}show(plan,row,rows,anchor){this.row=row;this.rows=rows;this.anchor=anchor;const items=plan.
+menu(row).map(option=>{const item=this.item(option,schemeOf(plan,option.scheme,option.group),()=>this.onChoose(option.key,
+rows));item.dataset.key=option.key;return item});const title=rows.length>1?`${rows.length} layers, as this one`:plan.names[row];
+this.box.setAttribute("aria-label",`bits of ${title}`);this.box.replaceChildren(element("div","aq-title",{textContent:title,
+title}),...items);this.box.hidden=false;this.place();(items.find(item=>item.getAttribute("aria-checked")==="true")??items[0]).
+focus()}place(){const{anchor}=this;if(!anchor)return;this.box.style.maxHeight=`${this.root.clientHeight-8}px`;const[frame,
+cell]=[this.root.getBoundingClientRect(),anchor.getBoundingClientRect()];const{offsetWidth:width,offsetHeight:height}=this.
+box;const left=Math.max(4,Math.min(cell.left-frame.left,frame.width-width-4));const below=cell.bottom-frame.top;const above=cell.
+top-frame.top-height;const top=below+height<=frame.height?below:Math.max(4,above>=4?above:frame.height-height-4);Object.
+assign(this.box.style,{left:`${left}px`,top:`${top}px`})}hide(){this.box.hidden=true}key(event){const items=[...this.box.
+querySelectorAll("button")];const place=items.indexOf(event.target);const step={ArrowDown:1,ArrowUp:-1}[event.key];const wanted=items.
+find(item=>item.dataset.key===event.key);if(step)items[(place+step+items.length)%items.length].focus();else if(event.key===
+"Home")items[0].focus();else if(event.key==="End")items.at(-1)?.focus();else if(event.key==="Escape"||event.key==="Tab")
+this.onChoose(null);else if(wanted)wanted.click();else if(event.key!=="Enter"&&event.key!==" ")return;else items[place]?.
+click();event.preventDefault();event.stopPropagation()}};var isCondition=text=>/^\s*=|[<>*?]|[=!]=|\brole:/.test(text);function ordered(plan,{words,mask},column,descending){const rows=[
 ...plan.fixed.order].filter(row=>mask?mask[row]:words.every(word=>plan.lowered[row].includes(word)));if(!column)return rows;
 const values=new Array(plan.count);const places=new Array(plan.count);for(const[place,row]of rows.entries()){values[row]=
 column.value(plan,row);places[row]=place}const sign=descending?-1:1;const compare=column.compare??((a,b)=>a===b?0:a<b?-1:
@@ -317,8 +317,8 @@ column.value(plan,row);places[row]=place}const sign=descending?-1:1;const compar
 if(unknown(a)||unknown(b))return unknown(a)-unknown(b)||places[one]-places[other];return sign*compare(a,b)||places[one]-
 places[other]})}var KINDS={u1:Uint8Array,u2:Uint16Array,u4:Uint32Array,f4:Float32Array,f8:Float64Array};function unpack(layout,view){const bytes=view.
 buffer.slice(view.byteOffset,view.byteOffset+view.byteLength);return Object.fromEntries(layout.map(([name,kind,offset,count])=>[
-name,new KINDS[kind](bytes,offset,count)]))}var OPTION=["bits","scheme","group","nbytes","nsr","cosine","code_entropy"];var PRESENT=[...OPTION,"heat","locked"];var TOTALS=[
-"nbytes","ratio","bpw","nsr","gap","temperature"];var LayerPlan=class{pending=new Map;trial=null;back=null;again=null;touched=new Set;overhead=0;canUndo=false;canRedo=false;confirmed={};choiceEntropy=new Float32Array;columns=[];constructor({
+name,new KINDS[kind](bytes,offset,count)]))}var OPTION=["bits","scheme","group","nbytes","damage","cosine","code_entropy"];var PRESENT=[...OPTION,"heat","locked"];var TOTALS=[
+"nbytes","ratio","bpw","damage","gap","temperature"];var LayerPlan=class{pending=new Map;trial=null;back=null;again=null;touched=new Set;overhead=0;canUndo=false;canRedo=false;confirmed={};choiceEntropy=new Float32Array;columns=[];constructor({
 header,blob},unpack2){const arrays=unpack2(header.layout,blob);this.names=header.names;this.shapes=header.shapes;this.roles=
 header.roles;this.schemes=header.schemes;this.sourceBytes=header.source_bytes;this.fixed=arrays;this.count=header.names.
 length;this.version=header.version;this.asked=new Uint8Array(this.count);this.everyRow=header.names.map((_,row)=>row);this.
@@ -350,18 +350,18 @@ bits===this.shown.bits[row])return null;const place=this.placeOf(row,bits);const
 menus[name][place]===this.shown[name][row]);return is?bits:null}has(rows,bits){return!rows.length||rows.some(row=>this.menus.
 bits[this.placeOf(row,bits)]===bits)}instead(rows,bits){const counts=new Map;for(const row of rows){const place=this.placeOf(
 row,bits);if(this.menus.bits[place]===bits)continue;const key=256*this.menus.scheme[place]+this.menus.bits[place];counts.
-set(key,(counts.get(key)??0)+1)}const text=key=>{const name=this.schemes[Math.floor(key/256)];return name==="none"?"kept":
+set(key,(counts.get(key)??0)+1)}const text=key=>{const name=this.schemes[Math.floor(key/256)];return name==="keep"?"kept":
 /\d/.test(name)?name:`${key%256} bits`};return[...counts].map(([key,count])=>({text:text(key),count}))}placeOf(row,bits){
 return this.fixed.menu_start[row]+this.fixed.width_place[8*row+bits-2]}menu(row){const keys=new Map;for(let bits=2;bits<=
 9;bits++){const place=this.placeOf(row,bits);const key=bits===9?"keep":bits;if(!keys.has(place)||this.fixed.menu_bits[place]===
 bits||key==="keep")keys.set(place,key)}return[...keys].map(([place,key])=>{const option=Object.fromEntries(OPTION.map(name=>[
 name,this.menus[name][place]]));const present=["bits","scheme","group"].every(name=>option[name]===this.shown[name][row]);
-return{key,present,...option}})}kept(row){return this.schemes[this.shown.scheme[row]]==="none"}totals(minCosine){const{nbytes,
-nsr,cosine,locked}=this.shown;let bytes=0;let damage=0;let below=0;let locks=0;for(let row=0;row<this.count;row++){bytes+=
-nbytes[row];damage+=nsr[row];below+=Number(cosine[row]<minCosine);locks+=locked[row]}const estimate=this.pending.size>0||
-this.trial!==null;const payload=estimate?bytes+this.overhead:this.confirmed.nbytes;const{gap,temperature}=this.confirmed;
-return{gap,temperature,nbytes:payload,ratio:this.sourceBytes/Math.max(payload,1),bpw:8*bytes/Math.max(this.params,1),nsr:estimate?
-damage:this.confirmed.nsr,below,locks,estimate}}};var Selection=class{constructor(rows=[],current=-1){this.rows=new Set(rows);this.current=current;this.anchor=current;this.
+return{key,present,...option}})}kept(row){return this.schemes[this.shown.scheme[row]]==="keep"}totals(minCosine){const{nbytes,
+damage,cosine,locked}=this.shown;let bytes=0;let total=0;let below=0;let locks=0;for(let row=0;row<this.count;row++){bytes+=
+nbytes[row];total+=damage[row];below+=Number(cosine[row]<minCosine);locks+=locked[row]}const estimate=this.pending.size>
+0||this.trial!==null;const payload=estimate?bytes+this.overhead:this.confirmed.nbytes;const{gap,temperature}=this.confirmed;
+return{gap,temperature,nbytes:payload,ratio:this.sourceBytes/Math.max(payload,1),bpw:8*bytes/Math.max(this.params,1),damage:estimate?
+total:this.confirmed.damage,below,locks,estimate}}};var Selection=class{constructor(rows=[],current=-1){this.rows=new Set(rows);this.current=current;this.anchor=current;this.
 before=new Set}take(order,position,{toggle=false,extend=false}={}){const row=order[position];if(row===void 0)return;this.
 current=row;if(extend&&order.includes(this.anchor)){this.sweep(order,position,toggle);return}this.anchor=row;if(!toggle)
 this.rows=new Set([row]);else if(!this.rows.delete(row))this.rows.add(row);this.before=new Set(this.rows)}sweep(order,position,add=false){

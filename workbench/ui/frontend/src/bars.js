@@ -16,7 +16,7 @@ export const button = (text, title, onClick, name = "") => {
 export class Bar {
   title = element("input", "", { placeholder: "title", size: 10, maxLength: 40, spellcheck: false });
   expression = element("input", "aq-expression", {
-    placeholder: "expression, such as 1e9 * nsr / nbytes",
+    placeholder: "expression, such as 1e9 * damage / nbytes",
     maxLength: 1000,
     spellcheck: false,
   });
@@ -177,7 +177,7 @@ const PARTS = [
   ["nbytes", "size", "bytes of the payload", size],
   ["ratio", "ratio", "source bytes over payload bytes", (value) => `${fixed(2)(value)}×`],
   ["bpw", "bpw", "bits per layer weight, scales included", fixed(3)],
-  ["nsr", "ΣD", "predicted damage, Σ D over the layers", significant],
+  ["damage", "ΣD", "predicted damage, Σ D over the layers", significant],
   ["gap", "gap ≤", TERMS.gap, percent],
   ["temperature", "T", TERMS.T, significant],
   ["below", "cosine <", "layers whose cosine is below the least one wanted", whole],

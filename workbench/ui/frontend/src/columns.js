@@ -111,11 +111,11 @@ export function columnsOf(plan) {
     // What edits change stands beside the name, so that it stays in sight where there is little room.
     bits,
     number(
-      "nsr",
+      "damage",
       "damage",
       `damage D: ${TERMS.D.replace("damage: ", "")}`,
       76,
-      (p, row) => p.shown.nsr[row],
+      (p, row) => p.shown.damage[row],
       significant,
     ),
     number("nbytes", "bytes", "bytes: exact bytes of the layer's data", 88, (p, row) => p.shown.nbytes[row], whole),
@@ -224,7 +224,7 @@ function drawBits(cell, plan, row) {
 export const schemeOf = (plan, scheme, group) => nameOfScheme(plan.schemes[scheme], group);
 
 export function nameOfScheme(scheme, group) {
-  const name = { none: "kept", asymmetric: "asym", symmetric: "sym" }[scheme] ?? scheme;
+  const name = { keep: "kept", asymmetric: "asym", symmetric: "sym" }[scheme] ?? scheme;
   return group ? `${name} ${group}` : name;
 }
 

@@ -36,7 +36,7 @@ export class Menu {
       element("b", "", { textContent: option.bits }),
       element("span", "", { textContent: scheme }),
       element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
-      element("span", "aq-right", { textContent: `damage ${significant(option.nsr)}` }),
+      element("span", "aq-right", { textContent: `damage ${significant(option.damage)}` }),
     );
     item.setAttribute("role", "menuitemradio");
     item.setAttribute("aria-checked", option.present);

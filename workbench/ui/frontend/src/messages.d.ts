@@ -101,7 +101,7 @@ export interface Do {
     | "save"
     | "load"
     | "export"
-    | "prove"
+    | "validate"
     | "learn"
     | "cancel";
   size?: string | number;
@@ -188,7 +188,7 @@ export interface Variant {
   scheme: string;
   group: number;
   nbytes: number;
-  nsr: number;
+  damage: number;
   present: boolean;
 }
 /**

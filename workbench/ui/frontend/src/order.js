@@ -1,6 +1,6 @@
 // Which layers are shown, and in which order.
 
-// Whether a filter is a condition, which the kernel reads, and not words; as `workbench.expression_text` tells.
+// Whether a filter is a condition, which the kernel reads, and not words; as `workbench.expressions.parsing` tells.
 /** @param {string} text */
 export const isCondition = (text) => /^\s*=|[<>*?]|[=!]=|\brole:/.test(text);
 

@@ -1,4 +1,4 @@
-// Arrays as they come from workbench.ui.packing: one buffer, and a layout that says what is where.
+// Arrays as they come from workbench.ui.table.packing: one buffer, and a layout that says what is where.
 
 const KINDS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
 

@@ -9,11 +9,11 @@ import { JobBar } from "./job_bar.js";
 import { KEY, keepKeys, keyOf } from "./keys.js";
 import { Table } from "./layer_table.js";
 import { unpack } from "./packing.js";
-import { Proof } from "./proof.js";
 import { Steps } from "./steps.js";
 import { Tabs } from "./tabs.js";
 import { followTheme } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
+import { Validation } from "./validation.js";
 
 const figure = (title, chart) =>
   element("figure", "aq-figure", {}, element("figcaption", "", { textContent: title }), chart.root);
@@ -64,13 +64,13 @@ class Panel {
     );
     this.script = new ScriptLine(header.opening);
     this.makeCharts(header);
-    this.proof = new Proof(
+    this.validation = new Validation(
       (act, content) => this.table.act({ act, ...content }),
       header.has_time,
       (click) => this.choose(layerAt(click)),
     );
-    this.allCharts.push(...Object.values(this.proof.charts));
-    const tabs = new Tabs({ Figures: this.overview, Proof: this.proof.root });
+    this.allCharts.push(...Object.values(this.validation.charts));
+    const tabs = new Tabs({ Figures: this.overview, Validation: this.validation.root });
     this.root = element(
       "div",
       "aq-view aq-panel",
@@ -104,7 +104,7 @@ class Panel {
       ["change:overview", () => this.showOverview()],
       ["change:closeup", () => this.showCloseup()],
       ["change:steps", () => this.showSteps()],
-      ["change:proof", () => this.showProof()],
+      ["change:validation", () => this.showValidation()],
     ];
     for (const [event, act] of this.follows) {
       model.on(event, act);
@@ -226,14 +226,14 @@ class Panel {
   showJob(job) {
     this.job = job;
     if (!this.toolbar) return;
-    const place = { export: this.toolbar.exportSlot, proof: this.proof.slot }[job?.place ?? ""];
+    const place = { export: this.toolbar.exportSlot, validation: this.validation.slot }[job?.place ?? ""];
     // A closed drawer or tab shows nothing.
     this.jobs.show(job, place?.closest("[hidden]") === null ? place : this.toolbar.slot);
-    this.showProof();
+    this.showValidation();
   }
 
-  showProof() {
-    this.proof.show(this.model.get("proof"), !this.jobs.root.hidden);
+  showValidation() {
+    this.validation.show(this.model.get("validation"), !this.jobs.root.hidden);
   }
 
   showSteps() {

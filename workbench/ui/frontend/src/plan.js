@@ -1,8 +1,8 @@
 // The plan as this view knows it: what the kernel confirmed, and over it the edits that it has not answered yet.
 
-export const OPTION = ["bits", "scheme", "group", "nbytes", "nsr", "cosine", "code_entropy"];
+export const OPTION = ["bits", "scheme", "group", "nbytes", "damage", "cosine", "code_entropy"];
 const PRESENT = [...OPTION, "heat", "locked"];
-const TOTALS = ["nbytes", "ratio", "bpw", "nsr", "gap", "temperature"];
+const TOTALS = ["nbytes", "ratio", "bpw", "damage", "gap", "temperature"];
 
 /** @typedef {import("./types.js").Arrays} Arrays */
 /** @typedef {import("./types.js").Proposal} Proposal */
@@ -230,7 +230,7 @@ export class LayerPlan {
     }
     const text = (/** @type {number} */ key) => {
       const name = this.schemes[Math.floor(key / 256)];
-      return name === "none" ? "kept" : /\d/.test(name) ? name : `${key % 256} bits`;
+      return name === "keep" ? "kept" : /\d/.test(name) ? name : `${key % 256} bits`;
     };
     return [...counts].map(([key, count]) => ({ text: text(key), count }));
   }
@@ -266,19 +266,19 @@ export class LayerPlan {
 
   /** @param {number} row */
   kept(row) {
-    return this.schemes[this.shown.scheme[row]] === "none";
+    return this.schemes[this.shown.scheme[row]] === "keep";
   }
 
   /** @param {number} minCosine */
   totals(minCosine) {
-    const { nbytes, nsr, cosine, locked } = this.shown;
+    const { nbytes, damage, cosine, locked } = this.shown;
     let bytes = 0;
-    let damage = 0;
+    let total = 0;
     let below = 0;
     let locks = 0;
     for (let row = 0; row < this.count; row++) {
       bytes += nbytes[row];
-      damage += nsr[row];
+      total += damage[row];
       below += Number(cosine[row] < minCosine);
       locks += locked[row];
     }
@@ -291,7 +291,7 @@ export class LayerPlan {
       nbytes: payload,
       ratio: this.sourceBytes / Math.max(payload, 1),
       bpw: (8 * bytes) / Math.max(this.params, 1),
-      nsr: estimate ? damage : this.confirmed.nsr,
+      damage: estimate ? total : this.confirmed.damage,
       below,
       locks,
       estimate,

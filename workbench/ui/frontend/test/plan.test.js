@@ -40,11 +40,11 @@ test("each edit is shown before it is answered, and then as the session has it",
     if (request) plan.propose(request.id, request.scheme ? { action: "act", rows: [] } : { rows: [], ...request });
     if (known) {
       agrees(plan, step, `before the answer to ${JSON.stringify(request)}`);
-      const { nbytes, nsr, bpw, estimate } = plan.totals(0.95);
+      const { nbytes, damage, bpw, estimate } = plan.totals(0.95);
       assert.equal(estimate, true);
       // How many bytes the file's header will take is the kernel's to tell.
       assert.ok(Math.abs(nbytes - step.after.totals.nbytes) < 300, `${nbytes}, not ${step.after.totals.nbytes}`);
-      near(nsr, step.after.totals.nsr);
+      near(damage, step.after.totals.damage);
       near(bpw, step.after.totals.bpw);
     }
     answered(plan, step);

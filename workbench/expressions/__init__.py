@@ -1,0 +1,1 @@
+"""Filters and formulas over the layers' columns."""

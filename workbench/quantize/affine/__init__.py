@@ -1,0 +1,1 @@
+"""Grouped affine codes: a scale a group, and a real zero point, an integer one, or an offset."""

@@ -1,0 +1,1 @@
+"""Work in the background: a job, the export, the validation."""

@@ -1,0 +1,1 @@
+"""The options of every layer: exact bytes, the error of the weights, predicted damage."""

@@ -1,0 +1,1 @@
+"""What a notebook's cells show of a session, with a kernel and without."""

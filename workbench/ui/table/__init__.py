@@ -1,0 +1,1 @@
+"""The layer table of the panel."""
