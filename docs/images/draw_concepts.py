@@ -2,7 +2,7 @@
 
     python docs/images/draw_concepts.py docs/images
 
-Two are the panel's own (`workbench.ui.pictures`); the others are drawn here from the tables of a session.
+Two are the panel's own (`workbench.ui.cells.pictures`); the others are drawn here from the tables of a session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workbench import thermo
 from workbench.figures.widths import colour_of, label_of
 from workbench.session import Session
 from workbench.thermo import hull
-from workbench.ui.pictures import entropy_picture, front_picture
+from workbench.ui.cells.pictures import entropy_picture, front_picture
 
 MODEL = "zoo:digits-dit"
 MLP_OUT = "transformer_blocks.1.ff.net.2.weight"
