@@ -1,4 +1,4 @@
-"""A session with a calibration: the damage of options is the error of the image; layers that deserve bits come out hot."""
+"""A session with a calibration: damage is the error of the image, and layers that deserve bits come out hot."""
 
 from __future__ import annotations
 
