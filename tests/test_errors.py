@@ -137,3 +137,17 @@ def test_plans_of_version_0_1_are_read(tmp_path: Path) -> None:
     old = text.replace("scheme: keep", "scheme: none").replace("damage:", "nsr:")
     (tmp_path / "old.yaml").write_text(old, encoding="utf-8")
     assert wb.Plan.load(tmp_path / "old.yaml") == plan
+
+
+def test_exports_of_version_0_1_are_read(tmp_path: Path) -> None:
+    with wb.open(MODEL, target="mlx", cache=tmp_path / "cache") as session:
+        kept = next(iter(session.plan.choices))
+        session.keep(kept)
+        session.export(tmp_path / "out").result()
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes().replace(b'"scheme": "keep"', b'"scheme": "none"'))
+    found = wb.load(tmp_path / "out")
+    assert found.plan.choices[kept].is_kept
+    assert {layer["scheme"] for layer in found.report["layers"] if layer["name"] == kept} == {"keep"}
+    assert wb.verify(tmp_path / "out", MODEL).ok

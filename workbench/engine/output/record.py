@@ -16,7 +16,7 @@ from workbench.calibration import ActivationTables
 from workbench.engine.output.partial_folder import export_folder
 from workbench.errors import MetadataError, ModelNotFoundError, UsageError, action
 from workbench.formats import Payload, target_named
-from workbench.plan import Plan
+from workbench.plan import KEEP, OLD_KEEP, Plan
 
 RECORD = "workbench.json"
 VERSION = 1
@@ -111,7 +111,18 @@ def read_record(folder: Path) -> Record:
     folds = document.get("folds")
     if folds is not None and not isinstance(folds, dict):
         raise MetadataError(f"{path}: 'folds' is not an object.", path=path, key="folds")
-    return Record(plan.target, plan, document["config"], document["report"], tables, folds)
+    report = {**document["report"], "layers": _in_present_words(document["report"].get("layers"))}
+    return Record(plan.target, plan, document["config"], report, tables, folds)
+
+
+def _in_present_words(layers: Any) -> Any:
+    """The layers of a report with the scheme of kept ones as it is called now."""
+    if not isinstance(layers, list):
+        return layers
+    return [
+        {**layer, "scheme": KEEP} if isinstance(layer, dict) and layer.get("scheme") == OLD_KEEP else layer
+        for layer in layers
+    ]
 
 
 class Export(Mapping[str, NDArray[Any]]):
