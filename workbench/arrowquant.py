@@ -126,7 +126,7 @@ class AsyncArrowQuantV2:
         cancel = threading.Event()
         raised: list[Exception] = []
 
-        def hear(fraction: float, message: str) -> None:
+        def report(fraction: float, message: str) -> None:
             if progress_callback is None or cancel.is_set():
                 return
             try:
@@ -136,7 +136,7 @@ class AsyncArrowQuantV2:
                 cancel.set()
 
         def pass_on(fraction: float, message: str) -> None:
-            loop.call_soon_threadsafe(hear, fraction, message)
+            loop.call_soon_threadsafe(report, fraction, message)
 
         def quantize() -> dict[str, Any]:
             return _quantize(self.mode, model_path, output, config, pass_on, cancel)

@@ -27,7 +27,7 @@ Role = Literal[
 ]  # fmt: skip
 """What a layer is for. A fused q/k/v projection counts as ``attention.q``."""
 
-Kind = Literal["linear", "conv", "embedding"]
+LayerKind = Literal["linear", "conv", "embedding"]
 """The module that owns the weight, which decides what an export target can do with it."""
 
 
@@ -39,7 +39,7 @@ class Layer:
     """The tensor's name in the checkpoint, such as ``"blocks.0.attn.to_q.weight"``."""
     role: Role
     """What the layer is for."""
-    kind: Kind
+    kind: LayerKind
     """The kind of module that owns it."""
     depth: int | None
     """Index of the block it belongs to, counted from 0 along the model; None outside the blocks."""
@@ -114,7 +114,7 @@ class Plan:
     """How it was made: plain values, for people to read."""
     predicted: Mapping[str, float | None] = field(default_factory=dict)
     """What it was expected to add up to, by the names of `TOTALS`; None where that is not finite, empty where
-    nobody has reckoned it."""
+    it was not computed."""
     effort: str = "fast"
     """How hard to look for the codes of every layer."""
     weighted_by: str | None = None

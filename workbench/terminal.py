@@ -86,10 +86,10 @@ def progress_bar(
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(escape(title), total=nbytes)
 
-        def hear(fraction: float, message: str) -> None:
+        def report(fraction: float, message: str) -> None:
             bar.update(task, completed=fraction * nbytes, description=escape(f"{title}: {message}"))
 
-        yield hear
+        yield report
 
 
 @contextmanager

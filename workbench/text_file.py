@@ -46,7 +46,7 @@ class FileKind:
 
 
 class ExistingFileError(ValidationError):
-    """There is a file already where one is to be written; `replaceable` tells whether it is of the same kind."""
+    """There is a file already where one is to be written; `replaceable` is whether it is of the same kind."""
 
 
 def require_absent(path: str | os.PathLike[str]) -> None:

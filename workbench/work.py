@@ -42,7 +42,7 @@ class InlineExecutor(Executor):
 
 
 class Progress:
-    """What workers report, what the caller hears of it, and the wish to stop.
+    """The progress that workers report, the caller's callback, and a request to stop.
 
     Workers only add to a sum and look at a flag; the thread that waits for them calls `pump`.
 
@@ -93,7 +93,7 @@ class Progress:
         """A callback for other work that this thread waits for; all of it counts as so much of this."""
         done = 0
 
-        def hear(fraction: float, message: str) -> None:
+        def report(fraction: float, message: str) -> None:
             nonlocal done
             self.message = message
             now = round(fraction * amount)
@@ -101,14 +101,14 @@ class Progress:
             done = now
             self.pump()
 
-        return hear
+        return report
 
     def stop(self) -> None:
         """Make workers stop at their next `advance`."""
         self._stop.set()
 
     def pump(self, finished: bool = False) -> None:
-        """Tell the callback, unless it was told just now; called by the thread that waits."""
+        """Call the callback, unless it was called just now; done by the thread that waits."""
         self.peak_anonymous = max(self.peak_anonymous, anonymous_bytes())
         now = time.monotonic()
         if self._callback and (finished or now - self._last_call >= REFRESH_SECONDS):

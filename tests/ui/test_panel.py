@@ -244,7 +244,7 @@ def test_what_is_said_before_another_target_is_told_is_of_that_target(
 
     def first(_: object) -> None:
         states.append(table.state())
-        table._tell(ack="a")
+        table._send_state(ack="a")
 
     session.observe(first)
     table = view(session)

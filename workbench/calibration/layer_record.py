@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import ShapeMismatchError
-from workbench.plan import Kind, Layer
+from workbench.plan import Layer, LayerKind
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -54,7 +54,7 @@ class LayerRecord:
     Embedding, whose input counts as one-hot vectors.
     """
 
-    kind: Kind
+    kind: LayerKind
     """The kind of module."""
     steps: StepStatistics
     """By step."""
@@ -84,7 +84,7 @@ STEP_FIELDS = tuple(item.name for item in fields(StepStatistics))
 """The columns of `StepStatistics`."""
 
 
-def check_channels(layer: Layer, kind: Kind, channels: int) -> None:
+def check_channels(layer: Layer, kind: LayerKind, channels: int) -> None:
     """Make sure that an input of so many channels can be a layer's.
 
     Raises

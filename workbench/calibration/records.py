@@ -22,7 +22,7 @@ SHIPPED = "calibration.parquet"
 
 
 UNKNOWN = "not captured"
-"""Why a layer has no record, where nothing tells."""
+"""Why a layer has no record, where nothing says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class CalibrationRecords:
 
     @property
     def not_recorded(self) -> Mapping[str, str]:
-        """Layers that the capture could not record, by name, and why; what it was told of the checkpoint."""
+        """Layers that the capture could not record, by name, and why; what it knew of the checkpoint."""
         return {name: why for name, why in _reasons(self.made_by).items() if name not in self.layers}
 
     def missing(self, checkpoint: Checkpoint) -> dict[str, str]:

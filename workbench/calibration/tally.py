@@ -17,7 +17,7 @@ from workbench.calibration.layer_record import (
     SingleArray,
     StepStatistics,
 )
-from workbench.plan import Kind
+from workbench.plan import LayerKind
 
 SAMPLE = 4096
 """Most absolute values kept for the percentiles of a step."""
@@ -125,7 +125,7 @@ class LayerTally:
         Of the input; of an Embedding, its rows.
     """
 
-    def __init__(self, kind: Kind, channels: int) -> None:
+    def __init__(self, kind: LayerKind, channels: int) -> None:
         self.kind = kind
         self.channels = channels
         self.steps: dict[Interval, StepTally] = {}
@@ -202,7 +202,7 @@ class LayerTally:
         )
 
 
-def _statistics(tallies: Sequence[StepTally | None], kind: Kind) -> StepStatistics:
+def _statistics(tallies: Sequence[StepTally | None], kind: LayerKind) -> StepStatistics:
     rows = [_row(tally, kind) for tally in tallies]
     columns: Mapping[str, FloatArray] = {
         name: np.array([row[name] for row in rows], np.float64)
@@ -212,7 +212,7 @@ def _statistics(tallies: Sequence[StepTally | None], kind: Kind) -> StepStatisti
     return StepStatistics(np.array([row["count"] for row in rows], np.int64), *columns.values())
 
 
-def _row(tally: StepTally | None, kind: Kind) -> dict[str, float]:
+def _row(tally: StepTally | None, kind: LayerKind) -> dict[str, float]:
     row = dict.fromkeys(StepStatistics.__dataclass_fields__, math.nan)
     if tally is None:
         return row | {"count": 0}

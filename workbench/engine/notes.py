@@ -1,4 +1,4 @@
-"""What a run should tell its user besides figures."""
+"""The notes of a run: what its user should know besides figures."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.GtE: (">=", np.greater_equal),
 }
 
-Kind = Literal["number", "truth", "text"]
+ColumnKind = Literal["number", "truth", "text"]
 
 
 def evaluate(
@@ -133,7 +133,7 @@ def _compute(text: str, tree: ast.expr, columns: Mapping[str, NDArray[Any]], nam
 class _Term:
     """A checked piece: what it is, and its value where that is known already."""
 
-    kind: Kind
+    kind: ColumnKind
     code: str = ""
     """For numexpr."""
     value: Any = None
@@ -225,7 +225,7 @@ class _Compiler:
             if values.dtype.kind in "OUT":
                 self.names[name] = _Term("text", value=values.astype(object))
             else:
-                kind: Kind = "truth" if values.dtype == np.bool_ else "number"
+                kind: ColumnKind = "truth" if values.dtype == np.bool_ else "number"
                 self.names[name] = self._operand(
                     values if kind == "truth" else values.astype(np.float64), kind
                 )
@@ -240,7 +240,7 @@ class _Compiler:
         rows[found] = True
         return self._operand(rows, "truth")
 
-    def _operand(self, values: NDArray[Any], kind: Kind) -> _Term:
+    def _operand(self, values: NDArray[Any], kind: ColumnKind) -> _Term:
         if len(self.operands) >= MAX_OPERANDS:
             raise ExpressionError(
                 f"The expression needs more than {MAX_OPERANDS} columns and comparisons of texts; make it shorter.",
@@ -266,7 +266,7 @@ class _Compiler:
             return self._operand(np.full(self.rows, value), "number")
         return _Term("number", f"({float(value)!r})", value=float(value))
 
-    def _of_kind(self, kind: Kind, node: ast.expr) -> _Term:
+    def _of_kind(self, kind: ColumnKind, node: ast.expr) -> _Term:
         term = self.visit(node)
         if term.kind != kind:
             wanted = {

@@ -118,9 +118,9 @@ class Search:
                 modules.setdefault(match[0], set()).add(name.removeprefix(match[0]).rpartition(".")[0])
         found = []
         for block, inside in modules.items():
-            foreign = sorted(module for module in inside if module and not re.fullmatch(blocks.known, module))
-            if foreign:
-                self.remark(block[:-1], f"left alone, as {foreign[0]} is not known there")
+            unknown = sorted(module for module in inside if module and not re.fullmatch(blocks.known, module))
+            if unknown:
+                self.remark(block[:-1], f"left alone, as {unknown[0]} is not known there")
             else:
                 found.append(block)
         return found

@@ -21,17 +21,17 @@ UNIT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Run(Unit):
+class BlockUnit(Unit):
     """A unit of consecutive blocks."""
 
     blocks: tuple[Block, ...]
     """The blocks."""
 
 
-def units_of(checkpoint: Checkpoint, row_multiple: int = 1) -> list[Run]:
+def units_of(checkpoint: Checkpoint, row_multiple: int = 1) -> list[BlockUnit]:
     """The division of a checkpoint into units, whose blocks of a layer are of a multiple of so many rows."""
     return [
-        Run(index, sum(block.nbytes for block in blocks), tuple(blocks))
+        BlockUnit(index, sum(block.nbytes for block in blocks), tuple(blocks))
         for index, blocks in enumerate(divide(checkpoint, UNIT_BYTES, row_multiple))
     ]
 
@@ -102,7 +102,7 @@ class PlacedWriter:
         ValidationError
             If a weight to quantize is NaN or Inf.
         """
-        assert isinstance(unit, Run)
+        assert isinstance(unit, BlockUnit)
         with PlacedRows() as files:
             for block in unit.blocks:
                 first, stop = block.row_start, block.row_start + block.rows

@@ -32,7 +32,7 @@ def open_shown(
     fresh: bool = False,
     **settings: Any,
 ) -> Session:
-    """`open_session` that shows how far it is, unless there is a callback that hears of it.
+    """`open_session` that shows how far it is, unless there is a callback that reports it.
 
     In a cell that runs again it goes on with the session of the cell's last run, unless a `fresh` one is asked for.
     """
@@ -81,19 +81,19 @@ def verify_shown(
     callback: ProgressCallback | None = None,
     **settings: Any,
 ) -> Verification:
-    """`verify` that shows how far it is, unless there is a callback that hears of it."""
+    """`verify` that shows how far it is, unless there is a callback that reports it."""
     if callback is not None:
         return verify(output, source, component=component, callback=callback, **settings)
     title, cancel = f"Verifying {Path(output).name}", threading.Event()
     with _progress(title, 1, source, component, cancel, "The export is as it was.") as shown:
 
-        def hear(fraction: float, message: str) -> None:
+        def report(fraction: float, message: str) -> None:
             if shown is not None:
                 shown(fraction, message)
             if cancel.is_set():
                 raise CancelledError(title)
 
-        return verify(output, source, component=component, callback=hear, **settings)
+        return verify(output, source, component=component, callback=report, **settings)
 
 
 @contextmanager
@@ -137,5 +137,5 @@ def _progress(
         if not sys.stderr.isatty():
             yield None
             return
-        with terminal.progress_bar(title, source_bytes(source, component)) as hear:
-            yield hear
+        with terminal.progress_bar(title, source_bytes(source, component)) as report:
+            yield report

@@ -1,4 +1,4 @@
-"""Who hears of changes, and in which order."""
+"""The observers of a session, and the order in which they are notified."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Observer = Callable[[Change], None]
 
 
 class ObserverWarning(UserWarning):
-    """An observer raised an exception; the edit it was told of stands."""
+    """An observer raised an exception; the edit stands."""
 
 
 class Observers:
-    """Functions that hear of changes, in the order of their versions, one thread telling at a time."""
+    """Functions that are called after changes, in the order of their versions, from one thread at a time."""
 
     def __init__(self) -> None:
         self._observers: list[Observer] = []
@@ -33,10 +33,10 @@ class Observers:
         return lambda: self._observers.remove(observer) if observer in self._observers else None
 
     def note(self, change: Change) -> None:
-        """Remember a change to tell; called in the order of versions."""
+        """Remember a change to notify of; called in the order of versions."""
         self._untold.append(change)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Tell what was noted; what another thread is telling, or an observer that edits adds, is left to it."""
         while self._untold and self._telling.acquire(blocking=False):
             try:

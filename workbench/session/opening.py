@@ -34,7 +34,7 @@ from workbench.thermo.options.option_table import measure_options
 from workbench.work import ProgressCallback
 
 STEPS = 2
-"""Steps of `open_session` of which its callback hears: profiling the layers, measuring the options."""
+"""Steps of `open_session` that its callback reports: profiling the layers, measuring the options."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def open_session(
         Layers that stay in their source dtype, by name, glob or role (``"role:head"``). Their weights may be NaN or
         Inf, which cannot be quantized.
     callback : callable, optional
-        Hears of the fraction done and a message, in two steps: profiling, and measuring options. Where there is none,
+        Receives the fraction done and a message, in two steps: profiling, and measuring options. Where there is none,
         `workbench.open` shows a bar in the notebook's cell, with a button that cancels, or on a terminal.
     cancel : threading.Event, optional
         Set it to end the work with a `CancelledError`.

@@ -45,7 +45,7 @@ class Prediction:
 def predict(
     checkpoint: Checkpoint, target: Format, plan: Plan, encodings: Encodings | None = None
 ) -> Prediction:
-    """Predict an export of a plan: sizes by reckoning, time by trying a piece of the largest layer."""
+    """Predict an export of a plan: sizes by arithmetic, time by trying a piece of the largest layer."""
     layout = target.layout(checkpoint, plan)
     encodings = encodings or Encodings(plan.effort)
     beside = {side.relative: side.source.stat().st_size for side in checkpoint.side_files}

@@ -113,7 +113,7 @@ class Session:
                     return None
             after = self._advance(line)
         # Outside the lock, so that an observer may wait for another thread that edits.
-        self._observers.tell()
+        self._observers.notify()
         return after
 
     def _advance(self, line: str) -> Snapshot:
@@ -131,7 +131,7 @@ class Session:
         """A line of the script for what changed no layer."""
         with self._lock:
             self._advance(line)
-        self._observers.tell()
+        self._observers.notify()
 
     def undo(self) -> bool:
         """Take the last edit back; whether there was one."""

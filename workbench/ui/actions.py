@@ -26,13 +26,13 @@ class Actions:
     ----------
     session : Session
     message_bar : MessageBar
-        Where the end of long work is told.
+        Shows how long work ended.
     jobs : Jobs
         Where long work runs.
     folder : Path
         Where exports and plans go whose paths are not absolute; with `confined`, only there.
     confined : bool
-    tell : callable
+    changed : callable
         Called when `exported` is another.
     """
 
@@ -43,9 +43,9 @@ class Actions:
         jobs: Jobs,
         folder: Path,
         confined: bool,
-        tell: Callable[[], None] = lambda: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.session, self._tell = session, tell
+        self.session, self._changed = session, changed
         self._pace = 0.8, 4.0
         """Within what of its prediction an export's time was found to be."""
         self.exported: dict[str, Any] | None = None
@@ -54,7 +54,7 @@ class Actions:
         self._folder, self._confined = folder.absolute(), confined
 
     def do(self, message: Mapping[str, Any]) -> str | Question:
-        """Do what a message asks for; returns what to tell, if anything, or what has to be asked first.
+        """Do what a message asks for; returns a sentence to show, if any, or a question to ask first.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class Actions:
             self._pace = 0.7 * report.seconds / predicted, 1.5 * report.seconds / predicted
             text = f"Written to {folder}: {report.actual_bytes:,} bytes, read back and compared."
             self.exported = {"folder": str(folder), "text": text, "lines": lines}
-            self._tell()
+            self._changed()
             self._message_bar.note(text, "The drawer Export shows how to load it.")
 
         self._jobs.run(lambda: session.export(folder), done, place="export")

@@ -19,13 +19,13 @@ class Jobs:
     Parameters
     ----------
     message_bar : MessageBar
-        Where its end is told.
-    tell : callable
+        Shows how it ended.
+    changed : callable
         Called when `shown` is another.
     """
 
-    def __init__(self, message_bar: MessageBar, tell: Callable[[], None]) -> None:
-        self._message_bar, self._tell = message_bar, tell
+    def __init__(self, message_bar: MessageBar, changed: Callable[[], None]) -> None:
+        self._message_bar, self._changed = message_bar, changed
         self._stopping, self._place = False, ""
         self.job: Job[Any] | None = None
         self.shown: dict[str, Any] | None = None
@@ -40,7 +40,7 @@ class Jobs:
         *,
         place: str = "",
     ) -> None:
-        """Start a job and show it until it ends; then tell its result. Another that runs is not disturbed.
+        """Start a job and show it until it ends; then show its result. Another that runs is not disturbed.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class Jobs:
                 self._show(job.fraction, _told(job, time.monotonic() - started))
             time.sleep(REFRESH_SECONDS)
         self.shown = None
-        self._tell()
+        self._changed()
         if job.state != "done":
             self._message_bar.guard(undone)()
         match job.state:
@@ -93,7 +93,7 @@ class Jobs:
         shown = {"fraction": fraction, "text": text, "stopping": self._stopping, "place": self._place}
         if shown != self.shown:
             self.shown = shown
-            self._tell()
+            self._changed()
 
 
 def _told(job: Job[Any], seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from workbench.errors import ArrowQuantError
 
-Kind = Literal["error", "note"]
+MessageKind = Literal["error", "note"]
 
 
 class MessageBar:
@@ -15,16 +15,16 @@ class MessageBar:
 
     Parameters
     ----------
-    tell : callable
+    changed : callable
         Called when there is another message.
     text : str, optional
         The first message, a note.
     """
 
-    def __init__(self, tell: Callable[[], None], text: str = "") -> None:
-        self._tell = tell
+    def __init__(self, changed: Callable[[], None], text: str = "") -> None:
+        self._changed = changed
         self.text = text
-        self.kind: Kind = "note"
+        self.kind: MessageKind = "note"
 
     def error(self, error: BaseException | str) -> None:
         """Show an error. What is no error of ours nor of the system's is a bug, and says so."""
@@ -52,6 +52,6 @@ class MessageBar:
 
         return guarded
 
-    def _show(self, text: str, kind: Kind) -> None:
+    def _show(self, text: str, kind: MessageKind) -> None:
         self.text, self.kind = text, kind
-        self._tell()
+        self._changed()

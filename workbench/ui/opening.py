@@ -21,7 +21,7 @@ def opening(
 ) -> ipywidgets.VBox:
     """A box with a progress bar, which becomes the panel of the model.
 
-    The measuring runs in a thread of its own, so that the page is there at once and its button is heard, whatever
+    The measuring runs in a thread of its own, so that the page is there at once and its button works, whatever
     serves the page. An error is shown in the bar's place.
 
     Parameters

@@ -49,13 +49,13 @@ class Tracker:
         self._show((self._step - 1 + fraction) / self._steps, f"{place}: {facts}" if place else facts)
 
     def _speed(self, fraction: float, seconds: float) -> list[str]:
-        """The rate and the time left, where they can be told."""
+        """The rate and the time left, where they are known."""
         done = fraction - self._first
         if seconds < SETTLED or done <= 0 or fraction >= 1:
             return []
         rate = done * self.nbytes / seconds / 1e6
-        told = [f"{rate:,.0f} MB/s" if rate >= 10 else f"{rate:.1f} MB/s"] if self.nbytes else []
-        return [*told, f"{duration(seconds * (1 - fraction) / done)} left"]
+        parts = [f"{rate:,.0f} MB/s" if rate >= 10 else f"{rate:.1f} MB/s"] if self.nbytes else []
+        return [*parts, f"{duration(seconds * (1 - fraction) / done)} left"]
 
 
 class ProgressBar(anywidget.AnyWidget):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from workbench.architectures import Architecture, is_norm, is_table, role_of
 from workbench.checkpoint.tensors import FLOAT_DTYPES, TensorInfo
-from workbench.plan import Kind, Layer, Role
+from workbench.plan import Layer, LayerKind, Role
 
 Peek = Callable[[TensorInfo], NDArray[np.float32]]
 """Gives the first values of a tensor, at most `PEEK_VALUES`, as float32."""
@@ -120,7 +120,7 @@ def _is_gain(values: NDArray[np.float32]) -> bool:
     return values.size > 0 and bool(abs(values.mean(dtype=np.float64)) > 3 * values.std(dtype=np.float64))
 
 
-def _kind(info: TensorInfo, tensors: Mapping[str, TensorInfo]) -> Kind:
+def _kind(info: TensorInfo, tensors: Mapping[str, TensorInfo]) -> LayerKind:
     if len(info.shape) > 2:
         return "conv"
     has_bias = f"{info.name.removesuffix('.weight')}.bias" in tensors  # which no table has

@@ -23,7 +23,7 @@ from workbench.formats.gguf.reader import FILE, PLAN_KEY, SOURCE_KEY, GgufPayloa
 from workbench.formats.gguf.runtimes import Runtimes, runtimes_of
 from workbench.formats.gguf.tensors import Stored, describe, stored_tensors
 from workbench.formats.kept import kept_tensors, notes_on_conversions
-from workbench.formats.placed import Place, Run, units_of
+from workbench.formats.placed import BlockUnit, Place, units_of
 from workbench.plan import Option, Plan
 from workbench.quantize import Encodings
 
@@ -44,7 +44,7 @@ class GgufExport:
     """The file's keys."""
     placed: GgufLayout
     """The file."""
-    units: Sequence[Run]
+    units: Sequence[BlockUnit]
     """The division into units."""
     rounded: Sequence[TensorInfo]
     """Kept tensors that are rounded to F32."""

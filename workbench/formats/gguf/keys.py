@@ -43,7 +43,7 @@ def file_keys(
     Parameters
     ----------
     checkpoint : Checkpoint
-        Where it is a GGUF file, all its keys are kept as they are; only ``general.file_type`` is told anew.
+        Where it is a GGUF file, all its keys are kept as they are; only ``general.file_type`` is written anew.
     family : Family
     pieces : sequence of GgufPiece
     shapes : mapping of str to tuple of int

@@ -102,9 +102,9 @@ def _obstacle(program: str, tensors: Collection[Stored], keys: Mapping[str, Gguf
     others = [stored.name for stored in tensors if _OF_OTHER_MODELS.match(stored.name)]
     if others and not any(stored.name.startswith(DENOISER_PREFIX) for stored in tensors):
         return f"{len(others)} tensors are not the denoiser's, such as {others[0]!r}"
-    foreign = next((stored for stored in tensors if stored.kind not in _TYPES), None)
-    if foreign is not None:
-        return f"the type {foreign.kind} of {foreign.name!r} is not one that is decoded"
+    unread = next((stored for stored in tensors if stored.kind not in _TYPES), None)
+    if unread is not None:
+        return f"the type {unread.kind} of {unread.name!r} is not one that is decoded"
     reshaped = next((stored for stored in tensors if stored.shape != (stored.source.shape or (1,))), None)
     if reshaped is not None and program != "comfyui":
         return f"{reshaped.name!r} is stored with fewer axes, and only ComfyUI-GGUF restores its shape"

@@ -15,7 +15,7 @@ from workbench.checkpoint import Checkpoint, TensorInfo
 from workbench.formats.codec import Encoder
 from workbench.formats.format import Check, Format, TargetSettings
 from workbench.formats.kept import kept_tensors, notes_on_conversions
-from workbench.formats.placed import Place, PlacedWriter, Run, units_of
+from workbench.formats.placed import BlockUnit, Place, PlacedWriter, units_of
 from workbench.formats.safetensors.codec import PLAN_KEY, SOURCE_KEY, SafetensorsCodec, stored_pieces
 from workbench.formats.safetensors.layout import FileLayout, Piece, lay_out
 from workbench.formats.safetensors.reader import SafetensorsPayload
@@ -35,7 +35,7 @@ class SafetensorsLayout:
     """What stores each tensor of the checkpoint."""
     placed: FileLayout
     """The files."""
-    units: Sequence[Run]
+    units: Sequence[BlockUnit]
     """The division into units."""
     documents: Mapping[str, bytes]
     """Small files of the format's own."""

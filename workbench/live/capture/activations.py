@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.kernels import load_kernels
-from workbench.plan import Kind
+from workbench.plan import LayerKind
 
 PIECE = 2**24
 """Values widened at once where torch sums them."""
@@ -55,7 +55,7 @@ class Room:
         self.ends = self.extremes.view(np.float32)
 
 
-def activations(values: Tensor, kind: Kind, module: Any, room: Room) -> Activations:
+def activations(values: Tensor, kind: LayerKind, module: Any, room: Room) -> Activations:
     """The input or output of a layer; of a convolution the pixels are the places, otherwise there is one.
 
     Parameters

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.calibration.tally import CallSummary
 from workbench.live.capture.activations import Room, activations
-from workbench.plan import Kind
+from workbench.plan import LayerKind
 
 SAMPLED = 512
 """Absolute values that a call contributes to the sample for percentiles, at most."""
@@ -34,7 +34,7 @@ class Observer:
     def summarise(
         self,
         module: nn.Module,
-        kind: Kind,
+        kind: LayerKind,
         given: Tensor,
         output: Tensor,
         bias: Tensor | None,
@@ -67,7 +67,7 @@ class Observer:
         return [CallSummary(*measured, energy) for measured, energy in zip(inputs, energies, strict=True)]
 
     def _inputs(
-        self, kind: Kind, given: Tensor, parts: list[Tensor | None], samples: int, module: Any
+        self, kind: LayerKind, given: Tensor, parts: list[Tensor | None], samples: int, module: Any
     ) -> list[Inputs]:
         if kind == "embedding":
             return [_lookups(_select(given, part, samples), module.num_embeddings) for part in parts]
@@ -82,11 +82,11 @@ class Observer:
         self._last = (given, state, found) if state else None
         return found
 
-    def _channels(self, values: Tensor, kind: Kind, module: Any) -> Inputs:
+    def _channels(self, values: Tensor, kind: LayerKind, module: Any) -> Inputs:
         found = activations(values, kind, module, self._room)
         return found.vectors, *found.moments(SAMPLED)
 
-    def _energy(self, module: Any, kind: Kind, output: Tensor, bias: Tensor | None) -> float:
+    def _energy(self, module: Any, kind: LayerKind, output: Tensor, bias: Tensor | None) -> float:
         """Mean energy of an output vector, without the bias."""
         return activations(output, kind, module, self._room).energy(bias)
 

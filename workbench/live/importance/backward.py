@@ -20,7 +20,7 @@ from workbench.live.model.eager import uncompiled
 from workbench.live.model.weights import require_weights
 from workbench.work import Progress, ProgressCallback
 
-Run = Callable[[int], Tensor]
+Sampler = Callable[[int], Tensor]
 """Generates with the model, differently for each number it is given, and gives the final output. For the whole
 trajectory it must be differentiable: not under torch.no_grad."""
 
@@ -139,14 +139,14 @@ class Path:
             yield number, self.at((number + 0.5) / runs)
 
 
-def trajectories(run: Run, runs: int, path: Path) -> Iterator[tuple[Tensor, float]]:
+def trajectories(run: Sampler, runs: int, path: Path) -> Iterator[tuple[Tensor, float]]:
     """The output of some runs, and how much of a run each is."""
     for number, place in path.spread(runs):
         with place:  # until the way back has been gone
             yield run(number), 1.0
 
 
-def single_steps(module: nn.Module, run: Run, runs: int, path: Path) -> Iterator[tuple[Tensor, float]]:
+def single_steps(module: nn.Module, run: Sampler, runs: int, path: Path) -> Iterator[tuple[Tensor, float]]:
     """The output of every call that some runs make, each computed again by itself, and its part of a run."""
     for number, place in path.spread(runs):
         calls: list[tuple[Any, Any]] = []

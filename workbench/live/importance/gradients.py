@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, opened
-from workbench.live.importance.backward import Hand, Path, Run, go_back, single_steps, trajectories
+from workbench.live.importance.backward import Hand, Path, Sampler, go_back, single_steps, trajectories
 from workbench.live.importance.probes import Probe, gaussian
 from workbench.live.importance.sensitivity import (
     in_files,
@@ -41,7 +41,7 @@ Method = Literal["fisher", "white"]
 
 def importance_by_gradients(
     module: nn.Module,
-    run: Run,
+    run: Sampler,
     checkpoint: Checkpoint | str | os.PathLike[str],
     records: CalibrationRecords,
     *,
@@ -161,7 +161,7 @@ def importance_by_gradients(
 
 def directional(
     module: nn.Module,
-    run: Run,
+    run: Sampler,
     checkpoint: Checkpoint | str | os.PathLike[str],
     records: CalibrationRecords,
     deltas: Mapping[tuple[str, Any], Tensor],

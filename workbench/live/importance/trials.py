@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workbench.calibration import CalibrationRecords
 from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ArgumentError
-from workbench.live.importance.backward import Run
+from workbench.live.importance.backward import Sampler
 from workbench.live.importance.sensitivity import (
     in_files,
     measured_layers,
@@ -30,7 +30,7 @@ from workbench.work import Progress, ProgressCallback
 
 def importance_by_trial(
     module: nn.Module,
-    run: Run,
+    run: Sampler,
     checkpoint: Checkpoint | str | os.PathLike[str],
     records: CalibrationRecords,
     *,

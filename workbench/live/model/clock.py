@@ -111,7 +111,7 @@ def timestep(model: nn.Module) -> Clock:
 def mask_ratio(mask_token_id: int) -> Clock:
     """The clock of a masked-diffusion language model: the share of its ``input_ids`` that are masked.
 
-    The ratio is told as the middle of one of 64 equal parts of 0 to 1.
+    The ratio is given as the middle of one of 64 equal parts of 0 to 1.
     """
     return _mask_ratio(mask_token_id, MASK_RATIO.arguments)
 

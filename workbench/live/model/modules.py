@@ -12,11 +12,11 @@ from torch import nn
 
 from workbench.checkpoint import Checkpoint, opened
 from workbench.errors import ArgumentError, ShapeMismatchError, ValidationError
-from workbench.plan import Kind
+from workbench.plan import LayerKind
 
 WEIGHT = ".weight"
 
-KINDS: Mapping[type[nn.Module], Kind] = {
+KINDS: Mapping[type[nn.Module], LayerKind] = {
     nn.Linear: "linear",
     nn.Conv1d: "conv",
     nn.Conv2d: "conv",
@@ -34,7 +34,7 @@ FUSED = frozenset({"to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_pr
 """Projections of a block of diffusers that stand idle while it runs them fused."""
 
 
-def kind_of(module: nn.Module) -> Kind | None:
+def kind_of(module: nn.Module) -> LayerKind | None:
     """The kind of a module that holds a layer; None where it is none that can be watched."""
     return next((kind for cls, kind in KINDS.items() if isinstance(module, cls)), None)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workbench.calibration import ActivationMode
 from workbench.errors import ArrowQuantError, ValidationError
-from workbench.live.importance.backward import Run
+from workbench.live.importance.backward import Sampler
 from workbench.live.importance.trials import relative_error
 from workbench.live.model.clock import Clock, Read
 from workbench.live.model.modules import match_layers
@@ -23,7 +23,7 @@ from workbench.work import ProgressCallback
 def attach(
     session: Session,
     module: nn.Module,
-    run: Run,
+    run: Sampler,
     *,
     metrics: Metrics | None = None,
     distance: Callable[[Tensor, Tensor], float] = relative_error,

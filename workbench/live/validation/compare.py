@@ -19,7 +19,7 @@ from torch.nn import functional
 from workbench.calibration import ActivationMode
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ValidationError
-from workbench.live.importance.backward import PARTS, Run
+from workbench.live.importance.backward import PARTS, Sampler
 from workbench.live.importance.sensitivity import in_files, require_runs
 from workbench.live.importance.trials import relative_error
 from workbench.live.model.clock import Clock, Read, clock_for
@@ -48,7 +48,7 @@ SHOWN = 8
 
 def compare(
     module: nn.Module,
-    run: Run,
+    run: Sampler,
     session: Session,
     *,
     runs: int = 3,

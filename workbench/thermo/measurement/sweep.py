@@ -43,7 +43,7 @@ def sweep(
     entry : Entry
         Where the table is remembered, and what an interrupted sweep had finished.
     message : str
-        What the callback is told.
+        The message of the callback.
     executor : Executor, optional
         Threads to measure in; by default one for each core.
     callback : callable, optional

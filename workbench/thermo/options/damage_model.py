@@ -15,7 +15,7 @@ from workbench.calibration import CalibrationRecords, Moments, TimeAwareQuantize
 from workbench.calibration.layer_record import LayerRecord, check_channels
 from workbench.checkpoint import Checkpoint
 from workbench.errors import ArgumentError
-from workbench.plan import Kind, Layer
+from workbench.plan import Layer, LayerKind
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -57,7 +57,7 @@ class Stress:
     independently. D = Σ_g c_g·N_g with c = `damage_per_noise`.
     """
 
-    kind: Kind
+    kind: LayerKind
     mean: NDArray[np.float32]
     """μ_g of each channel, [groups, channels]; of an Embedding p_g, [groups, rows]. 0 where the layer did not run."""
     variance: NDArray[np.float32]
@@ -262,7 +262,7 @@ class DamageModel:
             return np.nan_to_num(sensitivity / _white(layer, record.kind, moments), posinf=0.0)
 
 
-def _white(layer: Layer, kind: Kind, moments: Moments) -> FloatArray:
+def _white(layer: Layer, kind: LayerKind, moments: Moments) -> FloatArray:
     """N_g of white weight noise of unit variance, [groups]."""
     if kind == "embedding":
         return np.full(len(moments.count), float(layer.cols))

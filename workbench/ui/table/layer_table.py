@@ -35,7 +35,7 @@ def _to_state(_: object, table: LayerTable) -> dict[str, Any]:
 class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     """The layers of a session: look, filter, sort, choose, and give them bits.
 
-    The browser gets all it needs to show edits and their totals at once, and tells the session of them; what the
+    The browser gets all it needs to show edits and their totals at once, and reports them to the session; what the
     session then says takes their place. Right on the kernel's main thread and on others.
 
     Parameters
@@ -90,7 +90,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self._sent = session.snapshot
         self._editing = threading.local()
         self._inbox = Inbox(self._respond, self._respond_again)
-        # Before the comm opens: what changes from now on is told after the state that it opens with.
+        # Before the comm opens: what changes from now on is sent after the state that it opens with.
         self._unobserve = session.observe(self._on_change)
         identity = uuid4().hex
         self.static_copy = StaticCopy(
@@ -166,7 +166,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
     def open(self) -> None:
         """Open the comm to the browser.
 
-        JupyterLab addresses a message to the shell that shall hear it: a subshell, that cells which compute leave free.
+        JupyterLab addresses a message to the shell that shall receive it: a subshell, which busy cells leave free.
         ipykernel 7.4.0 takes it to the shell that last sent on the comm instead, a busy one or one that a page left
         behind (`Comm._reply_subshell_for`); this comm's messages go where they are addressed.
         """
@@ -222,10 +222,10 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         return header, arrays
 
     def _beside(self, now: Snapshot, base: int) -> dict[str, Any]:
-        """What else a view around the table is told of each change."""
+        """Further fields of each change that a view around the table receives."""
         return {}
 
-    def _tell(self, *, whole: bool = False, even_if_known: bool = True, **said: Any) -> None:
+    def _send_state(self, *, whole: bool = False, even_if_known: bool = True, **said: Any) -> None:
         """Send the present plan: what changed since it was sent last, or all of it."""
         with self._guard:
             now, columns = self._matching()
@@ -251,9 +251,9 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         self.static_copy.ask()
         if self.session.snapshot.options is not self._columns.options:
             self._renew()
-        # One's own edit is told with its answer, in one message.
+        # The answer to one's own edit has the change, in one message.
         elif not getattr(self._editing, "now", False):
-            self._tell(even_if_known=False)
+            self._send_state(even_if_known=False)
 
     def _renew(self) -> None:
         """Another target has other options, and what was learnt other costs: the browser gets everything anew."""
@@ -296,7 +296,7 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
                 if message.get("version", self._sent.version) == self.session.version:
                     self.send({"type": "here", "ack": ack})
                 else:
-                    self._tell(ack=ack, whole=True)
+                    self._send_state(ack=ack, whole=True)
             case {"type": "options", "row": int(row)} if 0 <= row < len(self._columns.names):
                 now, columns = self._matching()
                 self.send({"type": "options", "ack": ack, "row": row, "options": columns.variants(now, row)})
@@ -322,16 +322,16 @@ class LayerTable(anywidget.AnyWidget):  # type: ignore[misc]
         finally:
             self._editing.now = False
         if isinstance(answer, Question):
-            self._tell(ack=ack, question=asdict(answer))
+            self._send_state(ack=ack, question=asdict(answer))
         else:
-            self._tell(ack=ack, note=answer)
+            self._send_state(ack=ack, note=answer)
 
     def _do(self, command: Command) -> str:
         before = self.session.snapshot
         return note_on(command, before, self.session.do(command))
 
     def _fail(self, error: str, ack: str | None) -> None:
-        self._tell(ack=ack, error=error)
+        self._send_state(ack=ack, error=error)
 
     def _on_filter(self, change: Any) -> None:
         if is_condition(change["new"]):
