@@ -1,9 +1,9 @@
-"""Time and memory of measuring a checkpoint with the shapes of Dream-7B: its profile, and the prices of all options.
+"""Time and memory of measuring a checkpoint with the shapes of Dream-7B: its profile, and of measuring all options.
 
     python tests/benchmarks/bench_options.py             # a 1 GB slice of the model
     python tests/benchmarks/bench_options.py --full      # all of it: 15.2 GB
 
-Options are priced from the default sample of rows; a profile reads every weight. The weights are those of
+Options are measured from the default sample of rows; a profile reads every weight. The weights are those of
 bench_pipeline.py: normal, 0.02 wide, in four shards of bfloat16.
 """
 

@@ -1,4 +1,4 @@
-"""Efforts through the engine: plans say them, exports need what they need, and prices are what is written."""
+"""Efforts through the engine: plans say them, exports need what they need, and what is predicted is what is written."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_plans_differ_and_each_is_best_by_its_own_measure(session: Session, plai
     assert session.totals.damage < 0.9 * by_image
 
 
-def test_regrouping_and_the_estimator_change_the_prices(cache: Path) -> None:
+def test_regrouping_and_the_estimator_change_the_damage(cache: Path) -> None:
     totals = {}
     for groups in (1, 5):
         for importance in ("none", "fisher:step"):

@@ -1,4 +1,4 @@
-"""Guards the price list: exact errors and bytes, honest standard errors of samples, and the bridge to the solver."""
+"""Guards the option table: exact errors and bytes, honest standard errors of samples, and the bridge to the solver."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rounded(weights: np.ndarray[Any, Any], bits: int, group: int) -> tuple[np.nd
     return (codes * scale + low).reshape(weights.shape), codes.astype(np.int64).reshape(weights.shape)
 
 
-def test_prices_are_those_of_plain_numpy(digits: Checkpoint, store: Path) -> None:
+def test_options_are_those_of_plain_numpy(digits: Checkpoint, store: Path) -> None:
     table = measure_options(
         digits,
         target_named("parquet"),
@@ -109,7 +109,7 @@ def test_options_measured_exactly_are_what_an_export_will_lose(
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_sampled_prices_are_within_their_standard_errors(
+def test_sampled_errors_are_within_their_standard_errors(
     name: str, digits: Checkpoint, tmp_path: Path
 ) -> None:
     """64 rows of each layer, 30 seeds: 3 standard errors hold 99 % of the errors, and are at most 5 % in the median."""
@@ -181,7 +181,7 @@ def test_it_does_not_matter_who_does_the_work(digits: Checkpoint, tmp_path: Path
     assert tables[0].equals(tables[1])
 
 
-def test_prices_are_remembered_by_all_that_decides_them(
+def test_options_are_remembered_by_all_that_decides_them(
     digits: Checkpoint, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = target_named("mlx")

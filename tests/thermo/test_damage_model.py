@@ -1,4 +1,4 @@
-"""Guards the price of an error: D from moments is the error of the layer's output, group by group, where it must be."""
+"""Guards damage: D from moments is the error of the layer's output, group by group, where it must be."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def records_of(
     return CalibrationRecords(checkpoint.fingerprint, "timestep", axis, shares, axis, shares, layers)
 
 
-def pricing_of(
+def damage_model_of(
     records: CalibrationRecords, checkpoint: Checkpoint, edges: Any = None, importance: str | None = None
 ) -> DamageModel:
     groups = groups_at(records, range(len(records.buckets) + 1) if edges is None else edges)
@@ -112,7 +112,7 @@ def pricing_of(
 def rows_of(
     checkpoint: Checkpoint, damage_model: DamageModel | None, tmp_path: Path, target: str = "parquet"
 ) -> Any:
-    """Rows of the exact price list, each with its ΔW."""
+    """Rows of the exact option table, each with its ΔW."""
     found = target_named(target)
     table = measure_options(
         checkpoint, found, exact=True, damage_model=damage_model, cache=tmp_path / "cache"
@@ -141,13 +141,13 @@ def loud_and_quiet() -> list[Array]:
 
 
 @pytest.mark.parametrize("target", ["parquet", "mlx"])
-def test_the_price_of_uncorrelated_channels_is_the_error_of_the_output(
+def test_the_damage_of_uncorrelated_channels_is_the_error_of_the_output(
     target: str, save: Save, tmp_path: Path, loud_and_quiet: list[Array]
 ) -> None:
     checkpoint = save(line=np.random.default_rng(0).normal(size=(48, COLS)))
     records = records_of(checkpoint, {NAMES["line"]: list(loud_and_quiet)}, calls=[1.0, 3.0])
     count = 0
-    for row, weights, delta in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path, target):
+    for row, weights, delta in rows_of(checkpoint, damage_model_of(records, checkpoint), tmp_path, target):
         parts = [relative(x, delta, weights) for x in loud_and_quiet]
         assert row["error_by_group"] == pytest.approx(parts, rel=1e-3, abs=1e-12)
         assert row["damage"] == pytest.approx(0.25 * parts[0] + 0.75 * parts[1], rel=1e-3, abs=1e-12)
@@ -157,14 +157,14 @@ def test_the_price_of_uncorrelated_channels_is_the_error_of_the_output(
     assert count > 5
 
 
-def test_regrouping_the_steps_changes_the_price(save: Save, tmp_path: Path) -> None:
+def test_regrouping_the_steps_changes_the_damage(save: Save, tmp_path: Path) -> None:
     """Taken together, the loud step is all that counts; apart, the quiet one counts as much."""
     rng = np.random.default_rng(2)
     checkpoint = save(line=np.exp(rng.normal(size=(48, COLS))))
     inputs = [DESIGN * np.exp(rng.normal(shift, 1.5, COLS)) for shift in (0, -3)]
     records = records_of(checkpoint, {NAMES["line"]: list(inputs)})
     apart, together = (
-        list(rows_of(checkpoint, pricing_of(records, checkpoint, edges), tmp_path))
+        list(rows_of(checkpoint, damage_model_of(records, checkpoint, edges), tmp_path))
         for edges in ([0, 1, 2], [0, 2])
     )
     differences = []
@@ -180,19 +180,19 @@ def test_regrouping_the_steps_changes_the_price(save: Save, tmp_path: Path) -> N
     assert np.median(differences) > 0.02
 
 
-def test_the_price_of_an_embedding_is_exact(save: Save, tmp_path: Path) -> None:
+def test_the_damage_of_an_embedding_is_exact(save: Save, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     checkpoint = save(tokens=rng.normal(size=(40, 64)) * np.exp(rng.normal(size=(40, 1))))
     ids = [rng.integers(0, 40, 300), np.array([3, 3, 3, 7])]
     records = records_of(checkpoint, {NAMES["tokens"]: list(ids)})
-    for row, weights, delta in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path):
+    for row, weights, delta in rows_of(checkpoint, damage_model_of(records, checkpoint), tmp_path):
         parts = [np.square(delta[i]).sum() / np.square(weights[i]).sum() for i in ids]
         assert row["error_by_group"] == pytest.approx(parts, rel=1e-5, abs=1e-12)
         assert row["damage"] == pytest.approx(np.mean(parts), rel=1e-5, abs=1e-12)
 
 
 @pytest.mark.parametrize(("groups", "kernel"), [(1, (3, 3)), (4, (3, 3)), (2, (1, 4))])
-def test_the_price_of_a_convolution_of_white_inputs(
+def test_the_damage_of_a_convolution_of_white_inputs(
     groups: int, kernel: tuple[int, int], save: Save, tmp_path: Path
 ) -> None:
     """Against the convolution itself, on an image of noise whose channels differ in mean and variance."""
@@ -215,7 +215,7 @@ def test_the_price_of_a_convolution_of_white_inputs(
         model(x, 1.0)
     with torch.no_grad():
         power = (torch.nn.functional.conv2d(x, conv.weight, groups=groups)).square().mean()
-        for row, _, delta in rows_of(checkpoint, pricing_of(rec.records, checkpoint), tmp_path):
+        for row, _, delta in rows_of(checkpoint, damage_model_of(rec.records, checkpoint), tmp_path):
             if row["scheme"] == "keep":
                 continue
             weight = torch.from_numpy(delta).float().reshape(conv.weight.shape)
@@ -247,7 +247,7 @@ def test_white_noise_costs_its_sensitivity(save: Save) -> None:
     )  # fmt: skip
     records = replace(records, layers={**records.layers, NAMES["conv"]: conv})
     for edges in ([0, 1, 2, 3], [0, 2, 3], [0, 3]):
-        damage_model = pricing_of(records, checkpoint, edges)
+        damage_model = damage_model_of(records, checkpoint, edges)
         assert damage_model.estimator == "fisher:step"
         for layer in checkpoint.layers:
             stress = damage_model.stress(layer)
@@ -276,11 +276,9 @@ def digits() -> Any:
 
 
 @pytest.mark.parametrize("importance", ["none", "fisher:step"])
-def test_sampled_prices_are_within_their_standard_errors(
-    digits: Any, tmp_path: Path, importance: str
-) -> None:
+def test_sampled_damage_is_within_its_standard_error(digits: Any, tmp_path: Path, importance: str) -> None:
     checkpoint, records = digits
-    damage_model = pricing_of(records, checkpoint, [0, 2, 4], importance)
+    damage_model = damage_model_of(records, checkpoint, [0, 2, 4], importance)
     settings: dict[str, Any] = {
         "schemes": ["asymmetric"], "group_sizes": [64], "damage_model": damage_model, "cache": tmp_path / "cache",
     }  # fmt: skip
@@ -303,12 +301,12 @@ def test_sampled_prices_are_within_their_standard_errors(
     assert 0.7 < np.sqrt(np.mean(every**2)) < 1.4
 
 
-def test_the_parts_by_group_make_up_the_price(digits: Any, tmp_path: Path) -> None:
+def test_the_parts_by_group_make_up_the_damage(digits: Any, tmp_path: Path) -> None:
     """Σ_g ω_g·κ_lg·N_lg/E_lg, as design.md has it, for whatever importance."""
     checkpoint, records = digits
     layers = {layer.name: layer for layer in checkpoint.layers}
     for importance in ("none", "fisher:step"):
-        damage_model = pricing_of(records, checkpoint, [0, 1, 3, 4], importance)
+        damage_model = damage_model_of(records, checkpoint, [0, 1, 3, 4], importance)
         table = measure_options(
             checkpoint, target_named("parquet"), sample_rows=64, group_sizes=[64], damage_model=damage_model,
             cache=tmp_path / "cache",
@@ -323,14 +321,14 @@ def test_the_parts_by_group_make_up_the_price(digits: Any, tmp_path: Path) -> No
 
 def test_the_best_estimator_that_was_run_is_taken(digits: Any) -> None:
     checkpoint, records = digits
-    assert pricing_of(records, checkpoint).estimator == "fisher:step"
+    assert damage_model_of(records, checkpoint).estimator == "fisher:step"
     name = checkpoint.layers[0].name
     record = records.layers[name]
     better = replace(record, sensitivity={**record.sensitivity, "fisher:trajectory": np.ones(4)})
     records = replace(records, layers={**records.layers, name: better})
-    assert pricing_of(records, checkpoint).estimator == "fisher:trajectory"
+    assert damage_model_of(records, checkpoint).estimator == "fisher:trajectory"
     bare = {key: replace(one, sensitivity={}) for key, one in records.layers.items()}
-    assert pricing_of(replace(records, layers=bare), checkpoint).estimator == "none"
+    assert damage_model_of(replace(records, layers=bare), checkpoint).estimator == "none"
 
 
 def test_an_unknown_estimator_is_an_error_that_lists_those_there_are(digits: Any) -> None:
@@ -338,7 +336,7 @@ def test_an_unknown_estimator_is_an_error_that_lists_those_there_are(digits: Any
     with pytest.raises(
         ArgumentError, match=r"no importance 'white:step'; it has fisher:step, none\."
     ) as raised:
-        pricing_of(records, checkpoint, importance="white:step")
+        damage_model_of(records, checkpoint, importance="white:step")
     assert raised.value.key == "importance"
 
 
@@ -354,7 +352,7 @@ def test_a_layer_without_a_record_counts_as_a_typical_one(save: Save, tmp_path: 
     }  # fmt: skip
     names = list(measured)
     records = records_of(checkpoint, {name: [DESIGN, DESIGN * 2] for name in names}, measured)
-    damage_model = pricing_of(records, checkpoint)
+    damage_model = damage_model_of(records, checkpoint)
     layers = {layer.name: layer for layer in checkpoint.layers}
     kappas = [damage_model.kappa(layers[name]).sum() for name in names]
     assert damage_model.typical == pytest.approx(np.median(kappas))
@@ -370,7 +368,7 @@ def test_a_layer_that_the_estimator_left_out_counts_as_a_typical_one(save: Save,
     names = [layer.name for layer in checkpoint.layers]
     measured = {names[0]: {"measured": np.array([3e-6])}}
     records = records_of(checkpoint, {name: [DESIGN] for name in names}, measured)
-    damage_model = pricing_of(records, checkpoint)
+    damage_model = damage_model_of(records, checkpoint)
     layers = {layer.name: layer for layer in checkpoint.layers}
     assert damage_model.estimator == "measured"
     assert damage_model.typical == pytest.approx(damage_model.kappa(layers[names[0]]).sum())
@@ -385,14 +383,14 @@ def test_a_layer_that_the_estimator_left_out_counts_as_a_typical_one(save: Save,
 def test_groups_in_which_a_layer_did_not_run_cost_nothing(save: Save, tmp_path: Path) -> None:
     checkpoint = save(line=np.random.default_rng(7).normal(size=(48, COLS)))
     records = records_of(checkpoint, {NAMES["line"]: [DESIGN, None]}, calls=[1, 1])
-    for row, weights, delta in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path):
+    for row, weights, delta in rows_of(checkpoint, damage_model_of(records, checkpoint), tmp_path):
         part = relative(DESIGN, delta, weights)
         assert row["error_by_group"] == [pytest.approx(part, rel=1e-3, abs=1e-12), None]
         assert row["damage"] == pytest.approx(part / 2, rel=1e-3, abs=1e-12)
 
 
 @pytest.mark.parametrize("measured", [False, True])
-def test_a_layer_that_gives_nothing_but_zeros_has_a_finite_price(
+def test_a_layer_that_gives_nothing_but_zeros_has_a_finite_damage(
     save: Save, tmp_path: Path, measured: bool
 ) -> None:
     """Output projections begin as zeros; so do inputs in their first step."""
@@ -403,7 +401,7 @@ def test_a_layer_that_gives_nothing_but_zeros_has_a_finite_price(
         {NAMES["line"]: [DESIGN, DESIGN], "block.to_k.weight": [DESIGN, np.zeros((4, COLS))]},
         sensitivity,
     )
-    for row, _, _ in rows_of(checkpoint, pricing_of(records, checkpoint), tmp_path):
+    for row, _, _ in rows_of(checkpoint, damage_model_of(records, checkpoint), tmp_path):
         assert np.isfinite(row["damage"])
         if row["layer"] == NAMES["line"]:
             assert row["damage"] == 0.0
@@ -415,43 +413,42 @@ def test_a_record_of_another_shape_is_named(save: Save) -> None:
     records = records_of(checkpoint, {NAMES["line"]: [DESIGN]})
     layer = Layer(NAMES["line"], "attention.q", "linear", 0, (48, 2 * COLS), "F32")
     with pytest.raises(ShapeMismatchError, match="64 input channels for 'block") as raised:
-        pricing_of(records, checkpoint).stress(layer)
+        damage_model_of(records, checkpoint).stress(layer)
     assert raised.value.tensor == NAMES["line"]
 
 
 def test_records_of_another_checkpoint_are_refused(save: Save, tmp_path: Path) -> None:
     checkpoint, other = (save(line=np.full((48, COLS), value)) for value in (1.0, 2.0))
-    damage_model = pricing_of(records_of(checkpoint, {NAMES["line"]: [DESIGN]}), checkpoint)
+    damage_model = damage_model_of(records_of(checkpoint, {NAMES["line"]: [DESIGN]}), checkpoint)
     with pytest.raises(ValidationError, match="made with other weights"):
         measure_options(other, target_named("parquet"), damage_model=damage_model, cache=tmp_path / "cache")
 
 
-def test_prices_are_remembered_by_all_that_decides_them(
+def test_options_are_remembered_by_all_that_decides_them(
     digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, records = digits
     name = next(layer.name for layer in checkpoint.layers if layer.cols >= 64)
     louder = replace(records.layers[name], second_moment=records.layers[name].second_moment * 2)
-    pricings = [
+    models = [
         None,
-        pricing_of(records, checkpoint),
-        pricing_of(records, checkpoint, importance="none"),
-        pricing_of(records, checkpoint, [0, 2, 4]),
-        pricing_of(records, checkpoint, [0, 1, 4]),
-        pricing_of(replace(records, layers={**records.layers, name: louder}), checkpoint),
+        damage_model_of(records, checkpoint),
+        damage_model_of(records, checkpoint, importance="none"),
+        damage_model_of(records, checkpoint, [0, 2, 4]),
+        damage_model_of(records, checkpoint, [0, 1, 4]),
+        damage_model_of(replace(records, layers={**records.layers, name: louder}), checkpoint),
     ]
     settings: dict[str, Any] = {
         "sample_rows": 64, "schemes": ["affine"], "group_sizes": [64], "cache": tmp_path / "cache",
     }  # fmt: skip
     target = target_named("mlx")
     tables = [
-        measure_options(checkpoint, target, damage_model=damage_model, **settings)
-        for damage_model in pricings
+        measure_options(checkpoint, target, damage_model=damage_model, **settings) for damage_model in models
     ]
-    assert len(list((tmp_path / "cache").glob("options-*.parquet"))) == len(pricings)
-    assert len({str(table["damage"].to_pylist()) for table in tables}) == len(pricings)
+    assert len(list((tmp_path / "cache").glob("options-*.parquet"))) == len(models)
+    assert len({str(table["damage"].to_pylist()) for table in tables}) == len(models)
     monkeypatch.setattr(Checkpoint, "read_rows", None)
     renamed = replace(records, made_by={"who": "somebody else"})
-    again = measure_options(checkpoint, target, damage_model=pricing_of(renamed, checkpoint), **settings)
+    again = measure_options(checkpoint, target, damage_model=damage_model_of(renamed, checkpoint), **settings)
     assert again.equals(tables[1])
     assert options_of(again) == options_of(tables[0])
