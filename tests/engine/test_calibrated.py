@@ -1,4 +1,4 @@
-"""A calibration named in the configuration: its tables travel with the export, and its damage decides mixed precision."""
+"""A calibration named in the configuration: its tables travel with the export, and it decides mixed precision."""
 
 from __future__ import annotations
 
