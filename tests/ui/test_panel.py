@@ -213,7 +213,9 @@ def test_an_export_says_beforehand_what_it_takes(asked: Asked, session: Session,
     wait_until(lambda: asked.panel.message_bar.kind == "error")
     assert "exists" in asked.panel.message_bar.text
     state = asked.panel.get_state()["data"]["header"]
-    assert state["message_bar"]["text"] == asked.panel.message_bar.text, "a page that is loaded again shows it too"
+    assert state["message_bar"]["text"] == asked.panel.message_bar.text, (
+        "a page that is loaded again shows it too"
+    )
     asked.panel._handle_custom_msg({"type": "dismiss"}, [])
     assert asked.panel.get_state()["data"]["header"]["message_bar"]["text"] == ""
 
