@@ -71,7 +71,7 @@ def test_what_is_sent_is_what_is_stated(panel: Panel, monkeypatch: pytest.Monkey
     HEADER.validate_python(panel.state()["header"])
     kinds = {message["type"] for message in sent}
     assert kinds == {
-        "plan", "here", "options", "filter", "columns", "focus", "error", "strip", "job", "exported", "predicted",
+        "plan", "here", "options", "filter", "columns", "focus", "error", "message_bar", "job", "exported", "predicted",
     }  # fmt: skip
     assert {"question", "note", "error"} <= {key for message in sent for key in message}
 

@@ -48,10 +48,10 @@ def test_what_was_found_on_opening_stands_in_the_panel_from_the_start(tmp_path: 
     save_file(weights, tmp_path / "model.safetensors")
     with wb.open(tmp_path / "model.safetensors", target="mlx", cache=cache) as session:
         panel = Panel(session)
-        strip = panel.state()["header"]["strip"]
-        assert strip["kind"] == "note"
-        assert "_orig_mod. of torch.compile" in strip["text"]
-        assert panel.get_state()["data"]["header"]["strip"] == strip
+        message = panel.state()["header"]["message_bar"]
+        assert message["kind"] == "note"
+        assert "_orig_mod. of torch.compile" in message["text"]
+        assert panel.get_state()["data"]["header"]["message_bar"] == message
         panel.close()
 
 
@@ -207,15 +207,17 @@ def test_an_export_says_beforehand_what_it_takes(asked: Asked, session: Session,
     assert {one["job"]["place"] for one in jobs if one["job"]} == {"export"}
     assert asked.ask(type="predict", folder="small")["exists"]
     asked.do("export", folder="small")
-    assert "" in [one["text"] for one in asked.told("strip")], (
+    assert "" in [one["text"] for one in asked.told("message_bar")], (
         "a new action ends the message of the one before"
     )
     wait_until(lambda: asked.panel.message_bar.kind == "error")
     assert "exists" in asked.panel.message_bar.text
     state = asked.panel.get_state()["data"]["header"]
-    assert state["strip"]["text"] == asked.panel.message_bar.text, "a page that is loaded again shows it too"
+    assert state["message_bar"]["text"] == asked.panel.message_bar.text, (
+        "a page that is loaded again shows it too"
+    )
     asked.panel._handle_custom_msg({"type": "dismiss"}, [])
-    assert asked.panel.get_state()["data"]["header"]["strip"]["text"] == ""
+    assert asked.panel.get_state()["data"]["header"]["message_bar"]["text"] == ""
 
 
 @pytest.mark.parametrize("view", [LayerTable, Panel])

@@ -58,6 +58,13 @@ class Job(TypedDict):
     place: str
 
 
+class BarMessage(TypedDict):
+    """The message in the message bar; an empty text closes it."""
+
+    text: str
+    kind: Literal["error", "note"]
+
+
 class Exported(TypedDict):
     """The last export, and the lines that load it."""
 
@@ -207,7 +214,7 @@ class Header(Present):
     policies: NotRequired[list[str]]
     about_policies: NotRequired[dict[str, str]]
     opening: NotRequired[str]
-    strip: NotRequired[dict[Literal["text", "kind"], str]]
+    message_bar: NotRequired[BarMessage]
     job: NotRequired[Job | None]
     possible_names: NotRequired[list[str]]
     exported: NotRequired[Exported | None]
@@ -274,12 +281,10 @@ class Failed(TypedDict):
     error: str
 
 
-class Strip(TypedDict):
-    """What the message bar says; empty closes it."""
+class MessageBarChanged(BarMessage):
+    """Another message is in the message bar."""
 
-    type: Literal["strip"]
-    text: str
-    kind: Literal["error", "note"]
+    type: Literal["message_bar"]
 
 
 class JobChanged(TypedDict):
@@ -320,7 +325,7 @@ ToBrowser = TypeAliasType(
     | Columns
     | Focus
     | Failed
-    | Strip
+    | MessageBarChanged
     | JobChanged
     | ExportChanged
     | Predicted,

@@ -125,7 +125,7 @@ class Panel(LayerTable):
             "policies": list(POLICIES),
             "about_policies": {name: ABOUT[name] for name in POLICIES},
             "opening": self._opening,
-            "strip": {"text": self.message_bar.text, "kind": self.message_bar.kind},
+            "message_bar": {"text": self.message_bar.text, "kind": self.message_bar.kind},
             "job": self.jobs.shown,
             "possible_names": list(session.possible_names),
             "exported": self.actions.exported,
@@ -146,7 +146,7 @@ class Panel(LayerTable):
         super()._renew()
 
     def _tell_message(self) -> None:
-        self.send({"type": "strip", "text": self.message_bar.text, "kind": self.message_bar.kind})
+        self.send({"type": "message_bar", "text": self.message_bar.text, "kind": self.message_bar.kind})
 
     def _tell_exported(self) -> None:
         self.send({"type": "exported", "exported": self.actions.exported})

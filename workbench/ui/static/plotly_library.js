@@ -1,4 +1,4 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 61bc8e3971aa0c38fba6446a1a9dcc83bec5f470aa8717c10cf384996d2193de */
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 7412f084aca00c8bca5fc7e5e21836e46a4004da3f1f824796de3dac2e0b992d */
 function waiting(){const made={started:false};made.promise=new Promise((resolve,reject)=>Object.assign(made,{resolve,reject}));
 made.promise.catch(()=>{});return made}function sharedPlotly(){const page=globalThis;page.arrowquantPlotly??=waiting();return page.
 arrowquantPlotly}async function loaded(bytes){const packed=new Blob([new Uint8Array(bytes.buffer,bytes.byteOffset,bytes.byteLength)]);const text=await new Response(

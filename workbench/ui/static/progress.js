@@ -1,4 +1,4 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 61bc8e3971aa0c38fba6446a1a9dcc83bec5f470aa8717c10cf384996d2193de */
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 7412f084aca00c8bca5fc7e5e21836e46a4004da3f1f824796de3dac2e0b992d */
 var PATIENCE=3e3;function render({model,el}){const root=document.createElement("div");root.className="aq-progress";const title=document.
 createElement("span");title.className="aq-progress-title";const bar=document.createElement("progress");bar.max=1;const text=document.
 createElement("span");text.className="aq-progress-text";const button=document.createElement("button");button.type="butto\

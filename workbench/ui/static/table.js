@@ -1,4 +1,4 @@
-/* Bundled by esbuild from workbench/ui/frontend/src; sha256 61bc8e3971aa0c38fba6446a1a9dcc83bec5f470aa8717c10cf384996d2193de */
+/* Bundled by esbuild from workbench/ui/frontend/src; sha256 7412f084aca00c8bca5fc7e5e21836e46a4004da3f1f824796de3dac2e0b992d */
 function element(tag,name="",properties={},...children){const made2=Object.assign(document.createElement(tag),properties);
 if(name)made2.className=name;made2.append(...children);return made2}var WHOLE=new Intl.NumberFormat("en-US");var whole=value=>WHOLE.format(value);var fixed=digits=>value=>Number.isFinite(value)?
 value.toFixed(digits):blank(value);function significant(value){if(!Number.isFinite(value))return blank(value);const size2=Math.
@@ -11,18 +11,18 @@ const bare=names.map(name=>name.replace(/\.weight$/,""));const whole2=new Set(ba
 joint=whole2.some(name=>name.includes("."))?".":"_";this.parts=whole2.map(name=>name.split(this.joint));const shared=commonParts(
 this.parts);this.prefix=shared.join(this.joint);if(this.prefix.length>3)this.parts=this.parts.map(parts=>parts.slice(shared.
 length));else this.prefix="";this.words=[...new Set(this.parts.flat())]}look(level){let found=this.looks.get(level);if(!found){
-const written=new Map(this.words.map(word=>[word,shortened(word,LENGTHS[level],this.words)]));const text=part=>written.get(
-part)??part;const write=parts=>parts.map(text).join(this.joint);const longest=this.parts.map(parts=>({parts,letters:parts.
-reduce((sum,part)=>sum+text(part).length+1,0)})).sort((one,other)=>other.letters-one.letters).slice(0,MEASURED);const width=Math.
+const written=new Map(this.words.map(word=>[word,shortened(word,LENGTHS[level],this.words)]));const text2=part=>written.
+get(part)??part;const write=parts=>parts.map(text2).join(this.joint);const longest=this.parts.map(parts=>({parts,letters:parts.
+reduce((sum,part)=>sum+text2(part).length+1,0)})).sort((one,other)=>other.letters-one.letters).slice(0,MEASURED);const width=Math.
 ceil(Math.max(0,...longest.map(({parts})=>this.measure(write(parts)))))+MARGIN;found={write,width};this.looks.set(level,
 found)}return found}fit(room,table,chosen){const heading=this.prefix?this.measure(`layer  ${this.prefix}.…`)+2*MARGIN:
 0;const[most,least]=[Math.max(heading,this.look(0).width),this.look(LENGTHS.length-1).width];const wanted=chosen??(room>=
 least?Math.min(room,most):Math.min(most,.4*table));const width=Math.max(least,Math.floor(wanted));const level=LENGTHS.findIndex(
 (_,place)=>this.look(place).width<=width);const changed=level!==this.level||level>0&&width!==this.width;Object.assign(this,
 {level,width});return{width,changed}}text(row){const full=this.parts[row].join(this.joint);if(!this.level||this.measure(
-full)+MARGIN<=this.width)return full;return this.look(this.level).write(this.parts[row])}measure(text){this.pen??=document.
+full)+MARGIN<=this.width)return full;return this.look(this.level).write(this.parts[row])}measure(text2){this.pen??=document.
 createElement("canvas").getContext("2d");this.pen.font=this.font??"12px system-ui, sans-serif";return this.pen.measureText(
-text).width}setFont(font){if(font===this.font)return;this.font=font;this.looks.clear()}};function commonParts(names){if(names.
+text2).width}setFont(font){if(font===this.font)return;this.font=font;this.looks.clear()}};function commonParts(names){if(names.
 length<2)return[];const[first]=names;let count=Math.min(...names.map(parts=>parts.length))-1;for(const parts of names){for(let place=0;place<
 count;place++)if(parts[place]!==first[place])count=place}return first.slice(0,Math.max(0,count))}function shortened(word,most,words){
 if(word.length<=Math.max(most,SHORT)||words.length>MANY)return word;for(let tail=0;tail<=3;tail++){const head=most-1-tail;
@@ -36,46 +36,48 @@ me away",S:"entropy of the choice: high where several widths are about equally g
 e",gap:"optimality gap: at most so much better is the best plan of this size (Lagrangian bound)"};var WIDTHS={2:["#b32dc0","●"],3:["#5361f3","■"],4:["#157bca","◆"],5:["#1289a1","▲"],6:["#11964f","▼"],7:["#8a8\
 e0b","⬟"],8:["#e8680b","★"]};var KEPT=["#808080","✕"];var labelOf=hint=>hint.split(":")[0];var number=(key,title,hint,width,value,format)=>({
 key,title,label:labelOf(hint),hint,width,value,right:true,draw:(cell,plan,row)=>{cell.textContent=format(value(plan,row))}});
-var byNumbers=new Intl.Collator("en",{numeric:true}).compare;function columnsOf(plan){const{fixed:still}=plan;const text=(key,title,hint,width,value,extra={})=>({
-key,title,label:labelOf(hint),hint,width,value,draw:(cell,_,row)=>{cell.textContent=value(plan,row)},...extra});const names=shortNamesOf(
-plan);const bits={key:"bits",title:"bits",hint:"bits: width of the layer's codes; click to choose",width:140,value:(p,row)=>p.
-shown.bits[row],draw:drawBits};const heat={...number("heat","heat",`heat: ${TERMS.heat}`,76,(p,row)=>p.shown.heat[row],significant),
-draw:drawHeat};const time=still.importance?[number("importance","κ","κ, importance: how much the model's output feels a\
-n error of this layer",72,(_,row)=>still.importance[row],significant),number("heterogeneity","V","V, heterogeneity: vari\
-ance of the input's level over time groups",72,(_,row)=>still.heterogeneity[row],significant)]:[];return[{key:"locked",title:"",
-label:"lock",hint:"lock: a solver leaves the layer as it is",width:30,value:(p,row)=>p.shown.locked[row],draw:drawLock},
-{...text("name","layer",`layer: its name${names.prefix?`, after ${names.prefix}.`:""}`,236,(p,row)=>p.names[row]),sticky:true,
-compare:byNumbers,note:names.prefix&&`${names.prefix}.…`,fit:(room,table,chosen)=>names.fit(room,table,chosen),setFont:font=>names.
-setFont(font),draw:(cell,p,row)=>drawName(cell,names,p,row)},bits,number("damage","damage",`damage D: ${TERMS.D.replace(
-"damage: ","")}`,76,(p,row)=>p.shown.damage[row],significant),number("nbytes","bytes","bytes: exact bytes of the layer's\
- data",88,(p,row)=>p.shown.nbytes[row],whole),heat,text("role","role","role: what the layer is for",100,(p,row)=>p.roles[still.
-role[row]]),{...text("shape","shape","shape: of the tensor, rows × columns; sorts by number of weights",92,(p,row)=>p.shapes[row]),
-right:true,value:(_,row)=>still.params[row]},number("params","params","params: number of weights",84,(_,row)=>still.params[row],
-whole),number("bpw","bpw","bpw: bits per weight, scales included",58,(p,row)=>8*p.shown.nbytes[row]/still.params[row],fixed(
-3)),...time,number("entropy","Ĥ","Ĥ, entropy of the weights: 0 to 1, of their histogram; low where a few weights are fa\
-r out",52,(_,row)=>still.entropy[row],fixed(3)),number("code_entropy","H(q)","H(q), code_entropy: bits per weight that a\
- lossless coder would need for the codes",54,(p,row)=>p.shown.code_entropy[row],fixed(3)),number("choice_entropy","S",`S\
-, choice_entropy: ${TERMS.S}`,52,(p,row)=>p.choiceEntropy[row],fixed(3)),...plan.columns.map(column=>({...number(`=${column.
-title}`,column.title,column.error??`= ${column.expression}`,92,(p,row)=>p.columns.find(one=>one.title===column.title)?.values?.[row]??
-NaN,column.kind==="truth"?value=>value?"✓":"":significant),label:column.title,custom:true}))]}function arranged(columns,order,hidden){
-const keys=order.filter(key=>columns.some(column=>column.key===key));columns.forEach(({key},place)=>{if(keys.includes(key))
-return;keys.splice(place?keys.indexOf(columns[place-1].key)+1:0,0,key)});return keys.map(key=>columns.find(column=>column.
-key===key)).filter(({key})=>!hidden.includes(key))}function drawName(cell,names,plan,row){cell.textContent=names.text(row);
-cell.title=plan.names[row];cell.setAttribute("aria-label",plan.names[row])}function drawLock(cell,plan,row){const button2=cell.
-firstChild??cell.appendChild(element("button","aq-lock",{tabIndex:-1,type:"button"}));const locked=plan.shown.locked[row]===
-1;button2.setAttribute("aria-pressed",locked);button2.setAttribute("aria-label",`${locked?"unlock":"lock"} ${plan.names[row]}`)}
-function drawHeat(cell,plan,row){const heat=plan.shown.heat[row];cell.textContent=significant(heat);cell.classList.toggle(
-"aq-hot",heat>1.001*plan.confirmed.temperature&&!plan.shown.locked[row])}function drawBits(cell,plan,row){if(!cell.firstChild){
-const button2=cell.appendChild(element("button","aq-bits",{tabIndex:-1,type:"button"}));button2.setAttribute("aria-haspo\
-pup","menu");button2.append(element("span","aq-swatch"),element("b"),element("small"),element("i"))}const[swatch,bits,scheme]=cell.
-firstChild.children;const kept=plan.kept(row);paint(swatch,plan.shown.bits[row],kept);bits.textContent=plan.shown.bits[row];
-const asked=plan.askedInstead(row);const given=schemeOf(plan,plan.shown.scheme[row],plan.shown.group[row]);scheme.textContent=
-asked?`${asked} → ${given}`:given;const title=asked?`${asked} bits were asked for; there are none here, so it is ${given}`:
-"";if(cell.title!==title)cell.title=title}var schemeOf=(plan,scheme,group)=>nameOfScheme(plan.schemes[scheme],group);function nameOfScheme(scheme,group){
-const name={keep:"kept",asymmetric:"asym",symmetric:"sym"}[scheme]??scheme;return group?`${name} ${group}`:name}function paint(swatch,bits,kept){
-const[colour,glyph]=!kept&&WIDTHS[bits]||KEPT;swatch.textContent=glyph;swatch.style.background=colour;swatch.classList.toggle(
-"aq-light",kept||bits>5)}var button=(text,title,onClick,name="")=>{const made2=element("button",`aq-button ${name}`,{type:"button",title});made2.
-append(text);made2.setAttribute("aria-label",title);made2.addEventListener("click",onClick);return made2};var Bar=class{title=element(
+var byNumbers=new Intl.Collator("en",{numeric:true}).compare;var text=(key,title,hint,width,value)=>({key,title,label:labelOf(
+hint),hint,width,value,draw:(cell,plan,row)=>{cell.textContent=value(plan,row)}});function columnsOf(plan){const{fixed:still}=plan;
+const names=shortNamesOf(plan);const bits={key:"bits",title:"bits",hint:"bits: width of the layer's codes; click to choo\
+se",width:140,value:(p,row)=>p.shown.bits[row],draw:drawBits};const heat={...number("heat","heat",`heat: ${TERMS.heat}`,
+76,(p,row)=>p.shown.heat[row],significant),draw:drawHeat};const time=still.importance?[number("importance","κ","κ, impo\
+rtance: how much the model's output feels an error of this layer",72,(_,row)=>still.importance[row],significant),number(
+"heterogeneity","V","V, heterogeneity: variance of the input's level over time groups",72,(_,row)=>still.heterogeneity[row],
+significant)]:[];return[{key:"locked",title:"",label:"lock",hint:"lock: a solver leaves the layer as it is",width:30,value:(p,row)=>p.
+shown.locked[row],draw:drawLock},{...text("name","layer",`layer: its name${names.prefix?`, after ${names.prefix}.`:""}`,
+236,(p,row)=>p.names[row]),sticky:true,compare:byNumbers,note:names.prefix&&`${names.prefix}.…`,fit:(room,table,chosen)=>names.
+fit(room,table,chosen),setFont:font=>names.setFont(font),draw:(cell,p,row)=>drawName(cell,names,p,row)},bits,number("dam\
+age","damage",`damage D: ${TERMS.D.replace("damage: ","")}`,76,(p,row)=>p.shown.damage[row],significant),number("nbytes",
+"bytes","bytes: exact bytes of the layer's data",88,(p,row)=>p.shown.nbytes[row],whole),heat,text("role","role","role: w\
+hat the layer is for",100,(p,row)=>p.roles[still.role[row]]),{...text("shape","shape","shape: of the tensor, rows × colu\
+mns; sorts by number of weights",92,(p,row)=>p.shapes[row]),right:true,value:(_,row)=>still.params[row]},number("params",
+"params","params: number of weights",84,(_,row)=>still.params[row],whole),number("bpw","bpw","bpw: bits per weight, scal\
+es included",58,(p,row)=>8*p.shown.nbytes[row]/still.params[row],fixed(3)),...time,number("entropy","Ĥ","Ĥ, entropy of \
+the weights: 0 to 1, of their histogram; low where a few weights are far out",52,(_,row)=>still.entropy[row],fixed(3)),number(
+"code_entropy","H(q)","H(q), code_entropy: bits per weight that a lossless coder would need for the codes",54,(p,row)=>p.
+shown.code_entropy[row],fixed(3)),number("choice_entropy","S",`S, choice_entropy: ${TERMS.S}`,52,(p,row)=>p.choiceEntropy[row],
+fixed(3)),...plan.columns.map(column=>({...number(`=${column.title}`,column.title,column.error??`= ${column.expression}`,
+92,(p,row)=>p.columns.find(one=>one.title===column.title)?.values?.[row]??NaN,column.kind==="truth"?value=>value?"✓":"":
+significant),label:column.title,custom:true}))]}function arranged(columns,order,hidden){const keys=order.filter(key=>columns.
+some(column=>column.key===key));columns.forEach(({key},place)=>{if(keys.includes(key))return;keys.splice(place?keys.indexOf(
+columns[place-1].key)+1:0,0,key)});const byKey=new Map(columns.map(column=>[column.key,column]));return keys.flatMap(key=>hidden.
+includes(key)?[]:byKey.get(key)??[])}function drawName(cell,names,plan,row){cell.textContent=names.text(row);cell.title=
+plan.names[row];cell.setAttribute("aria-label",plan.names[row])}function drawLock(cell,plan,row){const button2=cell.firstElementChild??
+cell.appendChild(element("button","aq-lock",{tabIndex:-1,type:"button"}));const locked=plan.shown.locked[row]===1;button2.
+setAttribute("aria-pressed",locked);button2.setAttribute("aria-label",`${locked?"unlock":"lock"} ${plan.names[row]}`)}function drawHeat(cell,plan,row){
+const heat=plan.shown.heat[row];cell.textContent=significant(heat);cell.classList.toggle("aq-hot",heat>1.001*plan.confirmed.
+temperature&&!plan.shown.locked[row])}function bitsButton(){const button2=element("button","aq-bits",{tabIndex:-1,type:"\
+button"});button2.setAttribute("aria-haspopup","menu");button2.append(element("span","aq-swatch"),element("b"),element("\
+small"),element("i"));return button2}function drawBits(cell,plan,row){const button2=cell.firstElementChild??cell.appendChild(
+bitsButton());const[swatch,bits,scheme]=button2.children;const kept=plan.kept(row);paint(swatch,plan.shown.bits[row],kept);
+bits.textContent=String(plan.shown.bits[row]);const asked=plan.askedInstead(row);const given=schemeOf(plan,plan.shown.scheme[row],
+plan.shown.group[row]);scheme.textContent=asked?`${asked} → ${given}`:given;const title=asked?`${asked} bits were aske\
+d for; there are none here, so it is ${given}`:"";if(cell.title!==title)cell.title=title}var schemeOf=(plan,scheme,group)=>nameOfScheme(
+plan.schemes[scheme],group);var SHORT_SCHEMES={keep:"kept",asymmetric:"asym",symmetric:"sym"};function nameOfScheme(scheme,group){
+const name=SHORT_SCHEMES[scheme]??scheme;return group?`${name} ${group}`:name}function paint(swatch,bits,kept){const[colour,
+glyph]=!kept&&WIDTHS[bits]||KEPT;swatch.textContent=glyph;swatch.style.background=colour;swatch.classList.toggle("aq-lig\
+ht",kept||bits>5)}var button=(text2,title,onClick,name="")=>{const made2=element("button",`aq-button ${name}`,{type:"button",title});made2.
+append(text2);made2.setAttribute("aria-label",title);made2.addEventListener("click",onClick);return made2};var Bar=class{title=element(
 "input","",{placeholder:"title",size:10,maxLength:40,spellcheck:false});expression=element("input","aq-expression",{placeholder:"\
 expression, such as 1e9 * damage / nbytes",maxLength:1e3,spellcheck:false});constructor(acts){this.filter=element("input",
 "aq-filter",{type:"search",spellcheck:false,placeholder:"filter: attn q, role:mlp*, bits < 4",title:"words in name and r\
@@ -97,23 +99,23 @@ this.title.setAttribute("aria-label","title of the column");this.expression.setA
  column");const submit=()=>addColumn(this.title.value.trim(),this.expression.value.trim());const form=element("div","aq-\
 form",{hidden:true},this.title,"=",this.expression,button("add","add the column",submit));form.addEventListener("keydown",
 event=>{if(event.key==="Enter")submit();if(event.key==="Escape")this.toggleForm(false)});return form}toggleForm(show=this.
-form.hidden){this.form.hidden=!show;this.complain("");if(show)this.title.focus();else this.add.focus()}complain(text){this.
-fault.textContent=text;this.fault.hidden=!text;this.filter.setAttribute("aria-invalid",Boolean(text)&&this.form.hidden)}showWidths(plan,rows){
+form.hidden){this.form.hidden=!show;this.complain("");if(show)this.title.focus();else this.add.focus()}complain(text2){this.
+fault.textContent=text2;this.fault.hidden=!text2;this.filter.setAttribute("aria-invalid",Boolean(text2)&&this.form.hidden)}showWidths(plan,rows){
 for(const edit of this.edits){const bits=Number(edit.dataset.bits);if(!bits)continue;const has=plan.has(rows,bits);const given=has?
-"":plan.instead(rows,bits).map(({text})=>text).join(" or ");const title=has?`${bits} bits (${bits})`:`no ${bits} bits he\
-re: gives ${given}`;edit.classList.toggle("aq-lacking-width",!has);if(edit.title===title)continue;edit.title=title;edit.
-setAttribute("aria-label",title)}}update({chosen,hidden,subject,stale,canUndo,canRedo,dead}){const beside=hidden?` · ${whole(
-hidden)} hidden`:"";this.count.textContent=chosen?`${whole(chosen)} chosen${beside}`:"";this.count.title=hidden?"edits l\
-eave alone what the filter hides":"";for(const edit of this.edits)edit.disabled=dead||!subject;this.undo.disabled=dead||
-!canUndo;this.redo.disabled=dead||!canRedo;this.again.hidden=!stale}};var Strip=class{constructor(onDismiss=()=>{}){this.
-text=element("span");this.root=element("div","aq-strip",{hidden:true},this.text,button("×","dismiss",()=>{this.say("");
-onDismiss()},"aq-dismiss"))}say(text,kind="error"){this.root.setAttribute("role",kind==="note"?"status":"alert");this.text.
-textContent=text;this.root.hidden=!text;this.root.dataset.kind=kind}over(){if(["error","note"].includes(this.root.dataset.
-kind??""))this.say("")}end(kind){if(this.root.dataset.kind===kind)this.say("")}};var PARTS=[["nbytes","size","bytes of t\
-he payload",size],["ratio","ratio","source bytes over payload bytes",value=>`${fixed(2)(value)}×`],["bpw","bpw","bits p\
-er layer weight, scales included",fixed(3)],["damage","ΣD","predicted damage, Σ D over the layers",significant],["gap",
-"gap ≤",TERMS.gap,percent],["temperature","T",TERMS.T,significant],["below","cosine <","layers whose cosine is below t\
-he least one wanted",whole],["locks","locked","layers that a solver leaves as they are",whole]];var Totals=class{constructor(){
+"":plan.instead(rows,bits).map(({text:text2})=>text2).join(" or ");const title=has?`${bits} bits (${bits})`:`no ${bits} \
+bits here: gives ${given}`;edit.classList.toggle("aq-lacking-width",!has);if(edit.title===title)continue;edit.title=title;
+edit.setAttribute("aria-label",title)}}update({chosen,hidden,subject,stale,canUndo,canRedo,dead}){const beside=hidden?` \
+· ${whole(hidden)} hidden`:"";this.count.textContent=chosen?`${whole(chosen)} chosen${beside}`:"";this.count.title=hidden?
+"edits leave alone what the filter hides":"";for(const edit of this.edits)edit.disabled=dead||!subject;this.undo.disabled=
+dead||!canUndo;this.redo.disabled=dead||!canRedo;this.again.hidden=!stale}};var Strip=class{constructor(onDismiss=()=>{}){
+this.text=element("span");this.root=element("div","aq-strip",{hidden:true},this.text,button("×","dismiss",()=>{this.say(
+"");onDismiss()},"aq-dismiss"))}say(text2,kind="error"){this.root.setAttribute("role",kind==="note"?"status":"alert");this.
+text.textContent=text2;this.root.hidden=!text2;this.root.dataset.kind=kind}over(){if(["error","note"].includes(this.root.
+dataset.kind??""))this.say("")}end(kind){if(this.root.dataset.kind===kind)this.say("")}};var PARTS=[["nbytes","size","by\
+tes of the payload",size],["ratio","ratio","source bytes over payload bytes",value=>`${fixed(2)(value)}×`],["bpw","bpw",
+"bits per layer weight, scales included",fixed(3)],["damage","ΣD","predicted damage, Σ D over the layers",significant],
+["gap","gap ≤",TERMS.gap,percent],["temperature","T",TERMS.T,significant],["below","cosine <","layers whose cosine is \
+below the least one wanted",whole],["locks","locked","layers that a solver leaves as they are",whole]];var Totals=class{constructor(){
 this.values=Object.fromEntries(PARTS.map(([key])=>[key,element("b")]));this.labels={};this.shown=element("span","aq-show\
 n");this.root=element("div","aq-totals",{},...PARTS.map(([key,label,title])=>{this.labels[key]=element("span","",{textContent:label});
 const part=element("span","aq-total",{title},this.labels[key],this.values[key]);part.dataset.total=key;return part}),this.
@@ -128,47 +130,47 @@ if(event.altKey)return key==="ArrowDown"?{act:"menu"}:null;switch(key){case"Arro
 act:"move",by:Infinity};case"PageUp":return{act:"page",by:-1};case"PageDown":return{act:"page",by:1};case" ":return{act:"\
 toggle"};case"Enter":case"F2":return{act:"menu"};case"Escape":return{act:"clear"};case"/":return{act:"filter"};case"l":return{
 act:"edit",action:"toggle"};case"k":return{act:"edit",action:"keep"}}return/^[2-8]$/.test(key)?{act:"edit",action:"bits",
-bits:Number(key)}:null}var KEY="aq-keydown";var isText=target=>target instanceof Element&&target.matches("input:read-wri\
-te");function isOurs(event){const command=event.ctrlKey||event.metaKey;if(!command&&!event.altKey)return true;return isText(
-event.target)?command&&/^[azycxv]$/i.test(event.key):keyOf(event)!==null}function keepKeys(root){const view=root.ownerDocument.
-defaultView;const hear=event=>{const target=event.target;if(!root.contains(target)||isText(target)||!isOurs(event))return;
-event.stopImmediatePropagation();const{key,code,ctrlKey,shiftKey,altKey,metaKey,repeat}=event;const told={key,code,ctrlKey,
-shiftKey,altKey,metaKey,repeat,bubbles:true,cancelable:true};if(!target.dispatchEvent(new KeyboardEvent(KEY,told)))event.
-preventDefault()};const hearText=event=>isOurs(event)&&event.stopPropagation();view.addEventListener("keydown",hear,true);
-root.addEventListener("keydown",hearText);return()=>{view.removeEventListener("keydown",hear,true);root.removeEventListener(
-"keydown",hearText)}}var ColumnMenu=class{columns=[];hidden=new Set;constructor(root,onChange,onClose){this.root=root;this.onChange=onChange;
-this.onClose=onClose;this.box=element("div","aq-menu aq-column-menu",{hidden:true});this.box.setAttribute("role","menu");
-this.box.setAttribute("aria-label","columns");this.box.addEventListener(KEY,event=>this.key(event));root.append(this.box);
-root.addEventListener("pointerdown",event=>{if(!this.box.hidden&&!this.box.contains(event.target))this.hide()})}show(columns,hidden,key,anchor){
-this.columns=columns;this.hidden=new Set(hidden);this.draw(key??columns[0].key);this.box.hidden=false;const[frame,place]=[
-this.root.getBoundingClientRect(),anchor.getBoundingClientRect()];this.box.style.maxHeight=`${Math.max(120,frame.bottom-
-place.bottom-8)}px`;const left=Math.max(4,Math.min(place.left-frame.left,frame.width-this.box.offsetWidth-4));Object.assign(
-this.box.style,{left:`${left}px`,top:`${place.bottom-frame.top}px`});this.focus(key??columns[0].key)}hide(){this.box.hidden=
-true}draw(key){const items=this.columns.map(column=>{const shown=!this.hidden.has(column.key);const name=column.label??column.
-title;const move=(step,sign,side)=>{const made2=element("button","aq-move",{type:"button",tabIndex:-1,textContent:sign,title:`\
-move ${name} to the ${side}`});made2.setAttribute("aria-label",made2.title);made2.addEventListener("click",()=>this.move(
-column.key,step));return made2};const tick=element("span","aq-tick",{textContent:shown?"✓":""});tick.setAttribute("ari\
-a-hidden",true);const item=element("button","aq-item",{type:"button",tabIndex:column.key===key?0:-1,title:column.hint},tick,
-name);item.dataset.key=column.key;item.setAttribute("role","menuitemcheckbox");item.setAttribute("aria-checked",shown);item.
-setAttribute("aria-keyshortcuts","ArrowLeft ArrowRight");item.disabled=column.key==="name";item.addEventListener("click",
-()=>this.toggle(column.key));const line=element("div","aq-line",{},item,move(-1,"←","left"),move(1,"→","right"));line.
-setAttribute("role","none");return line});const reset=element("button","aq-item",{type:"button",tabIndex:-1,textContent:"\
-All columns, as they were"});reset.setAttribute("role","menuitem");reset.addEventListener("click",()=>{this.hide();this.
-onChange([],[]);this.onClose()});this.box.replaceChildren(...items,reset)}items(){return[...this.box.querySelectorAll("b\
-utton")].filter(one=>one.matches(".aq-item:not(:disabled)"))}focus(key){const items=this.items();(items.find(item=>item.
-dataset.key===key)??items[0]).focus()}toggle(key){if(!this.hidden.delete(key))this.hidden.add(key);this.changed(key)}move(key,step){
-const keys=this.columns.map(column=>column.key);const to=Math.max(0,Math.min(keys.length-1,keys.indexOf(key)+step));this.
-columns=moved(keys,key,to).map(one=>this.columns.find(column=>column.key===one));this.changed(key)}changed(key){this.onChange(
-this.columns.map(column=>column.key),[...this.hidden]);this.draw(key);this.focus(key)}key(event){const items=this.items();
-const place=items.indexOf(event.target);const step={ArrowDown:1,ArrowUp:-1}[event.key];const side={ArrowLeft:-1,ArrowRight:1,
-"<":-1,">":1}[event.key];if(step)items[(place+step+items.length)%items.length].focus();else if(side&&event.target.dataset.
-key)this.move(event.target.dataset.key,side);else if(event.key==="Home")items[0].focus();else if(event.key==="End")items.
-at(-1)?.focus();else if(event.key==="Escape"||event.key==="Tab"){this.hide();this.onClose(event.target.dataset.key)}else if(event.
-key==="Enter"||event.key===" ")event.target.click();else return;event.preventDefault();event.stopPropagation()}};function moved(keys,key,to){
-const others=keys.filter(one=>one!==key);return[...others.slice(0,to),key,...others.slice(to)]}var textOf=output=>[output.data?.["text/html"]??""].flat().join("");function put(notebook,name,content){const cells=notebook?.
-cells;for(let place=0;place<(cells?.length??0);place++){const{outputs}=cells.get(place);for(let which=0;which<(outputs?.
-length??0);which++){const shown=textOf(outputs.get(which));if(!shown.includes(name)||shown===textOf(content))continue;outputs.
-set(which,{output_type:"display_data",data:content.data,metadata:content.metadata??{}})}}}function keepStored(root,model,id){
+bits:Number(key)}:null}var ALONG_ROW={ArrowLeft:-1,ArrowRight:1};var ALONG_COLUMN={ArrowUp:-1,ArrowDown:1};var KEY="aq-k\
+eydown";var isText=target=>target instanceof Element&&target.matches("input:read-write");function isOurs(event){const command=event.
+ctrlKey||event.metaKey;if(!command&&!event.altKey)return true;return isText(event.target)?command&&/^[azycxv]$/i.test(event.
+key):keyOf(event)!==null}function keepKeys(root){const view=root.ownerDocument.defaultView;const hear=event=>{const target=event.
+target;if(!root.contains(target)||isText(target)||!isOurs(event))return;event.stopImmediatePropagation();const{key,code,
+ctrlKey,shiftKey,altKey,metaKey,repeat}=event;const told={key,code,ctrlKey,shiftKey,altKey,metaKey,repeat,bubbles:true,cancelable:true};
+if(!target.dispatchEvent(new KeyboardEvent(KEY,told)))event.preventDefault()};const hearText=event=>isOurs(event)&&event.
+stopPropagation();view.addEventListener("keydown",hear,true);root.addEventListener("keydown",hearText);return()=>{view.removeEventListener(
+"keydown",hear,true);root.removeEventListener("keydown",hearText)}}var MOVES={...ALONG_ROW,"<":-1,">":1};var ColumnMenu=class{columns=[];hidden=new Set;constructor(root,onChange,onClose){
+this.root=root;this.onChange=onChange;this.onClose=onClose;this.box=element("div","aq-menu aq-column-menu",{hidden:true});
+this.box.setAttribute("role","menu");this.box.setAttribute("aria-label","columns");this.box.addEventListener(KEY,event=>this.
+key(event));root.append(this.box);root.addEventListener("pointerdown",event=>{if(!this.box.hidden&&!this.box.contains(event.
+target))this.hide()})}show(columns,hidden,key,anchor){this.columns=columns;this.hidden=new Set(hidden);this.draw(key??columns[0].
+key);this.box.hidden=false;const[frame,place]=[this.root.getBoundingClientRect(),anchor.getBoundingClientRect()];this.box.
+style.maxHeight=`${Math.max(120,frame.bottom-place.bottom-8)}px`;const left=Math.max(4,Math.min(place.left-frame.left,frame.
+width-this.box.offsetWidth-4));Object.assign(this.box.style,{left:`${left}px`,top:`${place.bottom-frame.top}px`});this.focus(
+key??columns[0].key)}hide(){this.box.hidden=true}draw(key){const items=this.columns.map(column=>{const shown=!this.hidden.
+has(column.key);const name=column.label??column.title;const move=(step,sign,side)=>{const made2=element("button","aq-mov\
+e",{type:"button",tabIndex:-1,textContent:sign,title:`move ${name} to the ${side}`});made2.setAttribute("aria-label",made2.
+title);made2.addEventListener("click",()=>this.move(column.key,step));return made2};const tick=element("span","aq-tick",
+{textContent:shown?"✓":""});tick.setAttribute("aria-hidden",true);const item=element("button","aq-item",{type:"button",
+tabIndex:column.key===key?0:-1,title:column.hint},tick,name);item.dataset.key=column.key;item.setAttribute("role","menui\
+temcheckbox");item.setAttribute("aria-checked",shown);item.setAttribute("aria-keyshortcuts","ArrowLeft ArrowRight");item.
+disabled=column.key==="name";item.addEventListener("click",()=>this.toggle(column.key));const line=element("div","aq-lin\
+e",{},item,move(-1,"←","left"),move(1,"→","right"));line.setAttribute("role","none");return line});const reset=element(
+"button","aq-item",{type:"button",tabIndex:-1,textContent:"All columns, as they were"});reset.setAttribute("role","menui\
+tem");reset.addEventListener("click",()=>{this.hide();this.onChange([],[]);this.onClose()});this.box.replaceChildren(...items,
+reset)}items(){return[...this.box.querySelectorAll("button")].filter(one=>one.matches(".aq-item:not(:disabled)"))}focus(key){
+const items=this.items();(items.find(item=>item.dataset.key===key)??items[0]).focus()}toggle(key){if(!this.hidden.delete(
+key))this.hidden.add(key);this.changed(key)}move(key,step){const keys=this.columns.map(column=>column.key);const to=Math.
+max(0,Math.min(keys.length-1,keys.indexOf(key)+step));this.columns=arranged(this.columns,moved(keys,key,to),[]);this.changed(
+key)}changed(key){this.onChange(this.columns.map(column=>column.key),[...this.hidden]);this.draw(key);this.focus(key)}key(event){
+const items=this.items();const target=event.target;const place=items.indexOf(target);const step=ALONG_COLUMN[event.key];
+const side=MOVES[event.key];if(step)items[(place+step+items.length)%items.length].focus();else if(side&&target.dataset.key)
+this.move(target.dataset.key,side);else if(event.key==="Home")items[0].focus();else if(event.key==="End")items.at(-1)?.focus();else if(event.
+key==="Escape"||event.key==="Tab"){this.hide();this.onClose(target.dataset.key)}else if(event.key==="Enter"||event.key===
+" ")target.click();else return;event.preventDefault();event.stopPropagation()}};function moved(keys,key,to){const others=keys.
+filter(one=>one!==key);return[...others.slice(0,to),key,...others.slice(to)]}var textOf=output=>[output.data?.["text/html"]??""].flat().join("");function put(notebook,name,content){const cells=notebook?.
+cells;for(let place=0;cells&&place<cells.length;place++){const{outputs}=cells.get(place);for(let which=0;outputs&&which<
+outputs.length;which++){const shown=textOf(outputs.get(which));if(!shown.includes(name)||shown===textOf(content))continue;
+outputs.set(which,{output_type:"display_data",data:content.data,metadata:content.metadata??{}})}}}function keepStored(root,model,id){
 const name=`aq-stored-${id}`;const{kernel,context}=model.widget_manager??{};const hide=()=>root.append(element("style","",
 {textContent:`.jp-OutputArea-child:has(.${name}), .${name} { display: none; }`}));const hear=(_,{header,content})=>{if(header.
 msg_type!=="update_display_data"||content.transient?.display_id!==id)return;put(context?.model,name,content)};kernel?.iopubMessage?.
@@ -199,123 +201,122 @@ grid.positionAt(y))};const scroll=setInterval(()=>{const frame=root.getBoundingC
 clearInterval(scroll);body.ownerDocument.removeEventListener("pointermove",move)};body.ownerDocument.addEventListener("p\
 ointermove",move);body.ownerDocument.addEventListener("pointerup",end,{once:true});body.ownerDocument.addEventListener("\
 pointercancel",end,{once:true})}function keyed(table,event){if(event.target!==table.grid.root)return;const found=keyOf(event);if(!found)return;event.preventDefault();
-event.stopPropagation();const{order}=table.grid;const at=order.indexOf(table.selection.current);if(found.act==="edit")table.
-edit(found.action,found.bits);else if(found.act==="filter")table.bar.filter.select();else if(found.act==="menu")table.openMenu(
-table.selection.current);else if(found.act==="move"||found.act==="page"){const by=(found.by??0)*(found.act==="page"?table.
-grid.page:1);const to=Math.max(0,Math.min(order.length-1,at+by));table.choose(()=>table.selection.take(order,to,{extend:event.
-shiftKey}));table.grid.reveal(to)}else if(found.act==="toggle"){table.choose(()=>table.selection.take(order,Math.max(at,
-0),{toggle:true}))}else if(found.act==="all")table.choose(()=>table.selection.all(order));else table.choose(()=>table.selection.
-clear())}function pressed(table,event){const row=event.target.closest(".aq-row");if(event.button!==0||!row||event.target.
-closest("button"))return;event.preventDefault();table.grid.root.focus({preventScroll:true});const{order}=table.grid;const toggle=event.
-ctrlKey||event.metaKey;table.choose(()=>table.selection.take(order,Number(row.dataset.position),{toggle,extend:event.shiftKey}));
-sweep(table.grid,event,to=>{if(order[to]!==table.selection.current)table.choose(()=>table.selection.sweep(order,to,toggle))})}
-function clicked(table,event){const button2=event.target.closest("button");if(!button2)return;const row=Number(button2.closest(
-".aq-row").dataset.row);const rows=table.selection.rows.has(row)?table.subject:[row];if(button2.classList.contains("aq-l\
-ock")){table.edit(table.plan.shown.locked[row]?"unlock":"lock",void 0,rows);table.grid.root.focus({preventScroll:true})}else
-table.openMenu(row)}var Glossary=class{constructor(root,policies){const entry=([term,text])=>[element("dt","",{textContent:term}),element("d\
-d","",{textContent:text})];const list=(title,entries)=>[element("b","",{textContent:title}),element("dl","",{},...Object.
+event.stopPropagation();const{order}=table.grid;const at=order.indexOf(table.selection.current);if(found.act==="edit"&&found.
+action)table.edit(found.action,found.bits);else if(found.act==="filter")table.bar.filter.select();else if(found.act==="m\
+enu")table.openMenu(table.selection.current);else if(found.act==="move"||found.act==="page"){const by=(found.by??0)*(found.
+act==="page"?table.grid.page:1);const to=Math.max(0,Math.min(order.length-1,at+by));table.choose(()=>table.selection.take(
+order,to,{extend:event.shiftKey}));table.grid.reveal(to)}else if(found.act==="toggle"){table.choose(()=>table.selection.
+take(order,Math.max(at,0),{toggle:true}))}else if(found.act==="all")table.choose(()=>table.selection.all(order));else table.
+choose(()=>table.selection.clear())}function pressed(table,event){const target=event.target;const row=target.closest(".a\
+q-row");if(event.button!==0||!row||target.closest("button"))return;event.preventDefault();table.grid.root.focus({preventScroll:true});
+const{order}=table.grid;const toggle=event.ctrlKey||event.metaKey;table.choose(()=>table.selection.take(order,Number(row.
+dataset.position),{toggle,extend:event.shiftKey}));sweep(table.grid,event,to=>{if(order[to]!==table.selection.current)table.
+choose(()=>table.selection.sweep(order,to,toggle))})}function clicked(table,event){const button2=event.target.closest("b\
+utton");if(!button2)return;const row=Number(button2.closest(".aq-row").dataset.row);const rows=table.selection.rows.has(
+row)?table.subject:[row];if(button2.classList.contains("aq-lock")){table.edit(table.plan.shown.locked[row]?"unlock":"loc\
+k",void 0,rows);table.grid.root.focus({preventScroll:true})}else table.openMenu(row)}var Glossary=class{constructor(root,policies){const entry=([term,text2])=>[element("dt","",{textContent:term}),element("\
+dd","",{textContent:text2})];const list=(title,entries)=>[element("b","",{textContent:title}),element("dl","",{},...Object.
 entries(entries).flatMap(entry))];this.box=element("div","aq-menu aq-glossary",{hidden:true,tabIndex:-1},...list("In the\
  table",TERMS),...Object.keys(policies).length?list("Policies",policies):[]);this.box.setAttribute("role","dialog");this.
 box.setAttribute("aria-label","what the symbols mean");this.button=button("?","what the symbols mean",()=>this.show(this.
 box.hidden),"aq-help");this.button.setAttribute("aria-expanded",false);this.box.addEventListener(KEY,event=>{if(event.key!==
 "Escape")return;event.stopPropagation();this.show(false);this.button.focus()});root.addEventListener("pointerdown",event=>{
-if(!this.box.hidden&&!this.box.contains(event.target)&&!this.button.contains(event.target))this.show(false)});root.append(
-this.box);this.root=root}show(yes){this.box.hidden=!yes;this.button.setAttribute("aria-expanded",yes);if(!yes)return;const[
-frame,place]=[this.root.getBoundingClientRect(),this.button.getBoundingClientRect()];const left=Math.max(4,Math.min(place.
-left-frame.left,frame.width-this.box.offsetWidth-4));Object.assign(this.box.style,{left:`${left}px`,top:`${place.bottom-
-frame.top}px`,maxHeight:`${Math.max(160,frame.bottom-place.bottom-8)}px`});this.box.focus()}};var ROW=26;var SPARE=6;var made=0;var buttonOf=cell=>cell.firstElementChild;var Grid=class{id=`aq${++made}`;pool=[];order=[];columns=[];widths=[];chosen={};frame;constructor({
-label,paint:paint2,onSort,onResize,onRemove,onArrange}){this.paint=paint2;this.onSort=onSort;this.onResize=onResize;this.
-onRemove=onRemove;this.onArrange=onArrange;this.header=element("div","aq-row aq-header");this.header.setAttribute("role",
-"row");this.header.setAttribute("aria-rowindex",1);this.body=element("div","aq-body");this.body.setAttribute("role","row\
-group");this.top=element("div","aq-top",{},this.header);this.top.setAttribute("role","rowgroup");this.empty=element("div",
-"aq-empty",{textContent:"No layer matches the filter."});this.root=element("div","aq-grid",{tabIndex:0},this.top,this.body,
-this.empty);for(const[name,value]of Object.entries({role:"grid","aria-label":label,"aria-multiselectable":true})){this.root.
-setAttribute(name,value)}this.root.addEventListener("scroll",()=>this.later(),{passive:true});this.header.addEventListener(
-KEY,event=>this.headerKey(event));this.header.addEventListener("contextmenu",event=>{event.preventDefault();this.onArrange(
-"menu",this.columnAt(event.target)?.key)});this.watch=new ResizeObserver(()=>{this.size();this.later()});this.watch.observe(
-this.root)}later(){this.frame??=requestAnimationFrame(()=>{this.frame=void 0;this.draw()})}close(){this.watch.disconnect();
-if(this.frame)cancelAnimationFrame(this.frame)}setColumns(columns,widths){this.columns=columns;this.chosen={...widths};this.
-widths=columns.map(column=>widths[column.key]??column.width);this.header.replaceChildren(...columns.map((column,place)=>this.
-headerCell(column,place)));this.root.setAttribute("aria-colcount",columns.length);this.pool=[];this.body.replaceChildren();
-this.size()}headerCell(column,place){const button2=element("button","aq-sort",{type:"button",tabIndex:place?-1:0,title:column.
-hint});button2.append(element("span","",{textContent:column.title}),element("i"));if(column.note)button2.append(element(
-"small","aq-prefix",{textContent:column.note}));if(column.label)button2.setAttribute("aria-label",column.label);button2.
-addEventListener("click",()=>this.onSort(column.key));const grip=element("span","aq-grip",{title:"drag to resize, double\
- click to reset"});grip.addEventListener("pointerdown",event=>this.drag(event,place,grip));grip.addEventListener("dblcli\
-ck",()=>this.resize(place,column.fit?null:column.width,true));const cell=element("div","aq-cell",{},button2);if(column.custom){
-const remove=element("button","aq-remove",{type:"button",tabIndex:-1,textContent:"×"});remove.setAttribute("aria-label",
-`remove column ${column.title}`);remove.addEventListener("click",()=>this.onRemove(column.title));cell.append(remove)}cell.
-append(grip);cell.dataset.key=column.key;cell.classList.toggle("aq-right",Boolean(column.right));cell.classList.toggle("\
-aq-sticky",Boolean(column.sticky));cell.setAttribute("role","columnheader");cell.setAttribute("aria-colindex",place+1);cell.
-setAttribute("aria-sort","none");return cell}get cells(){return[...this.header.children]}columnAt(target){return this.columns[this.
-cells.findIndex(cell=>cell.contains(target))]}focusHeader(key){const{cells}=this;const cell=cells.find(one=>one.dataset.
-key===key)??cells[0];for(const one of cells)buttonOf(one).tabIndex=one===cell?0:-1;if(cell)buttonOf(cell).focus()}headerKey(event){
-const act={"<":"left",">":"right",h:"hide",m:"menu",ContextMenu:"menu"}[event.key];if(act&&this.columnAt(event.target)){
-event.preventDefault();event.stopPropagation();this.onArrange(act,this.columnAt(event.target).key);return}const step={ArrowLeft:-1,
-ArrowRight:1}[event.key];const{cells}=this;const place=cells.findIndex(cell=>cell.contains(event.target));if(event.key===
-"Delete"&&this.columns[place]?.custom)this.onRemove(this.columns[place].title);if(event.key==="ArrowDown")this.root.focus();
-if(!step||place<0)return;event.preventDefault();event.stopPropagation();if(event.shiftKey){this.resize(place,this.widths[place]+
-8*step,true);return}const next=buttonOf(cells[(place+step+cells.length)%cells.length]);for(const cell of cells)buttonOf(
-cell).tabIndex=-1;next.tabIndex=0;next.focus()}drag(event,place,grip){event.preventDefault();event.stopPropagation();const from=event.
-clientX-this.widths[place];grip.setPointerCapture(event.pointerId);const move=moved2=>this.resize(place,moved2.clientX-from,
-false);grip.addEventListener("pointermove",move);const end=ended=>{grip.removeEventListener("pointermove",move);this.resize(
-place,ended.clientX-from,true)};grip.addEventListener("pointerup",end,{once:true})}resize(place,width,done){const{key}=this.
-columns[place];if(width===null)delete this.chosen[key];else this.chosen[key]=this.widths[place]=Math.max(28,Math.round(width));
-this.size();if(done)this.onResize(key,width===null?null:this.widths[place])}size(){let changed=false;const table=this.root.
-clientWidth;this.columns.forEach((column,place)=>{if(!column.fit||!table)return;column.setFont(getComputedStyle(this.root).
-font);const others=this.widths.reduce((sum,width,other)=>sum+(other===place?0:width),0);const found=column.fit(table-others,
-table,this.chosen[column.key]);this.widths[place]=found.width;changed||=found.changed});this.root.style.setProperty("--a\
-q-columns",this.widths.map(width=>`${width}px`).join(" "));this.root.style.setProperty("--aq-width",`${this.widths.reduce(
-(sum,width)=>sum+width,0)}px`);if(changed)this.draw(true)}showSort(key,descending){for(const cell of this.cells){const direction=descending?
-"descending":"ascending";cell.setAttribute("aria-sort",cell.dataset.key===key?direction:"none")}}setOrder(order){this.order=
-order;this.root.setAttribute("aria-rowcount",order.length+1);this.body.style.height=`${order.length*ROW}px`;this.empty.hidden=
-order.length>0;for(const row of this.pool)row.position=-1;this.draw()}draw(all=false){const first=Math.max(0,Math.floor(
-this.root.scrollTop/ROW)-SPARE);const fits=Math.ceil(this.root.clientHeight/ROW)+2*SPARE;while(this.pool.length<Math.min(
-fits,this.order.length))this.pool.push(this.makeRow());const last=Math.min(this.order.length,first+this.pool.length);const start=Math.
-max(0,last-this.pool.length);for(const[place,row]of this.pool.entries()){const position=start+((place-start)%this.pool.length+
-this.pool.length)%this.pool.length;const seen=position<last;row.element.hidden=!seen;if(!seen||row.position===position&&
-!all)continue;row.position=position;const layer=this.order[position];row.element.style.transform=`translateY(${position*
-ROW}px)`;row.element.id=`${this.id}-${layer}`;row.element.dataset.row=String(layer);row.element.dataset.position=String(
-position);row.element.setAttribute("aria-rowindex",position+2);row.element.classList.toggle("aq-odd",position%2===1);this.
-paint(row.element,layer)}}makeRow(){const row=element("div","aq-row",{hidden:true});row.setAttribute("role","row");for(const[
-place,column]of this.columns.entries()){const cell=row.appendChild(element("div","aq-cell"));cell.dataset.key=column.key;
-cell.classList.toggle("aq-right",Boolean(column.right));cell.classList.toggle("aq-sticky",Boolean(column.sticky));cell.setAttribute(
-"role","gridcell");cell.setAttribute("aria-colindex",place+1)}this.body.append(row);return{element:row,position:-1}}reveal(position){
-const room=this.root.clientHeight-this.top.offsetHeight;const above=position*ROW;if(above<this.root.scrollTop)this.root.
-scrollTop=above;else if(above+ROW>this.root.scrollTop+room)this.root.scrollTop=above+ROW-room;this.draw()}get page(){return Math.
-max(1,Math.floor((this.root.clientHeight-this.top.offsetHeight)/ROW)-1)}positionAt(clientY){const offset=clientY-this.body.
-getBoundingClientRect().top;return Math.max(0,Math.min(this.order.length-1,Math.floor(offset/ROW)))}elementOf(row){return this.
-pool.find(one=>!one.element.hidden&&one.element.dataset.row===String(row))?.element}};var Menu=class{row=-1;rows=[];anchor=null;constructor(root,onChoose){this.root=root;this.onChoose=onChoose;this.box=element(
+const target=event.target;if(!this.box.hidden&&!this.box.contains(target)&&!this.button.contains(target))this.show(false)});
+root.append(this.box);this.root=root}show(yes){this.box.hidden=!yes;this.button.setAttribute("aria-expanded",yes);if(!yes)
+return;const[frame,place]=[this.root.getBoundingClientRect(),this.button.getBoundingClientRect()];const left=Math.max(4,
+Math.min(place.left-frame.left,frame.width-this.box.offsetWidth-4));Object.assign(this.box.style,{left:`${left}px`,top:`${place.
+bottom-frame.top}px`,maxHeight:`${Math.max(160,frame.bottom-place.bottom-8)}px`});this.box.focus()}};var ROW=26;var SPARE=6;var made=0;var ARRANGEMENTS={"<":"left",">":"right",h:"hide",m:"menu",ContextMenu:"menu"};var buttonOf=cell=>cell.
+firstElementChild;var Grid=class{id=`aq${++made}`;pool=[];order=[];columns=[];widths=[];chosen={};frame;constructor({label,
+paint:paint2,onSort,onResize,onRemove,onArrange}){this.paint=paint2;this.onSort=onSort;this.onResize=onResize;this.onRemove=
+onRemove;this.onArrange=onArrange;this.header=element("div","aq-row aq-header");this.header.setAttribute("role","row");this.
+header.setAttribute("aria-rowindex",1);this.body=element("div","aq-body");this.body.setAttribute("role","rowgroup");this.
+top=element("div","aq-top",{},this.header);this.top.setAttribute("role","rowgroup");this.empty=element("div","aq-empty",
+{textContent:"No layer matches the filter."});this.root=element("div","aq-grid",{tabIndex:0},this.top,this.body,this.empty);
+this.root.setAttribute("role","grid");this.root.setAttribute("aria-label",label);this.root.setAttribute("aria-multiselec\
+table",true);this.root.addEventListener("scroll",()=>this.later(),{passive:true});this.header.addEventListener(KEY,event=>this.
+headerKey(event));this.header.addEventListener("contextmenu",event=>{event.preventDefault();this.onArrange("menu",this.columnAt(
+event.target)?.key)});this.watch=new ResizeObserver(()=>{this.size();this.later()});this.watch.observe(this.root)}later(){
+this.frame??=requestAnimationFrame(()=>{this.frame=void 0;this.draw()})}close(){this.watch.disconnect();if(this.frame)cancelAnimationFrame(
+this.frame)}setColumns(columns,widths){this.columns=columns;this.chosen={...widths};this.widths=columns.map(column=>widths[column.
+key]??column.width);this.header.replaceChildren(...columns.map((column,place)=>this.headerCell(column,place)));this.root.
+setAttribute("aria-colcount",columns.length);this.pool=[];this.body.replaceChildren();this.size()}headerCell(column,place){
+const button2=element("button","aq-sort",{type:"button",tabIndex:place?-1:0,title:column.hint});button2.append(element("\
+span","",{textContent:column.title}),element("i"));if(column.note)button2.append(element("small","aq-prefix",{textContent:column.
+note}));if(column.label)button2.setAttribute("aria-label",column.label);button2.addEventListener("click",()=>this.onSort(
+column.key));const grip=element("span","aq-grip",{title:"drag to resize, double click to reset"});grip.addEventListener(
+"pointerdown",event=>this.drag(event,place,grip));grip.addEventListener("dblclick",()=>this.resize(place,column.fit?null:
+column.width,true));const cell=element("div","aq-cell",{},button2);if(column.custom){const remove=element("button","aq-r\
+emove",{type:"button",tabIndex:-1,textContent:"×"});remove.setAttribute("aria-label",`remove column ${column.title}`);remove.
+addEventListener("click",()=>this.onRemove(column.title));cell.append(remove)}cell.append(grip);cell.dataset.key=column.
+key;cell.classList.toggle("aq-right",Boolean(column.right));cell.classList.toggle("aq-sticky",Boolean(column.sticky));cell.
+setAttribute("role","columnheader");cell.setAttribute("aria-colindex",place+1);cell.setAttribute("aria-sort","none");return cell}get cells(){
+return[...this.header.children]}columnAt(target){return this.columns[this.cells.findIndex(cell=>cell.contains(target))]}focusHeader(key){
+const{cells}=this;const cell=cells.find(one=>one.dataset.key===key)??cells[0];for(const one of cells)buttonOf(one).tabIndex=
+one===cell?0:-1;if(cell)buttonOf(cell).focus()}headerKey(event){const act=ARRANGEMENTS[event.key];const column=this.columnAt(
+event.target);if(act&&column){event.preventDefault();event.stopPropagation();this.onArrange(act,column.key);return}const step=ALONG_ROW[event.
+key];const{cells}=this;const place=column?this.columns.indexOf(column):-1;if(event.key==="Delete"&&column?.custom)this.onRemove(
+column.title);if(event.key==="ArrowDown")this.root.focus();if(!step||place<0)return;event.preventDefault();event.stopPropagation();
+if(event.shiftKey){this.resize(place,this.widths[place]+8*step,true);return}const next=buttonOf(cells[(place+step+cells.
+length)%cells.length]);for(const cell of cells)buttonOf(cell).tabIndex=-1;next.tabIndex=0;next.focus()}drag(event,place,grip){
+event.preventDefault();event.stopPropagation();const from=event.clientX-this.widths[place];grip.setPointerCapture(event.
+pointerId);const move=moved2=>this.resize(place,moved2.clientX-from,false);grip.addEventListener("pointermove",move);const end=ended=>{
+grip.removeEventListener("pointermove",move);this.resize(place,ended.clientX-from,true)};grip.addEventListener("pointeru\
+p",end,{once:true})}resize(place,width,done){const{key}=this.columns[place];if(width===null)delete this.chosen[key];else
+this.chosen[key]=this.widths[place]=Math.max(28,Math.round(width));this.size();if(done)this.onResize(key,width===null?null:
+this.widths[place])}size(){let changed=false;const table=this.root.clientWidth;this.columns.forEach((column,place)=>{if(!column.
+fit||!table)return;column.setFont?.(getComputedStyle(this.root).font);const others=this.widths.reduce((sum,width,other)=>sum+
+(other===place?0:width),0);const found=column.fit(table-others,table,this.chosen[column.key]);this.widths[place]=found.width;
+changed||=found.changed});this.root.style.setProperty("--aq-columns",this.widths.map(width=>`${width}px`).join(" "));this.
+root.style.setProperty("--aq-width",`${this.widths.reduce((sum,width)=>sum+width,0)}px`);if(changed)this.draw(true)}showSort(key,descending){
+for(const cell of this.cells){const direction=descending?"descending":"ascending";cell.setAttribute("aria-sort",cell.dataset.
+key===key?direction:"none")}}setOrder(order){this.order=order;this.root.setAttribute("aria-rowcount",order.length+1);this.
+body.style.height=`${order.length*ROW}px`;this.empty.hidden=order.length>0;for(const row of this.pool)row.position=-1;this.
+draw()}draw(all=false){const first=Math.max(0,Math.floor(this.root.scrollTop/ROW)-SPARE);const fits=Math.ceil(this.root.
+clientHeight/ROW)+2*SPARE;while(this.pool.length<Math.min(fits,this.order.length))this.pool.push(this.makeRow());const last=Math.
+min(this.order.length,first+this.pool.length);const start=Math.max(0,last-this.pool.length);for(const[place,row]of this.
+pool.entries()){const position=start+((place-start)%this.pool.length+this.pool.length)%this.pool.length;const seen=position<
+last;row.element.hidden=!seen;if(!seen||row.position===position&&!all)continue;row.position=position;const layer=this.order[position];
+row.element.style.transform=`translateY(${position*ROW}px)`;row.element.id=`${this.id}-${layer}`;row.element.dataset.row=
+String(layer);row.element.dataset.position=String(position);row.element.setAttribute("aria-rowindex",position+2);row.element.
+classList.toggle("aq-odd",position%2===1);this.paint(row.element,layer)}}makeRow(){const row=element("div","aq-row",{hidden:true});
+row.setAttribute("role","row");for(const[place,column]of this.columns.entries()){const cell=row.appendChild(element("div",
+"aq-cell"));cell.dataset.key=column.key;cell.classList.toggle("aq-right",Boolean(column.right));cell.classList.toggle("a\
+q-sticky",Boolean(column.sticky));cell.setAttribute("role","gridcell");cell.setAttribute("aria-colindex",place+1)}this.body.
+append(row);return{element:row,position:-1}}reveal(position){const room=this.root.clientHeight-this.top.offsetHeight;const above=position*
+ROW;if(above<this.root.scrollTop)this.root.scrollTop=above;else if(above+ROW>this.root.scrollTop+room)this.root.scrollTop=
+above+ROW-room;this.draw()}get page(){return Math.max(1,Math.floor((this.root.clientHeight-this.top.offsetHeight)/ROW)-1)}positionAt(clientY){
+const offset=clientY-this.body.getBoundingClientRect().top;return Math.max(0,Math.min(this.order.length-1,Math.floor(offset/
+ROW)))}elementOf(row){return this.pool.find(one=>!one.element.hidden&&one.element.dataset.row===String(row))?.element}};var Menu=class{row=-1;rows=[];anchor=null;constructor(root,onChoose){this.root=root;this.onChoose=onChoose;this.box=element(
 "div","aq-menu",{hidden:true});this.box.setAttribute("role","menu");this.box.addEventListener(KEY,event=>this.key(event));
 root.append(this.box)}get open(){return!this.box.hidden}item(option,scheme,choose){const swatch=element("span","aq-swatc\
-h");paint(swatch,option.bits,option.key==="keep");const item=element("button","aq-item",{type:"button",tabIndex:-1},swatch,
-element("b","",{textContent:option.bits}),element("span","",{textContent:scheme}),element("span","aq-right",{textContent:`${whole(
-option.nbytes)} B`}),element("span","aq-right",{textContent:`damage ${significant(option.damage)}`}));item.setAttribute(
-"role","menuitemradio");item.setAttribute("aria-checked",option.present);item.addEventListener("click",()=>{this.hide();
-choose()});return item}addVariants(row,variants){if(!this.open||row!==this.row||variants.length<2)return;const items=variants.
-map(option=>this.item(option,nameOfScheme(option.scheme,option.group),()=>this.onChoose(option.bits,this.rows,{scheme:option.
-scheme,group_size:option.group})));this.box.append(element("div","aq-title",{textContent:`scheme and group size at ${variants[0].
-bits} bits`}),...items);this.place()}show(plan,row,rows,anchor){this.row=row;this.rows=rows;this.anchor=anchor;const items=plan.
-menu(row).map(option=>{const item=this.item(option,schemeOf(plan,option.scheme,option.group),()=>this.onChoose(option.key,
-rows));item.dataset.key=option.key;return item});const title=rows.length>1?`${rows.length} layers, as this one`:plan.names[row];
-this.box.setAttribute("aria-label",`bits of ${title}`);this.box.replaceChildren(element("div","aq-title",{textContent:title,
-title}),...items);this.box.hidden=false;this.place();(items.find(item=>item.getAttribute("aria-checked")==="true")??items[0]).
-focus()}place(){const{anchor}=this;if(!anchor)return;this.box.style.maxHeight=`${this.root.clientHeight-8}px`;const[frame,
-cell]=[this.root.getBoundingClientRect(),anchor.getBoundingClientRect()];const{offsetWidth:width,offsetHeight:height}=this.
-box;const left=Math.max(4,Math.min(cell.left-frame.left,frame.width-width-4));const below=cell.bottom-frame.top;const above=cell.
-top-frame.top-height;const top=below+height<=frame.height?below:Math.max(4,above>=4?above:frame.height-height-4);Object.
-assign(this.box.style,{left:`${left}px`,top:`${top}px`})}hide(){this.box.hidden=true}key(event){const items=[...this.box.
-querySelectorAll("button")];const place=items.indexOf(event.target);const step={ArrowDown:1,ArrowUp:-1}[event.key];const wanted=items.
-find(item=>item.dataset.key===event.key);if(step)items[(place+step+items.length)%items.length].focus();else if(event.key===
-"Home")items[0].focus();else if(event.key==="End")items.at(-1)?.focus();else if(event.key==="Escape"||event.key==="Tab")
-this.onChoose(null);else if(wanted)wanted.click();else if(event.key!=="Enter"&&event.key!==" ")return;else items[place]?.
-click();event.preventDefault();event.stopPropagation()}};var isCondition=text=>/^\s*=|[<>*?]|[=!]=|\brole:/.test(text);function ordered(plan,{words,mask},column,descending){const rows=[
+h");paint(swatch,option.bits,"key"in option&&option.key==="keep");const item=element("button","aq-item",{type:"button",tabIndex:-1},
+swatch,element("b","",{textContent:String(option.bits)}),element("span","",{textContent:scheme}),element("span","aq-righ\
+t",{textContent:`${whole(option.nbytes)} B`}),element("span","aq-right",{textContent:`damage ${significant(option.damage)}`}));
+item.setAttribute("role","menuitemradio");item.setAttribute("aria-checked",option.present);item.addEventListener("click",
+()=>{this.hide();choose()});return item}addVariants(row,variants){if(!this.open||row!==this.row||variants.length<2)return;
+const items=variants.map(option=>this.item(option,nameOfScheme(option.scheme,option.group),()=>this.onChoose(option.bits,
+this.rows,{scheme:option.scheme,group_size:option.group})));this.box.append(element("div","aq-title",{textContent:`schem\
+e and group size at ${variants[0].bits} bits`}),...items);this.place()}show(plan,row,rows,anchor){this.row=row;this.rows=
+rows;this.anchor=anchor;const items=plan.menu(row).map(option=>{const item=this.item(option,schemeOf(plan,option.scheme,
+option.group),()=>this.onChoose(option.key,rows));item.dataset.key=String(option.key);return item});const title=rows.length>
+1?`${rows.length} layers, as this one`:plan.names[row];this.box.setAttribute("aria-label",`bits of ${title}`);this.box.replaceChildren(
+element("div","aq-title",{textContent:title,title}),...items);this.box.hidden=false;this.place();(items.find(item=>item.
+getAttribute("aria-checked")==="true")??items[0]).focus()}place(){const{anchor}=this;if(!anchor)return;this.box.style.maxHeight=
+`${this.root.clientHeight-8}px`;const[frame,cell]=[this.root.getBoundingClientRect(),anchor.getBoundingClientRect()];const{
+offsetWidth:width,offsetHeight:height}=this.box;const left=Math.max(4,Math.min(cell.left-frame.left,frame.width-width-4));
+const below=cell.bottom-frame.top;const above=cell.top-frame.top-height;const top=below+height<=frame.height?below:Math.
+max(4,above>=4?above:frame.height-height-4);Object.assign(this.box.style,{left:`${left}px`,top:`${top}px`})}hide(){this.
+box.hidden=true}key(event){const items=[...this.box.querySelectorAll("button")];const place=items.indexOf(event.target);
+const step=ALONG_COLUMN[event.key];const wanted=items.find(item=>item.dataset.key===event.key);if(step)items[(place+step+
+items.length)%items.length].focus();else if(event.key==="Home")items[0].focus();else if(event.key==="End")items.at(-1)?.
+focus();else if(event.key==="Escape"||event.key==="Tab")this.onChoose(null);else if(wanted)wanted.click();else if(event.
+key!=="Enter"&&event.key!==" ")return;else items[place]?.click();event.preventDefault();event.stopPropagation()}};var isCondition=text2=>/^\s*=|[<>*?]|[=!]=|\brole:/.test(text2);function ordered(plan,{words,mask},column,descending){const rows=[
 ...plan.fixed.order].filter(row=>mask?mask[row]:words.every(word=>plan.lowered[row].includes(word)));if(!column)return rows;
 const values=new Array(plan.count);const places=new Array(plan.count);for(const[place,row]of rows.entries()){values[row]=
-column.value(plan,row);places[row]=place}const sign=descending?-1:1;const compare=column.compare??((a,b)=>a===b?0:a<b?-1:
-1);const unknown=value=>Number(Number.isNaN(value));return rows.sort((one,other)=>{const a=values[one];const b=values[other];
-if(unknown(a)||unknown(b))return unknown(a)-unknown(b)||places[one]-places[other];return sign*compare(a,b)||places[one]-
-places[other]})}var KINDS={u1:Uint8Array,u2:Uint16Array,u4:Uint32Array,f4:Float32Array,f8:Float64Array};function unpack(layout,view){const bytes=view.
+column.value(plan,row);places[row]=place}const sign=descending?-1:1;const compare=(a,b)=>{if(column.compare)return column.
+compare(String(a),String(b));return a===b?0:a<b?-1:1};const unknown=value=>Number(Number.isNaN(value));return rows.sort(
+(one,other)=>{const a=values[one];const b=values[other];if(unknown(a)||unknown(b))return unknown(a)-unknown(b)||places[one]-
+places[other];return sign*compare(a,b)||places[one]-places[other]})}var KINDS={u1:Uint8Array,u2:Uint16Array,u4:Uint32Array,f4:Float32Array,f8:Float64Array};function unpack(layout,view){const bytes=view.
 buffer.slice(view.byteOffset,view.byteOffset+view.byteLength);return Object.fromEntries(layout.map(([name,kind,offset,count])=>[
 name,new KINDS[kind](bytes,offset,count)]))}var OPTION=["bits","scheme","group","nbytes","damage","cosine","code_entropy"];var PRESENT=[...OPTION,"heat","locked"];var TOTALS=[
 "nbytes","ratio","bpw","damage","gap","temperature"];var LayerPlan=class{pending=new Map;trial=null;back=null;again=null;touched=new Set;overhead=0;canUndo=false;canRedo=false;confirmed={};choiceEntropy=new Float32Array;columns=[];constructor({
@@ -350,18 +351,18 @@ bits===this.shown.bits[row])return null;const place=this.placeOf(row,bits);const
 menus[name][place]===this.shown[name][row]);return is?bits:null}has(rows,bits){return!rows.length||rows.some(row=>this.menus.
 bits[this.placeOf(row,bits)]===bits)}instead(rows,bits){const counts=new Map;for(const row of rows){const place=this.placeOf(
 row,bits);if(this.menus.bits[place]===bits)continue;const key=256*this.menus.scheme[place]+this.menus.bits[place];counts.
-set(key,(counts.get(key)??0)+1)}const text=key=>{const name=this.schemes[Math.floor(key/256)];return name==="keep"?"kept":
-/\d/.test(name)?name:`${key%256} bits`};return[...counts].map(([key,count])=>({text:text(key),count}))}placeOf(row,bits){
+set(key,(counts.get(key)??0)+1)}const text2=key=>{const name=this.schemes[Math.floor(key/256)];return name==="keep"?"kep\
+t":/\d/.test(name)?name:`${key%256} bits`};return[...counts].map(([key,count])=>({text:text2(key),count}))}placeOf(row,bits){
 return this.fixed.menu_start[row]+this.fixed.width_place[8*row+bits-2]}menu(row){const keys=new Map;for(let bits=2;bits<=
 9;bits++){const place=this.placeOf(row,bits);const key=bits===9?"keep":bits;if(!keys.has(place)||this.fixed.menu_bits[place]===
-bits||key==="keep")keys.set(place,key)}return[...keys].map(([place,key])=>{const option=Object.fromEntries(OPTION.map(name=>[
-name,this.menus[name][place]]));const present=["bits","scheme","group"].every(name=>option[name]===this.shown[name][row]);
-return{key,present,...option}})}kept(row){return this.schemes[this.shown.scheme[row]]==="keep"}totals(minCosine){const{nbytes,
-damage,cosine,locked}=this.shown;let bytes=0;let total=0;let below=0;let locks=0;for(let row=0;row<this.count;row++){bytes+=
-nbytes[row];total+=damage[row];below+=Number(cosine[row]<minCosine);locks+=locked[row]}const estimate=this.pending.size>
-0||this.trial!==null;const payload=estimate?bytes+this.overhead:this.confirmed.nbytes;const{gap,temperature}=this.confirmed;
-return{gap,temperature,nbytes:payload,ratio:this.sourceBytes/Math.max(payload,1),bpw:8*bytes/Math.max(this.params,1),damage:estimate?
-total:this.confirmed.damage,below,locks,estimate}}};var Selection=class{constructor(rows=[],current=-1){this.rows=new Set(rows);this.current=current;this.anchor=current;this.
+bits||key==="keep")keys.set(place,key)}return[...keys].map(([place,key])=>{const{bits,scheme,group,nbytes,damage}=this.menus;
+const present=["bits","scheme","group"].every(name=>this.menus[name][place]===this.shown[name][row]);return{key,present,
+bits:bits[place],scheme:scheme[place],group:group[place],nbytes:nbytes[place],damage:damage[place]}})}kept(row){return this.
+schemes[this.shown.scheme[row]]==="keep"}totals(minCosine){const{nbytes,damage,cosine,locked}=this.shown;let bytes=0;let total=0;
+let below=0;let locks=0;for(let row=0;row<this.count;row++){bytes+=nbytes[row];total+=damage[row];below+=Number(cosine[row]<
+minCosine);locks+=locked[row]}const estimate=this.pending.size>0||this.trial!==null;const payload=estimate?bytes+this.overhead:
+this.confirmed.nbytes;const{gap,temperature}=this.confirmed;return{gap,temperature,nbytes:payload,ratio:this.sourceBytes/
+Math.max(payload,1),bpw:8*bytes/Math.max(this.params,1),damage:estimate?total:this.confirmed.damage,below,locks,estimate}}};var Selection=class{constructor(rows=[],current=-1){this.rows=new Set(rows);this.current=current;this.anchor=current;this.
 before=new Set}take(order,position,{toggle=false,extend=false}={}){const row=order[position];if(row===void 0)return;this.
 current=row;if(extend&&order.includes(this.anchor)){this.sweep(order,position,toggle);return}this.anchor=row;if(!toggle)
 this.rows=new Set([row]);else if(!this.rows.delete(row))this.rows.add(row);this.before=new Set(this.rows)}sweep(order,position,add=false){
@@ -369,10 +370,10 @@ const from=order.indexOf(this.anchor);const[low,high]=from<position?[from,positi
 this.before:[]);for(let place=low;place<=high;place++)this.rows.add(order[place]);this.current=order[position]}all(order){
 this.rows=new Set(order);this.before=new Set(this.rows)}clear(){this.rows.clear();this.before.clear()}get subject(){if(this.
 rows.size)return[...this.rows].sort((a,b)=>a-b);return this.current>=0?[this.current]:[]}};function spoken(plan,action,rows,bits,more){const layers=rows.length===1?plan.names[rows[0]]:`${whole(rows.length)} laye\
-rs`;const instead=plan.instead(action==="bits"&&!more?rows:[],bits).map(({text,count})=>`${bits} → ${text}${count<rows.
-length?` for ${whole(count)}`:""}`);const option=more?`${bits} bits, ${more.scheme} ${more.group_size}`:instead.join(", ")||
-`${bits} bits`;return{bits:`${layers}: ${option}`,keep:`${layers}: kept`,lock:`${layers}: locked`,unlock:`${layers}: unl\
-ocked`,undo:"undo",redo:"redo"}[action]}var LOOKS=[50,200,600,1500,4e3];function followTheme(root,onChange=()=>{}){const page=root.ownerDocument;let known2="";let timers=[];
+rs`;const instead=plan.instead(action==="bits"&&!more?rows:[],bits).map(({text:text2,count})=>`${bits} → ${text2}${count<
+rows.length?` for ${whole(count)}`:""}`);const option=more?`${bits} bits, ${more.scheme} ${more.group_size}`:instead.join(
+", ")||`${bits} bits`;return{bits:`${layers}: ${option}`,keep:`${layers}: kept`,lock:`${layers}: locked`,unlock:`${layers}\
+: unlocked`,undo:"undo",redo:"redo"}[action]}var LOOKS=[50,200,600,1500,4e3];function followTheme(root,onChange=()=>{}){const page=root.ownerDocument;let known2="";let timers=[];
 const look=()=>{const{backgroundColor:paper,color:ink}=getComputedStyle(root);if(known2===paper+ink)return;const[red,green,
 blue]=paper.match(/[\d.]+/g)?.map(Number)??[255,255,255];root.dataset.theme=.299*red+.587*green+.114*blue<128?"dark":"li\
 ght";if(known2)onChange();known2=paper+ink};const lookOften=()=>{for(const timer of timers)clearTimeout(timer);requestAnimationFrame(
@@ -393,8 +394,8 @@ menu=new Menu(this.root,(key,rows,more)=>{this.menu.hide();this.grid.root.focus(
 edit(key==="keep"?"keep":"bits",Number(key),rows,more)});this.columnMenu=new ColumnMenu(this.root,(order,hidden)=>this.setColumns(
 order,hidden),key=>key?this.grid.focusHeader(key):this.bar.arrange.focus());this.glossary=new Glossary(this.root,model.get(
 "data").header.about_policies??{});this.bar.rest.append(this.glossary.button);host.append(this.root);this.connection=new Connection(
-model,{id:model.get("data").header.model_id,root:this.root,onMessage:(message,buffers)=>this.hear(message,buffers),onState:(text,kind)=>{
-void(text?this.strip.say(text,kind):this.strip.end("slow"));this.root.dataset.connection=kind||"live";this.refresh()}});
+model,{id:model.get("data").header.model_id,root:this.root,onMessage:(message,buffers)=>this.hear(message,buffers),onState:(text2,kind)=>{
+void(text2?this.strip.say(text2,kind):this.strip.end("slow"));this.root.dataset.connection=kind||"live";this.refresh()}});
 this.listen();this.setHeight();this.bar.filter.value=model.get("filter");this.showColumns();this.refilter();this.greet();
 this.root.dataset.ready="true"}listen(){const follow={data:()=>this.renew(),selected:()=>this.follow(new Set(this.model.
 get("selected"))),current:()=>this.point(this.model.get("current")),filter:()=>{if(this.bar.filter.value===this.model.get(
@@ -412,27 +413,27 @@ this.refilter();this.grid.root.focus()})}close(){for(const[event,act]of this.fol
 this.freeKeys();this.connection.close();this.grid.close();clearTimeout(this.telling);clearTimeout(this.asking)}openMenu(row){
 const position=this.grid.order.indexOf(row);if(position<0||this.connection.dead)return;if(!this.selection.rows.has(row))
 this.choose(()=>this.selection.take(this.grid.order,position));this.grid.reveal(position);const shown=this.grid.elementOf(
-row);if(!shown)return;const anchor=shown.querySelector(".aq-bits")??shown.querySelector('[data-key="name"]');this.menu.show(
-this.plan,row,this.subject,anchor);this.connection.send({type:"options",row},true)}get subject(){return this.selection.subject.
-filter(row=>this.visible[row])}renew(){this.plan=new LayerPlan(this.model.get("data"),unpack);this.mask=null;this.menu.hide();
-this.around.renewed?.();this.showColumns();this.again()}act(content,proposal={rows:[]}){this.plan.attempt(null);this.strip.
-over();const id=this.connection.send({type:"do",...content},true);if(id)this.plan.propose(id,{action:"act",...proposal});
-this.refresh();return id}attempt(trial){this.plan.attempt(trial);this.refresh()}edit(asked,bits,rows=this.subject,more=null){
-if(this.connection.dead)return;const moves=asked==="undo"||asked==="redo";if(!moves&&!rows.length)return;const areLocked=rows.
-every(row=>this.plan.shown.locked[row]);const action=asked!=="toggle"?asked:areLocked?"unlock":"lock";const edit=moves?{
-action}:{action,rows,...action==="bits"?{bits}:{},...more};this.strip.over();const id=this.connection.send({type:"edit",
-...edit},true);if(!id)return;this.plan.propose(id,more?{action:"act",rows:[]}:{rows:[],...edit});this.refresh();this.say(
-`${spoken(this.plan,action,rows,bits??0,more)}. ${this.totals.values.nbytes.textContent}`)}hear(message,buffers){if(message.
-type==="plan")this.settle(message,unpack(message.layout,buffers[0]));else if(message.type==="filter")this.takeMask(message,
-buffers);else if(message.type==="options")this.menu.addVariants(message.row,message.options);else if(message.type==="col\
-umns")this.takeColumns(message,buffers);else if(message.type==="focus")this.point(message.row);else if(message.type==="e\
-rror")this.complain(message.error);else if(message.type==="here"){this.plan.forget(message.ack);if(message.version!==void 0&&
+row);if(!shown)return;const anchor=shown.querySelector(".aq-bits")??shown.querySelector('[data-key="name"]');if(!anchor)
+return;this.menu.show(this.plan,row,this.subject,anchor);this.connection.send({type:"options",row},true)}get subject(){return this.
+selection.subject.filter(row=>this.visible[row])}renew(){this.plan=new LayerPlan(this.model.get("data"),unpack);this.mask=
+null;this.menu.hide();this.around.renewed?.();this.showColumns();this.again()}act(content,proposal={rows:[]}){this.plan.
+attempt(null);this.strip.over();const id=this.connection.send({type:"do",...content},true);if(id)this.plan.propose(id,{action:"\
+act",...proposal});this.refresh();return id}attempt(trial){this.plan.attempt(trial);this.refresh()}edit(asked,bits,rows=this.
+subject,more=null){if(this.connection.dead)return;const moves=asked==="undo"||asked==="redo";if(!moves&&!rows.length)return;
+const areLocked=rows.every(row=>this.plan.shown.locked[row]);const action=asked!=="toggle"?asked:areLocked?"unlock":"loc\
+k";const edit=moves?{action}:{action,rows,...action==="bits"?{bits}:{},...more};this.strip.over();const id=this.connection.
+send({type:"edit",...edit},true);if(!id)return;this.plan.propose(id,more?{action:"act",rows:[]}:{rows:[],...edit});this.
+refresh();this.say(`${spoken(this.plan,action,rows,bits??0,more)}. ${this.totals.values.nbytes.textContent}`)}hear(message,buffers){
+if(message.type==="plan")this.settle(message,unpack(message.layout,buffers[0]));else if(message.type==="filter")this.takeMask(
+message,buffers);else if(message.type==="options")this.menu.addVariants(message.row,message.options);else if(message.type===
+"columns")this.takeColumns(message,buffers);else if(message.type==="focus")this.point(message.row);else if(message.type===
+"error")this.complain(message.error);else if(message.type==="here"){this.plan.forget(message.ack);if(message.version!==void 0&&
 message.version>this.plan.version)this.greet();this.refresh()}else this.around.hear?.(message);if("ack"in message&&message.
 ack)this.root.dataset.acked=String(Number(this.root.dataset.acked??0)+1)}settle(message,arrays){const moved2=this.plan.version!==
 message.version;if(!this.plan.confirm(message,arrays))return void this.greet();if(message.error)this.complain(message.error);else if(message.
 note)this.complain(message.note,"note");this.around.settled?.(message);this.stale||=moved2&&Boolean(this.model.get("sort")||
-this.mask);this.refresh()}greet(){this.connection.send({type:"hello",version:this.plan.version},true)}complain(text,kind="\
-error"){this.strip.say(text,kind);this.say(text)}say(text){this.voice.textContent=text}takeMask(message,[mask]){if(message.
+this.mask);this.refresh()}greet(){this.connection.send({type:"hello",version:this.plan.version},true)}complain(text2,kind="\
+error"){this.strip.say(text2,kind);this.say(text2)}say(text2){this.voice.textContent=text2}takeMask(message,[mask]){if(message.
 text!==this.bar.filter.value)return;this.bar.complain(message.error??"");if(message.error)return;this.mask=new Uint8Array(
 mask.buffer.slice(mask.byteOffset,mask.byteOffset+mask.byteLength));this.reorder()}takeColumns(message,[blob]){if(!message.
 columns||!message.layout){this.bar.complain(message.error??"");return}this.plan.setColumns(message.columns,unpack(message.
@@ -444,32 +445,32 @@ sort.replace(/^-/,""),sort.startsWith("-"));this.grid.draw(true)}setColumns(orde
 order);this.connection.save("hidden_columns",hidden);this.showColumns();this.say(`${this.columns.length} of ${this.everyColumn.
 length} columns shown`)}arrange(act,key){const hidden=this.model.get("hidden_columns");const keys=this.everyColumn.map(column=>column.
 key);if(act==="menu"){const header=key&&this.grid.header.querySelector(`[data-key="${CSS.escape(key)}"]`);this.columnMenu.
-show(this.everyColumn,hidden,key,header||this.bar.arrange);return}const at=this.columns.findIndex(column=>column.key===key);
-const beside=this.columns[at+(act==="left"?-1:1)]?.key;if(act==="hide"&&key!=="name")this.setColumns(keys,[...hidden,key]);else if(act!==
-"hide"&&beside)this.setColumns(moved(keys,key,keys.indexOf(beside)),hidden);this.grid.focusHeader(act==="hide"&&key!=="n\
-ame"?beside:key)}refilter(){const text=this.bar.filter.value;this.bar.complain("");clearTimeout(this.asking);this.asking=
-setTimeout(()=>this.ask(),PAUSE);if(!isCondition(text))this.mask=null;if(!this.mask)this.reorder()}ask(){clearTimeout(this.
-asking);const text=this.bar.filter.value;if(text===this.asked)return;this.asked=text;if(text!==this.model.get("filter"))
-this.connection.save("filter",text);else if(isCondition(text))this.connection.send({type:"filter",text})}again(){if(isCondition(
-this.bar.filter.value))this.connection.send({type:"filter",text:this.bar.filter.value});this.reorder()}reorder(){const text=this.
-bar.filter.value;const words=isCondition(text)?[]:text.toLowerCase().split(/\s+/).filter(Boolean);const sort=this.model.
-get("sort");const key=sort.replace(/^-/,"");const column=this.everyColumn.find(one=>one.key===key);this.stale=false;this.
-grid.showSort(key,sort.startsWith("-"));const order=ordered(this.plan,{words,mask:this.mask},column,sort.startsWith("-"));
-this.visible=new Uint8Array(this.plan.count);for(const row of order)this.visible[row]=1;this.grid.setOrder(order);this.refresh()}sortBy(key){
-const sort=this.model.get("sort");this.connection.save("sort",sort===key?`-${key}`:sort===`-${key}`?"":key);this.reorder()}paint(one,row){
-const{selection,plan}=this;one.setAttribute("aria-selected",selection.rows.has(row));one.classList.toggle("aq-current",selection.
-current===row);one.classList.toggle("aq-pending",plan.pending.size>0&&plan.touched.has(row));for(const[place,column]of this.
-columns.entries())column.draw(one.children[place],plan,row)}refresh(){this.grid.draw(true);const{plan,selection,connection}=this;
-const minCosine=this.model.get("min_cosine");const totals=plan.totals(minCosine);this.totals.update(totals,minCosine,this.
-grid.order.length,plan.count,connection.slow?plan.pending.size:0);const about=this.subject;const subject=about.length;this.
-bar.showWidths(plan,subject?about:plan.everyRow);this.bar.update({chosen:selection.rows.size,hidden:selection.rows.size&&
-selection.rows.size-subject,subject,stale:this.stale,dead:connection.dead,canUndo:plan.canUndo||plan.pending.size,canRedo:plan.
-canRedo});const current=this.grid.elementOf(selection.current);if(current)this.grid.root.setAttribute("aria-activedescen\
-dant",current.id);else this.grid.root.removeAttribute("aria-activedescendant");Object.assign(this.root.dataset,{version:plan.
-version,pending:plan.pending.size});this.around.refreshed?.(totals)}choose(change){change();this.refresh();this.around.chosen?.();
-clearTimeout(this.telling);this.telling=setTimeout(()=>{this.model.set("current",this.selection.current);this.connection.
-save("selected",[...this.selection.rows].sort((a,b)=>a-b))},QUIET)}follow(rows){const{selection}=this;if(rows.size===selection.
-rows.size&&[...rows].every(row=>selection.rows.has(row)))return;selection.rows=rows;selection.before=new Set(rows);this.
-refresh();this.around.chosen?.()}point(row){this.selection.current=this.selection.anchor=row;const position=this.grid.order.
-indexOf(row);if(position>=0)this.grid.reveal(position);this.refresh()}setHeight(){this.grid.root.style.maxHeight=`${this.
-model.get("height")}px`}};var table_default={render({model,el}){const table=new Table(model,el);return()=>table.close()}};export{table_default as default};
+show(this.everyColumn,hidden,key,header||this.bar.arrange);return}if(!key)return;const at=this.columns.findIndex(column=>column.
+key===key);const beside=this.columns[at+(act==="left"?-1:1)]?.key;if(act==="hide"&&key!=="name")this.setColumns(keys,[...hidden,
+key]);else if(act!=="hide"&&beside)this.setColumns(moved(keys,key,keys.indexOf(beside)),hidden);this.grid.focusHeader(act===
+"hide"&&key!=="name"?beside:key)}refilter(){const text2=this.bar.filter.value;this.bar.complain("");clearTimeout(this.asking);
+this.asking=setTimeout(()=>this.ask(),PAUSE);if(!isCondition(text2))this.mask=null;if(!this.mask)this.reorder()}ask(){clearTimeout(
+this.asking);const text2=this.bar.filter.value;if(text2===this.asked)return;this.asked=text2;if(text2!==this.model.get("\
+filter"))this.connection.save("filter",text2);else if(isCondition(text2))this.connection.send({type:"filter",text:text2})}again(){
+if(isCondition(this.bar.filter.value))this.connection.send({type:"filter",text:this.bar.filter.value});this.reorder()}reorder(){
+const text2=this.bar.filter.value;const words=isCondition(text2)?[]:text2.toLowerCase().split(/\s+/).filter(Boolean);const sort=this.
+model.get("sort");const key=sort.replace(/^-/,"");const column=this.everyColumn.find(one=>one.key===key);this.stale=false;
+this.grid.showSort(key,sort.startsWith("-"));const order=ordered(this.plan,{words,mask:this.mask},column,sort.startsWith(
+"-"));this.visible=new Uint8Array(this.plan.count);for(const row of order)this.visible[row]=1;this.grid.setOrder(order);
+this.refresh()}sortBy(key){const sort=this.model.get("sort");this.connection.save("sort",sort===key?`-${key}`:sort===`-${key}`?
+"":key);this.reorder()}paint(one,row){const{selection,plan}=this;one.setAttribute("aria-selected",selection.rows.has(row));
+one.classList.toggle("aq-current",selection.current===row);one.classList.toggle("aq-pending",plan.pending.size>0&&plan.touched.
+has(row));const cells=one.children;for(const[place,column]of this.columns.entries())column.draw(cells[place],plan,row)}refresh(){
+this.grid.draw(true);const{plan,selection,connection}=this;const minCosine=this.model.get("min_cosine");const totals=plan.
+totals(minCosine);this.totals.update(totals,minCosine,this.grid.order.length,plan.count,connection.slow?plan.pending.size:
+0);const about=this.subject;const subject=about.length;this.bar.showWidths(plan,subject?about:plan.everyRow);this.bar.update(
+{chosen:selection.rows.size,hidden:selection.rows.size?selection.rows.size-subject:0,subject,stale:this.stale,dead:connection.
+dead,canUndo:plan.canUndo||plan.pending.size>0,canRedo:plan.canRedo});const current=this.grid.elementOf(selection.current);
+if(current)this.grid.root.setAttribute("aria-activedescendant",current.id);else this.grid.root.removeAttribute("aria-act\
+ivedescendant");Object.assign(this.root.dataset,{version:plan.version,pending:plan.pending.size});this.around.refreshed?.(
+totals)}choose(change){change();this.refresh();this.around.chosen?.();clearTimeout(this.telling);this.telling=setTimeout(
+()=>{this.model.set("current",this.selection.current);this.connection.save("selected",[...this.selection.rows].sort((a,b)=>a-
+b))},QUIET)}follow(rows){const{selection}=this;if(rows.size===selection.rows.size&&[...rows].every(row=>selection.rows.has(
+row)))return;selection.rows=rows;selection.before=new Set(rows);this.refresh();this.around.chosen?.()}point(row){this.selection.
+current=this.selection.anchor=row;const position=this.grid.order.indexOf(row);if(position>=0)this.grid.reveal(position);
+this.refresh()}setHeight(){this.grid.root.style.maxHeight=`${this.model.get("height")}px`}};var table_default={render({model,el}){const table=new Table(model,el);return()=>table.close()}};export{table_default as default};

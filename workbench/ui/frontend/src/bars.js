@@ -5,6 +5,22 @@ import { element } from "./dom.js";
 import { fixed, percent, significant, size, whole } from "./format.js";
 import { TERMS } from "./terms.js";
 
+/** @typedef {import("./plan.js").LayerPlan} LayerPlan */
+
+/**
+ * @typedef {object} BarActs
+ * @property {(action: import("./types.js").EditAction, bits?: number) => void} edit
+ * @property {() => void} again
+ * @property {() => void} arrange
+ * @property {(title: string, expression: string) => void} addColumn
+ */
+
+/**
+ * @param {Node | string} text
+ * @param {string} title
+ * @param {() => void} onClick
+ * @param {string} name its classes
+ */
 export const button = (text, title, onClick, name = "") => {
   const made = element("button", `aq-button ${name}`, { type: "button", title });
   made.append(text);
@@ -21,6 +37,7 @@ export class Bar {
     spellcheck: false,
   });
 
+  /** @param {BarActs} acts */
   constructor(acts) {
     this.filter = element("input", "aq-filter", {
       type: "search",
@@ -68,6 +85,7 @@ export class Bar {
     );
   }
 
+  /** @param {BarActs["addColumn"]} addColumn */
   makeForm(addColumn) {
     this.title.setAttribute("aria-label", "title of the column");
     this.expression.setAttribute("aria-label", "expression of the column");
@@ -95,13 +113,18 @@ export class Bar {
     else this.add.focus();
   }
 
+  /** @param {string} text */
   complain(text) {
     this.fault.textContent = text;
     this.fault.hidden = !text;
     this.filter.setAttribute("aria-invalid", Boolean(text) && this.form.hidden);
   }
 
-  // Widths that none of the layers can have look so, and say what they give.
+  /**
+   * Widths that none of the layers can have look so, and say what they give.
+   * @param {LayerPlan} plan
+   * @param {number[]} rows
+   */
   showWidths(plan, rows) {
     for (const edit of this.edits) {
       const bits = Number(edit.dataset.bits);
@@ -121,6 +144,16 @@ export class Bar {
     }
   }
 
+  /**
+   * @param {object} state
+   * @param {number} state.chosen layers
+   * @param {number} state.hidden of them by the filter
+   * @param {number} state.subject layers that an edit is about
+   * @param {boolean} state.stale whether the order is one of before the last edits
+   * @param {boolean} state.canUndo
+   * @param {boolean} state.canRedo
+   * @param {boolean} state.dead
+   */
   update({ chosen, hidden, subject, stale, canUndo, canRedo, dead }) {
     const beside = hidden ? ` · ${whole(hidden)} hidden` : "";
     this.count.textContent = chosen ? `${whole(chosen)} chosen${beside}` : "";
@@ -131,6 +164,8 @@ export class Bar {
     this.again.hidden = !stale;
   }
 }
+
+/** @typedef {"error" | "note" | "slow" | "gone" | ""} MessageKind slow and gone are states of the connection */
 
 // Messages that matter until they are dismissed, or a state that lasts.
 export class Strip {
@@ -153,7 +188,10 @@ export class Strip {
     );
   }
 
-  // Kinds: error, note; slow and gone are states of the connection.
+  /**
+   * @param {string} text
+   * @param {MessageKind} kind
+   */
   say(text, kind = "error") {
     this.root.setAttribute("role", kind === "note" ? "status" : "alert");
     this.text.textContent = text;
@@ -166,13 +204,18 @@ export class Strip {
     if (["error", "note"].includes(this.root.dataset.kind ?? "")) this.say("");
   }
 
-  // Ends a state, unless another message took its place.
+  /**
+   * Ends a state, unless another message took its place.
+   * @param {MessageKind} kind
+   */
   end(kind) {
     if (this.root.dataset.kind === kind) this.say("");
   }
 }
 
-/** @type {[key: string, label: string, title: string, format: (value: number) => string][]} */
+/** @typedef {ReturnType<LayerPlan["totals"]>} PlanTotals */
+
+/** @type {[key: Exclude<keyof PlanTotals, "estimate">, label: string, title: string, format: (value: number) => string][]} */
 const PARTS = [
   ["nbytes", "size", "bytes of the payload", size],
   ["ratio", "ratio", "source bytes over payload bytes", (value) => `${fixed(2)(value)}×`],
@@ -204,6 +247,13 @@ export class Totals {
     );
   }
 
+  /**
+   * @param {PlanTotals} totals
+   * @param {number} minCosine
+   * @param {number} shown rows
+   * @param {number} count of layers
+   * @param {number} waiting edits
+   */
   update(totals, minCosine, shown, count, waiting) {
     for (const [key, , , format] of PARTS) this.values[key].textContent = format(totals[key]);
     this.labels.below.textContent = `cosine < ${minCosine}`;

@@ -3,16 +3,29 @@
 import { element } from "./dom.js";
 import { sharedPlotly } from "./shared.js";
 
+/** @typedef {import("./types.js").Trace} Trace */
+/** @typedef {import("./types.js").Layout} Layout */
+
+/**
+ * @param {Element} element
+ * @param {string} name
+ * @param {string} fallback
+ */
 function colour(element, name, fallback) {
   return getComputedStyle(element).getPropertyValue(name).trim() || fallback;
 }
 
-// The layout with the page's colours for all that is not data.
+/**
+ * The layout with the page's colours for all that is not data.
+ * @param {Layout} layout
+ * @param {Element} element
+ */
 function themed(layout, element) {
   const text = colour(element, "--aq-ink", "#222");
   const grid = colour(element, "--aq-line", "#ddd");
   const ground = colour(element, "--aq-shade", "#fff");
   const axis = { color: text, gridcolor: grid, zerolinecolor: grid, linecolor: grid };
+  /** @type {Layout} */
   const changed = {
     ...layout,
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -25,36 +38,50 @@ function themed(layout, element) {
     changed.shapes = layout.shapes.map((shape) => ({ ...shape, line: { color: text, ...shape.line } }));
   }
   for (const key of Object.keys(layout)) {
-    if (/^[xy]axis\d*$/.test(key)) changed[key] = { ...layout[key], ...axis };
+    if (/^[xy]axis\d*$/.test(key)) changed[key] = { .../** @type {object} */ (layout[key]), ...axis };
   }
   return changed;
 }
 
 // What a figure draws in black has the colour of the page's text.
 const INK = new Set(["black", "#555555"]);
+/**
+ * @param {Trace[]} data
+ * @param {Element} element
+ */
 function inked(data, element) {
   const text = colour(element, "--aq-ink", "#222");
   return data.map((trace) => {
     const changed = { ...trace };
-    for (const part of ["marker", "line"]) {
-      if (INK.has(trace[part]?.color)) changed[part] = { ...trace[part], color: text };
+    for (const part of /** @type {const} */ (["marker", "line"])) {
+      if (INK.has(trace[part]?.color ?? "")) changed[part] = { ...trace[part], color: text };
     }
     return changed;
   });
 }
 
-// The layer that a point stands for: it is the first of its custom data, or a row of a heat map.
+/**
+ * The layer that a point stands for: it is the first of its custom data, or a row of a heat map.
+ * @param {unknown} custom
+ */
 const layerOf = (custom) => (Array.isArray(custom) ? custom[0] : custom);
 
-// The data and the shapes with the chosen layers standing out.
+/**
+ * The data and the shapes with the chosen layers standing out.
+ * @param {Trace[]} data
+ * @param {Layout} layout
+ * @param {string[]} chosen
+ * @returns {{ data: Trace[], layout: Layout }}
+ */
 function marked(data, layout, chosen) {
   if (!chosen.length) return { data, layout };
   const names = new Set(chosen);
+  /** @type {object[]} */
   const shapes = [...(layout.shapes ?? [])];
   const traces = data.map((trace) => {
     if (trace.type === "heatmap") {
       for (const name of chosen.slice(0, 50)) {
-        const row = trace.y.indexOf(name);
+        const row = trace.y?.indexOf(name) ?? -1;
         if (row >= 0) {
           shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row - 0.5, y1: row + 0.5, line: { width: 2 } });
         }
@@ -74,10 +101,26 @@ function marked(data, layout, chosen) {
 let turn = Promise.resolve();
 
 export class Chart {
-  // `onClick` takes x, y, customdata and the name of the trace of what is clicked.
+  /** @type {string[]} */
+  chosen = [];
+  /** @type {string | undefined} */
+  text;
+  /** @type {import("./types.js").Figure | null} */
+  spec = null;
+  /** @type {import("./types.js").Plotly | undefined} */
+  plotly;
+  due = false;
+  drawn = false;
+  closed = false;
+
+  /**
+   * @param {object} options
+   * @param {string} options.label
+   * @param {number} options.height
+   * @param {(click: import("./types.js").ChartClick) => void} [options.onClick]
+   */
   constructor({ label, height, onClick }) {
     this.onClick = onClick;
-    this.chosen = [];
     this.waiting = element("div", "aq-chart-waiting", { textContent: "drawing …" });
     this.root = element("div", "aq-chart", {}, this.waiting);
     this.root.setAttribute("role", "img");
@@ -102,18 +145,22 @@ export class Chart {
     );
   }
 
+  /** @param {unknown} error */
   fail(error) {
-    this.waiting.textContent = `The chart cannot be drawn: ${error?.message ?? error}. Run the cell again.`;
+    const reason = error instanceof Error ? error.message : error;
+    this.waiting.textContent = `The chart cannot be drawn: ${reason}. Run the cell again.`;
     this.root.append(this.waiting);
   }
 
+  /** @param {string | undefined} text plotly's JSON; nothing is drawn of an empty one */
   show(text) {
     if (text === this.text) return;
     this.text = text;
-    this.spec = text && JSON.parse(text);
+    this.spec = text ? JSON.parse(text) : null;
     this.later();
   }
 
+  /** @param {string[]} names */
   mark(names) {
     this.chosen = names;
     if (this.drawn) this.later();
@@ -130,7 +177,8 @@ export class Chart {
     plotly.react(root, inked(data, root), { ...themed(layout, root), ...size }, { ...spec.config, responsive: false });
     if (!this.drawn) {
       // plotly gives the element its own way to listen.
-      /** @type {any} */ (root).on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
+      const chart = /** @type {import("./types.js").PlotlyElement} */ (/** @type {HTMLElement} */ (root));
+      chart.on("plotly_click", ({ points: [{ x, y, customdata, data: trace }] }) => {
         this.onClick?.({ x, y, customdata, name: trace.name ?? "" });
       });
     }
@@ -141,6 +189,6 @@ export class Chart {
   close() {
     this.closed = true;
     this.sizes.disconnect();
-    if (this.drawn) this.plotly.purge(this.root);
+    if (this.drawn) this.plotly?.purge(this.root);
   }
 }

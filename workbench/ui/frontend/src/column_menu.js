@@ -1,10 +1,16 @@
 // The menu of columns: which are shown, and in which order.
 
+import { arranged } from "./columns.js";
 import { element } from "./dom.js";
-import { KEY } from "./keys.js";
+import { ALONG_COLUMN, ALONG_ROW, KEY } from "./keys.js";
+
+/** @typedef {import("./types.js").Column} Column */
+
+/** @type {Partial<Record<string, number>>} */
+const MOVES = { ...ALONG_ROW, "<": -1, ">": 1 };
 
 export class ColumnMenu {
-  /** @type {any[]} */
+  /** @type {Column[]} */
   columns = [];
   /** @type {Set<string>} */
   hidden = new Set();
@@ -28,7 +34,12 @@ export class ColumnMenu {
     });
   }
 
-  // `columns` are all there are, in the chosen order.
+  /**
+   * @param {Column[]} columns all there are, in the chosen order
+   * @param {string[]} hidden
+   * @param {string | undefined} key of the column to begin with
+   * @param {Element} anchor
+   */
   show(columns, hidden, key, anchor) {
     this.columns = columns;
     this.hidden = new Set(hidden);
@@ -45,11 +56,12 @@ export class ColumnMenu {
     this.box.hidden = true;
   }
 
+  /** @param {string} key of the column that has the focus */
   draw(key) {
     const items = this.columns.map((column) => {
       const shown = !this.hidden.has(column.key);
       const name = column.label ?? column.title;
-      const move = (step, sign, side) => {
+      const move = (/** @type {number} */ step, /** @type {string} */ sign, /** @type {string} */ side) => {
         const made = element("button", "aq-move", {
           type: "button",
           tabIndex: -1,
@@ -104,18 +116,24 @@ export class ColumnMenu {
     (items.find((item) => item.dataset.key === key) ?? items[0]).focus();
   }
 
+  /** @param {string} key */
   toggle(key) {
     if (!this.hidden.delete(key)) this.hidden.add(key);
     this.changed(key);
   }
 
+  /**
+   * @param {string} key
+   * @param {number} step
+   */
   move(key, step) {
     const keys = this.columns.map((column) => column.key);
     const to = Math.max(0, Math.min(keys.length - 1, keys.indexOf(key) + step));
-    this.columns = moved(keys, key, to).map((one) => this.columns.find((column) => column.key === one));
+    this.columns = arranged(this.columns, moved(keys, key, to), []);
     this.changed(key);
   }
 
+  /** @param {string} key */
   changed(key) {
     this.onChange(
       this.columns.map((column) => column.key),
@@ -125,26 +143,33 @@ export class ColumnMenu {
     this.focus(key);
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     const items = this.items();
-    const place = items.indexOf(event.target);
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const side = { ArrowLeft: -1, ArrowRight: 1, "<": -1, ">": 1 }[event.key];
+    const target = /** @type {HTMLButtonElement} */ (event.target);
+    const place = items.indexOf(target);
+    const step = ALONG_COLUMN[event.key];
+    const side = MOVES[event.key];
     if (step) items[(place + step + items.length) % items.length].focus();
-    else if (side && event.target.dataset.key) this.move(event.target.dataset.key, side);
+    else if (side && target.dataset.key) this.move(target.dataset.key, side);
     else if (event.key === "Home") items[0].focus();
     else if (event.key === "End") items.at(-1)?.focus();
     else if (event.key === "Escape" || event.key === "Tab") {
       this.hide();
-      this.onClose(event.target.dataset.key);
-    } else if (event.key === "Enter" || event.key === " ") event.target.click();
+      this.onClose(target.dataset.key);
+    } else if (event.key === "Enter" || event.key === " ") target.click();
     else return;
     event.preventDefault();
     event.stopPropagation();
   }
 }
 
-// The keys with one of them at another place.
+/**
+ * The keys with one of them at another place.
+ * @param {string[]} keys
+ * @param {string} key
+ * @param {number} to
+ */
 export function moved(keys, key, to) {
   const others = keys.filter((one) => one !== key);
   return [...others.slice(0, to), key, ...others.slice(to)];

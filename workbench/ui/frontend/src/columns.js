@@ -5,7 +5,11 @@ import { fixed, significant, whole } from "./format.js";
 import { shortNamesOf } from "./short_names.js";
 import { TERMS } from "./terms.js";
 
+/** @typedef {import("./types.js").Column} Column */
+/** @typedef {import("./plan.js").LayerPlan} LayerPlan */
+
 // Colours of workbench.figures.widths; glyphs so that neighbouring widths differ by more than colour.
+/** @type {Record<number, [colour: string, glyph: string]>} */
 export const WIDTHS = {
   2: ["#b32dc0", "●"],
   3: ["#5361f3", "■"],
@@ -15,11 +19,23 @@ export const WIDTHS = {
   7: ["#8a8e0b", "⬟"],
   8: ["#e8680b", "★"],
 };
+/** @type {[colour: string, glyph: string]} */
 export const KEPT = ["#808080", "✕"];
 
 // What a hint begins with names the column in words.
+/** @param {string} hint */
 const labelOf = (hint) => hint.split(":")[0];
 
+/**
+ * A column of numbers.
+ * @param {string} key
+ * @param {string} title
+ * @param {string} hint
+ * @param {number} width
+ * @param {(plan: LayerPlan, row: number) => number} value
+ * @param {(value: number) => string} format
+ * @returns {Column}
+ */
 const number = (key, title, hint, width, value, format) => ({
   key,
   title,
@@ -36,21 +52,36 @@ const number = (key, title, hint, width, value, format) => ({
 // Names as people count: block 2 before block 10.
 const byNumbers = new Intl.Collator("en", { numeric: true }).compare;
 
+/**
+ * A column of texts.
+ * @param {string} key
+ * @param {string} title
+ * @param {string} hint
+ * @param {number} width
+ * @param {(plan: LayerPlan, row: number) => string} value
+ * @returns {Column}
+ */
+const text = (key, title, hint, width, value) => ({
+  key,
+  title,
+  label: labelOf(hint),
+  hint,
+  width,
+  value,
+  draw: (cell, plan, row) => {
+    cell.textContent = value(plan, row);
+  },
+});
+
+/**
+ * All columns of a plan's table.
+ * @param {LayerPlan} plan
+ * @returns {Column[]}
+ */
 export function columnsOf(plan) {
   const { fixed: still } = plan;
-  const text = (key, title, hint, width, value, extra = {}) => ({
-    key,
-    title,
-    label: labelOf(hint),
-    hint,
-    width,
-    value,
-    draw: (cell, _, row) => {
-      cell.textContent = value(plan, row);
-    },
-    ...extra,
-  });
   const names = shortNamesOf(plan);
+  /** @type {Column} */
   const bits = {
     key: "bits",
     title: "bits",
@@ -59,6 +90,7 @@ export function columnsOf(plan) {
     value: (p, row) => p.shown.bits[row],
     draw: drawBits,
   };
+  /** @type {Column} */
   const heat = {
     ...number("heat", "heat", `heat: ${TERMS.heat}`, 76, (p, row) => p.shown.heat[row], significant),
     draw: drawHeat,
@@ -174,45 +206,65 @@ export function columnsOf(plan) {
   ];
 }
 
-// The columns in the order that was chosen, without those that are hidden; a new one follows its neighbour.
+/**
+ * The columns in the order that was chosen, without those that are hidden; a new one follows its neighbour.
+ * @template {{ key: string }} Item
+ * @param {Item[]} columns
+ * @param {string[]} order
+ * @param {string[]} hidden
+ */
 export function arranged(columns, order, hidden) {
   const keys = order.filter((key) => columns.some((column) => column.key === key));
   columns.forEach(({ key }, place) => {
     if (keys.includes(key)) return;
     keys.splice(place ? keys.indexOf(columns[place - 1].key) + 1 : 0, 0, key);
   });
-  return keys.map((key) => columns.find((column) => column.key === key)).filter(({ key }) => !hidden.includes(key));
+  const byKey = new Map(columns.map((column) => [column.key, column]));
+  return keys.flatMap((key) => (hidden.includes(key) ? [] : (byKey.get(key) ?? [])));
 }
 
+/**
+ * @param {HTMLElement} cell
+ * @param {import("./short_names.js").ShortNames} names
+ * @param {LayerPlan} plan
+ * @param {number} row
+ */
 function drawName(cell, names, plan, row) {
   cell.textContent = names.text(row);
   cell.title = plan.names[row];
   cell.setAttribute("aria-label", plan.names[row]);
 }
 
+/** @type {Column["draw"]} */
 function drawLock(cell, plan, row) {
-  const button = cell.firstChild ?? cell.appendChild(element("button", "aq-lock", { tabIndex: -1, type: "button" }));
+  const button =
+    cell.firstElementChild ?? cell.appendChild(element("button", "aq-lock", { tabIndex: -1, type: "button" }));
   const locked = plan.shown.locked[row] === 1;
   button.setAttribute("aria-pressed", locked);
   button.setAttribute("aria-label", `${locked ? "unlock" : "lock"} ${plan.names[row]}`);
 }
 
+/** @type {Column["draw"]} */
 function drawHeat(cell, plan, row) {
   const heat = plan.shown.heat[row];
   cell.textContent = significant(heat);
   cell.classList.toggle("aq-hot", heat > 1.001 * plan.confirmed.temperature && !plan.shown.locked[row]);
 }
 
+function bitsButton() {
+  const button = element("button", "aq-bits", { tabIndex: -1, type: "button" });
+  button.setAttribute("aria-haspopup", "menu");
+  button.append(element("span", "aq-swatch"), element("b"), element("small"), element("i"));
+  return button;
+}
+
+/** @type {Column["draw"]} */
 function drawBits(cell, plan, row) {
-  if (!cell.firstChild) {
-    const button = cell.appendChild(element("button", "aq-bits", { tabIndex: -1, type: "button" }));
-    button.setAttribute("aria-haspopup", "menu");
-    button.append(element("span", "aq-swatch"), element("b"), element("small"), element("i"));
-  }
-  const [swatch, bits, scheme] = cell.firstChild.children;
+  const button = cell.firstElementChild ?? cell.appendChild(bitsButton());
+  const [swatch, bits, scheme] = /** @type {Iterable<HTMLElement>} */ (button.children);
   const kept = plan.kept(row);
   paint(swatch, plan.shown.bits[row], kept);
-  bits.textContent = plan.shown.bits[row];
+  bits.textContent = String(plan.shown.bits[row]);
   const asked = plan.askedInstead(row);
   const given = schemeOf(plan, plan.shown.scheme[row], plan.shown.group[row]);
   scheme.textContent = asked ? `${asked} → ${given}` : given;
@@ -220,14 +272,32 @@ function drawBits(cell, plan, row) {
   if (cell.title !== title) cell.title = title;
 }
 
-// The option of a width in few letters: "asym 128", "Q4_K", "kept".
+/**
+ * The option of a width in few letters: "asym 128", "Q4_K", "kept".
+ * @param {LayerPlan} plan
+ * @param {number} scheme
+ * @param {number} group
+ */
 export const schemeOf = (plan, scheme, group) => nameOfScheme(plan.schemes[scheme], group);
 
+/** @type {Partial<Record<string, string>>} */
+const SHORT_SCHEMES = { keep: "kept", asymmetric: "asym", symmetric: "sym" };
+
+/**
+ * @param {string} scheme
+ * @param {number} group
+ */
 export function nameOfScheme(scheme, group) {
-  const name = { keep: "kept", asymmetric: "asym", symmetric: "sym" }[scheme] ?? scheme;
+  const name = SHORT_SCHEMES[scheme] ?? scheme;
   return group ? `${name} ${group}` : name;
 }
 
+/**
+ * Colours a swatch for a width.
+ * @param {HTMLElement} swatch
+ * @param {number} bits
+ * @param {boolean} kept
+ */
 export function paint(swatch, bits, kept) {
   const [colour, glyph] = (!kept && WIDTHS[bits]) || KEPT;
   swatch.textContent = glyph;

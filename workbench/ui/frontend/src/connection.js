@@ -89,8 +89,9 @@ export class Connection {
 
   /**
    * Traits go their own way, on which nothing is asked again: they wait until the kernel has answered once.
-   * @param {string} name
-   * @param {unknown} value
+   * @template {keyof import("./types.js").TableTraits} Name
+   * @param {Name} name
+   * @param {import("./types.js").TableTraits[Name]} value
    */
   save(name, value) {
     this.model.set(name, value);

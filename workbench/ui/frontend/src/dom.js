@@ -4,7 +4,7 @@
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {string} [name] its classes
- * @param {object} [properties]
+ * @param {Partial<HTMLElementTagNameMap[Tag]>} [properties]
  * @param {...(Node | string)} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */

@@ -3,13 +3,14 @@
 import { button } from "./bars.js";
 import { element } from "./dom.js";
 
+/** @param {string} text */
 async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
     // Without permission (an insecure page, a frame): by way of a selection.
     const area = element("textarea", "", { value: text });
-    Object.assign(area.style, { position: "fixed", opacity: 0 });
+    Object.assign(area.style, { position: "fixed", opacity: "0" });
     document.body.append(area);
     area.select();
     document.execCommand("copy");
@@ -17,6 +18,11 @@ async function copied(text) {
   }
 }
 
+/**
+ * What a button that copies does.
+ * @param {HTMLElement} said where it is told
+ * @param {() => string} text
+ */
 const copier = (said, text) => async () => {
   await copied(text());
   said.textContent = "copied";
@@ -27,6 +33,8 @@ const copier = (said, text) => async () => {
 
 // Where it was exported to last, and the lines that load it.
 export class Snippet {
+  folder = "";
+
   constructor() {
     this.said = element("span", "aq-copied");
     this.said.setAttribute("role", "status");
@@ -47,6 +55,7 @@ export class Snippet {
     );
   }
 
+  /** @param {import("./messages.js").Exported | null} exported */
   show(exported) {
     this.root.hidden = !exported;
     if (!exported) return;
@@ -57,9 +66,12 @@ export class Snippet {
 }
 
 export class ScriptLine {
+  /** @type {string[]} */
+  lines = [];
+
+  /** @param {string} opening the line that opens the session */
   constructor(opening) {
     this.opening = opening;
-    this.lines = [];
     this.line = element("code");
     this.said = element("span", "aq-copied");
     this.said.setAttribute("role", "status");
@@ -82,7 +94,11 @@ export class ScriptLine {
     );
   }
 
-  // The lines since a version; each version has one.
+  /**
+   * Takes the lines since a version; each version has one.
+   * @param {string[]} lines
+   * @param {number} base
+   */
   add(lines, base) {
     this.lines.splice(base, Infinity, ...lines);
     const last = this.lines.at(-1) ?? "";

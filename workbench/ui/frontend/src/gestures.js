@@ -3,6 +3,10 @@
 import { keyOf } from "./keys.js";
 import { sweep } from "./sweep.js";
 
+/**
+ * @param {import("./layer_table.js").Table} table
+ * @param {KeyboardEvent} event
+ */
 export function keyed(table, event) {
   if (event.target !== table.grid.root) return;
   const found = keyOf(event);
@@ -11,7 +15,7 @@ export function keyed(table, event) {
   event.stopPropagation();
   const { order } = table.grid;
   const at = order.indexOf(table.selection.current);
-  if (found.act === "edit") table.edit(found.action, found.bits);
+  if (found.act === "edit" && found.action) table.edit(found.action, found.bits);
   else if (found.act === "filter") table.bar.filter.select();
   else if (found.act === "menu") table.openMenu(table.selection.current);
   else if (found.act === "move" || found.act === "page") {
@@ -25,9 +29,14 @@ export function keyed(table, event) {
   else table.choose(() => table.selection.clear());
 }
 
+/**
+ * @param {import("./layer_table.js").Table} table
+ * @param {PointerEvent} event
+ */
 export function pressed(table, event) {
-  const row = event.target.closest(".aq-row");
-  if (event.button !== 0 || !row || event.target.closest("button")) return;
+  const target = /** @type {Element} */ (event.target);
+  const row = /** @type {HTMLElement | null} */ (target.closest(".aq-row"));
+  if (event.button !== 0 || !row || target.closest("button")) return;
   event.preventDefault();
   table.grid.root.focus({ preventScroll: true });
   const { order } = table.grid;
@@ -38,10 +47,14 @@ export function pressed(table, event) {
   });
 }
 
+/**
+ * @param {import("./layer_table.js").Table} table
+ * @param {MouseEvent} event
+ */
 export function clicked(table, event) {
-  const button = event.target.closest("button");
+  const button = /** @type {Element} */ (event.target).closest("button");
   if (!button) return;
-  const row = Number(button.closest(".aq-row").dataset.row);
+  const row = Number(/** @type {HTMLElement} */ (button.closest(".aq-row")).dataset.row);
   const rows = table.selection.rows.has(row) ? table.subject : [row];
   if (button.classList.contains("aq-lock")) {
     table.edit(table.plan.shown.locked[row] ? "unlock" : "lock", undefined, rows);

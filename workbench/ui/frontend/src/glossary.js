@@ -6,6 +6,10 @@ import { KEY } from "./keys.js";
 import { TERMS } from "./terms.js";
 
 // Options of a list that say what they do, under the pointer and to assistive software.
+/**
+ * @param {HTMLSelectElement} select
+ * @param {Record<string, string>} about by an option's value
+ */
 export function explain(select, about) {
   for (const option of select.options) option.title = about[option.value] ?? "";
   select.title = Object.entries(about)
@@ -14,12 +18,16 @@ export function explain(select, about) {
 }
 
 export class Glossary {
+  /**
+   * @param {HTMLElement} root
+   * @param {Record<string, string>} policies
+   */
   constructor(root, policies) {
-    const entry = ([term, text]) => [
+    const entry = (/** @type {[string, string]} */ [term, text]) => [
       element("dt", "", { textContent: term }),
       element("dd", "", { textContent: text }),
     ];
-    const list = (title, entries) => [
+    const list = (/** @type {string} */ title, /** @type {Record<string, string>} */ entries) => [
       element("b", "", { textContent: title }),
       element("dl", "", {}, ...Object.entries(entries).flatMap(entry)),
     ];
@@ -41,12 +49,14 @@ export class Glossary {
       this.button.focus();
     });
     root.addEventListener("pointerdown", (event) => {
-      if (!this.box.hidden && !this.box.contains(event.target) && !this.button.contains(event.target)) this.show(false);
+      const target = /** @type {Node} */ (event.target);
+      if (!this.box.hidden && !this.box.contains(target) && !this.button.contains(target)) this.show(false);
     });
     root.append(this.box);
     this.root = root;
   }
 
+  /** @param {boolean} yes */
   show(yes) {
     this.box.hidden = !yes;
     this.button.setAttribute("aria-expanded", yes);

@@ -1,11 +1,26 @@
 // The rows on screen: a header that stays, a pool of row elements, and as much empty height as there are layers.
 
 import { element } from "./dom.js";
-import { KEY } from "./keys.js";
+import { ALONG_ROW, KEY } from "./keys.js";
 
 export const ROW = 26;
 const SPARE = 6;
 let made = 0;
+
+/** @typedef {import("./types.js").Column} Column */
+
+/**
+ * @typedef {object} GridOptions
+ * @property {string} label
+ * @property {(row: HTMLElement, layer: number) => void} paint
+ * @property {(key: string) => void} onSort
+ * @property {(key: string, width: number | null) => void} onResize
+ * @property {(title: string) => void} onRemove
+ * @property {(act: import("./types.js").Arrangement, key?: string) => void} onArrange
+ */
+
+/** @type {Partial<Record<string, import("./types.js").Arrangement>>} keys on a header */
+const ARRANGEMENTS = { "<": "left", ">": "right", h: "hide", m: "menu", ContextMenu: "menu" };
 
 /**
  * What a cell of the header is sorted by.
@@ -19,7 +34,7 @@ export class Grid {
   pool = [];
   /** @type {number[]} rows, as they are shown */
   order = [];
-  /** @type {any[]} see columnsOf */
+  /** @type {Column[]} */
   columns = [];
   /** @type {number[]} pixels of each column */
   widths = [];
@@ -28,6 +43,7 @@ export class Grid {
   /** @type {number | undefined} */
   frame;
 
+  /** @param {GridOptions} options */
   constructor({ label, paint, onSort, onResize, onRemove, onArrange }) {
     this.paint = paint;
     this.onSort = onSort;
@@ -43,9 +59,9 @@ export class Grid {
     this.top.setAttribute("role", "rowgroup");
     this.empty = element("div", "aq-empty", { textContent: "No layer matches the filter." });
     this.root = element("div", "aq-grid", { tabIndex: 0 }, this.top, this.body, this.empty);
-    for (const [name, value] of Object.entries({ role: "grid", "aria-label": label, "aria-multiselectable": true })) {
-      this.root.setAttribute(name, value);
-    }
+    this.root.setAttribute("role", "grid");
+    this.root.setAttribute("aria-label", label);
+    this.root.setAttribute("aria-multiselectable", true);
     this.root.addEventListener("scroll", () => this.later(), { passive: true });
     this.header.addEventListener(KEY, (event) => this.headerKey(event));
     this.header.addEventListener("contextmenu", (event) => {
@@ -72,6 +88,10 @@ export class Grid {
     if (this.frame) cancelAnimationFrame(this.frame);
   }
 
+  /**
+   * @param {Column[]} columns
+   * @param {Record<string, number>} widths that were chosen by hand
+   */
   setColumns(columns, widths) {
     this.columns = columns;
     this.chosen = { ...widths };
@@ -83,6 +103,10 @@ export class Grid {
     this.size();
   }
 
+  /**
+   * @param {Column} column
+   * @param {number} place
+   */
   headerCell(column, place) {
     const button = element("button", "aq-sort", { type: "button", tabIndex: place ? -1 : 0, title: column.hint });
     button.append(element("span", "", { textContent: column.title }), element("i"));
@@ -114,11 +138,18 @@ export class Grid {
     return /** @type {HTMLElement[]} */ ([...this.header.children]);
   }
 
+  /**
+   * @param {EventTarget | null} target
+   * @returns {Column | undefined}
+   */
   columnAt(target) {
-    return this.columns[this.cells.findIndex((cell) => cell.contains(target))];
+    return this.columns[this.cells.findIndex((cell) => cell.contains(/** @type {Node} */ (target)))];
   }
 
-  // The header that the keys go on from, after columns were arranged.
+  /**
+   * The header that the keys go on from, after columns were arranged.
+   * @param {string | undefined} key
+   */
   focusHeader(key) {
     const { cells } = this;
     const cell = cells.find((one) => one.dataset.key === key) ?? cells[0];
@@ -126,20 +157,24 @@ export class Grid {
     if (cell) buttonOf(cell).focus();
   }
 
-  // Arrows walk along the headers; with Shift they make a column wider or narrower. < and > move it, H hides it, and the
-  // menu key or M opens the menu of columns.
+  /**
+   * Arrows walk along the headers; with Shift they make a column wider or narrower. < and > move it, H hides it, and the
+   * menu key or M opens the menu of columns.
+   * @param {KeyboardEvent} event
+   */
   headerKey(event) {
-    const act = { "<": "left", ">": "right", h: "hide", m: "menu", ContextMenu: "menu" }[event.key];
-    if (act && this.columnAt(event.target)) {
+    const act = ARRANGEMENTS[event.key];
+    const column = this.columnAt(event.target);
+    if (act && column) {
       event.preventDefault();
       event.stopPropagation();
-      this.onArrange(act, this.columnAt(event.target).key);
+      this.onArrange(act, column.key);
       return;
     }
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = ALONG_ROW[event.key];
     const { cells } = this;
-    const place = cells.findIndex((cell) => cell.contains(event.target));
-    if (event.key === "Delete" && this.columns[place]?.custom) this.onRemove(this.columns[place].title);
+    const place = column ? this.columns.indexOf(column) : -1;
+    if (event.key === "Delete" && column?.custom) this.onRemove(column.title);
     if (event.key === "ArrowDown") this.root.focus();
     if (!step || place < 0) return;
     event.preventDefault();
@@ -154,21 +189,31 @@ export class Grid {
     next.focus();
   }
 
+  /**
+   * @param {PointerEvent} event
+   * @param {number} place
+   * @param {HTMLElement} grip
+   */
   drag(event, place, grip) {
     event.preventDefault();
     event.stopPropagation();
     const from = event.clientX - this.widths[place];
     grip.setPointerCapture(event.pointerId);
-    const move = (moved) => this.resize(place, moved.clientX - from, false);
+    const move = (/** @type {PointerEvent} */ moved) => this.resize(place, moved.clientX - from, false);
     grip.addEventListener("pointermove", move);
-    const end = (ended) => {
+    const end = (/** @type {PointerEvent} */ ended) => {
       grip.removeEventListener("pointermove", move);
       this.resize(place, ended.clientX - from, true);
     };
     grip.addEventListener("pointerup", end, { once: true });
   }
 
-  // Null gives a column back to what it takes by itself.
+  /**
+   * Sets a column's width; null gives it back to what it takes by itself.
+   * @param {number} place
+   * @param {number | null} width
+   * @param {boolean} done whether the pointer was let go
+   */
   resize(place, width, done) {
     const { key } = this.columns[place];
     if (width === null) delete this.chosen[key];
@@ -183,7 +228,7 @@ export class Grid {
     const table = this.root.clientWidth;
     this.columns.forEach((column, place) => {
       if (!column.fit || !table) return;
-      column.setFont(getComputedStyle(this.root).font);
+      column.setFont?.(getComputedStyle(this.root).font);
       const others = this.widths.reduce((sum, width, other) => sum + (other === place ? 0 : width), 0);
       const found = column.fit(table - others, table, this.chosen[column.key]);
       this.widths[place] = found.width;
@@ -194,6 +239,10 @@ export class Grid {
     if (changed) this.draw(true);
   }
 
+  /**
+   * @param {string} key
+   * @param {boolean} descending
+   */
   showSort(key, descending) {
     for (const cell of this.cells) {
       const direction = descending ? "descending" : "ascending";
@@ -201,6 +250,7 @@ export class Grid {
     }
   }
 
+  /** @param {number[]} order */
   setOrder(order) {
     this.order = order;
     this.root.setAttribute("aria-rowcount", order.length + 1);
@@ -250,6 +300,7 @@ export class Grid {
     return { element: row, position: -1 };
   }
 
+  /** @param {number} position */
   reveal(position) {
     const room = this.root.clientHeight - this.top.offsetHeight;
     const above = position * ROW;
@@ -262,11 +313,13 @@ export class Grid {
     return Math.max(1, Math.floor((this.root.clientHeight - this.top.offsetHeight) / ROW) - 1);
   }
 
+  /** @param {number} clientY */
   positionAt(clientY) {
     const offset = clientY - this.body.getBoundingClientRect().top;
     return Math.max(0, Math.min(this.order.length - 1, Math.floor(offset / ROW)));
   }
 
+  /** @param {number} row */
   elementOf(row) {
     return this.pool.find((one) => !one.element.hidden && one.element.dataset.row === String(row))?.element;
   }

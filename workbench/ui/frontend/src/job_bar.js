@@ -4,7 +4,10 @@ import { button } from "./bars.js";
 import { element } from "./dom.js";
 import { followTheme } from "./theme.js";
 
+/** @typedef {import("./messages.js").Job} Job */
+
 class Meter {
+  /** @param {() => void} onCancel */
   constructor(onCancel) {
     this.bar = element("progress", "", { max: 1 });
     this.bar.setAttribute("aria-label", "progress");
@@ -13,6 +16,7 @@ class Meter {
     this.root = element("div", "aq-jobs", {}, this.bar, this.text, this.cancel);
   }
 
+  /** @param {Job} job */
   show(job) {
     this.bar.value = job.fraction;
     this.text.textContent = job.text;
@@ -21,7 +25,15 @@ class Meter {
 }
 
 export class JobBar {
-  // `panel` is what the bar at the edge leads back to.
+  /** @type {Job | null} */
+  job = null;
+  inSight = true; // until the page has looked
+  unfollowTheme = () => {};
+
+  /**
+   * @param {() => HTMLElement} panel what the bar at the edge leads back to
+   * @param {() => void} onCancel
+   */
   constructor(panel, onCancel) {
     this.here = new Meter(onCancel);
     this.root = this.here.root;
@@ -36,10 +48,13 @@ export class JobBar {
       this.place();
     });
     this.sight.observe(this.root);
-    this.inSight = true; // until the page has looked
   }
 
-  // In the place where it was started; null ends it.
+  /**
+   * In the place where it was started; null ends it.
+   * @param {Job | null} job
+   * @param {HTMLElement} place
+   */
   show(job, place) {
     this.job = job;
     this.root.hidden = !job;
@@ -63,7 +78,7 @@ export class JobBar {
   }
 
   leave() {
-    this.unfollowTheme?.();
+    this.unfollowTheme();
     this.edge.remove();
   }
 

@@ -3,7 +3,7 @@
 /**
  * @typedef {object} Found what a key does in the grid
  * @property {"edit" | "filter" | "menu" | "move" | "page" | "toggle" | "all" | "clear"} act
- * @property {import("./types.js").Action | "toggle"} [action] of an edit
+ * @property {import("./types.js").EditAction} [action] of an edit
  * @property {number} [bits]
  * @property {number} [by] rows or pages
  */
@@ -51,6 +51,12 @@ export function keyOf(event) {
   }
   return /^[2-8]$/.test(key) ? { act: "edit", action: "bits", bits: Number(key) } : null;
 }
+
+/** @type {Partial<Record<string, number>>} which way an arrow goes in a list from left to right */
+export const ALONG_ROW = { ArrowLeft: -1, ArrowRight: 1 };
+
+/** @type {Partial<Record<string, number>>} which way an arrow goes in a list from top to bottom */
+export const ALONG_COLUMN = { ArrowUp: -1, ArrowDown: 1 };
 
 // The event by which all but texts hear of a key.
 export const KEY = /** @type {const} */ ("aq-keydown");

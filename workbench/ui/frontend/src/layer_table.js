@@ -35,9 +35,9 @@ export class Table {
   mask = null;
   /** @type {Uint8Array} layers in sight of the filter */
   visible = new Uint8Array();
-  /** @type {any[]} */
+  /** @type {import("./types.js").Column[]} */
   columns = [];
-  /** @type {any[]} also those that are hidden */
+  /** @type {import("./types.js").Column[]} also those that are hidden */
   everyColumn = [];
   /** @type {[event: string, act: () => void][]} */
   follows = [];
@@ -185,6 +185,7 @@ export class Table {
     clearTimeout(this.asking);
   }
 
+  /** @param {number} row */
   openMenu(row) {
     const position = this.grid.order.indexOf(row);
     if (position < 0 || this.connection.dead) return;
@@ -192,7 +193,9 @@ export class Table {
     this.grid.reveal(position);
     const shown = this.grid.elementOf(row);
     if (!shown) return;
+    /** @type {HTMLElement | null} */
     const anchor = shown.querySelector(".aq-bits") ?? shown.querySelector('[data-key="name"]');
+    if (!anchor) return;
     this.menu.show(this.plan, row, this.subject, anchor);
     this.connection.send({ type: "options", row }, true);
   }
@@ -238,10 +241,10 @@ export class Table {
   }
 
   /**
-   * @param {import("./types.js").Action | "toggle"} asked
+   * @param {import("./types.js").EditAction} asked
    * @param {number} [bits]
    * @param {number[]} rows
-   * @param {{ scheme: string, group_size: number } | null} more whose cost the kernel alone knows
+   * @param {import("./types.js").Variety | null} more whose cost the kernel alone knows
    */
   edit(asked, bits, rows = this.subject, more = null) {
     if (this.connection.dead) return;
@@ -296,11 +299,16 @@ export class Table {
     this.connection.send({ type: "hello", version: this.plan.version }, true);
   }
 
+  /**
+   * @param {string} text
+   * @param {"error" | "note"} kind
+   */
   complain(text, kind = "error") {
     this.strip.say(text, kind);
     this.say(text);
   }
 
+  /** @param {string} text */
   say(text) {
     this.voice.textContent = text;
   }
@@ -347,7 +355,11 @@ export class Table {
     this.grid.draw(true);
   }
 
-  // Shows columns in this order, and hides some; told to the kernel, so that it is still so after a reload.
+  /**
+   * Shows columns in this order, and hides some; told to the kernel, so that it is still so after a reload.
+   * @param {string[]} order
+   * @param {string[]} hidden
+   */
   setColumns(order, hidden) {
     this.model.set("column_order", order);
     this.connection.save("hidden_columns", hidden);
@@ -355,6 +367,10 @@ export class Table {
     this.say(`${this.columns.length} of ${this.everyColumn.length} columns shown`);
   }
 
+  /**
+   * @param {import("./types.js").Arrangement} act
+   * @param {string} [key]
+   */
   arrange(act, key) {
     const hidden = this.model.get("hidden_columns");
     const keys = this.everyColumn.map((column) => column.key);
@@ -363,6 +379,7 @@ export class Table {
       this.columnMenu.show(this.everyColumn, hidden, key, header || this.bar.arrange);
       return;
     }
+    if (!key) return;
     const at = this.columns.findIndex((column) => column.key === key);
     const beside = this.columns[at + (act === "left" ? -1 : 1)]?.key;
     if (act === "hide" && key !== "name") this.setColumns(keys, [...hidden, key]);
@@ -410,18 +427,24 @@ export class Table {
     this.refresh();
   }
 
+  /** @param {string} key */
   sortBy(key) {
     const sort = this.model.get("sort");
     this.connection.save("sort", sort === key ? `-${key}` : sort === `-${key}` ? "" : key);
     this.reorder();
   }
 
+  /**
+   * @param {HTMLElement} one
+   * @param {number} row
+   */
   paint(one, row) {
     const { selection, plan } = this;
     one.setAttribute("aria-selected", selection.rows.has(row));
     one.classList.toggle("aq-current", selection.current === row);
     one.classList.toggle("aq-pending", plan.pending.size > 0 && plan.touched.has(row));
-    for (const [place, column] of this.columns.entries()) column.draw(one.children[place], plan, row);
+    const cells = /** @type {HTMLCollectionOf<HTMLElement>} */ (one.children);
+    for (const [place, column] of this.columns.entries()) column.draw(cells[place], plan, row);
   }
 
   refresh() {
@@ -435,11 +458,11 @@ export class Table {
     this.bar.showWidths(plan, subject ? about : plan.everyRow);
     this.bar.update({
       chosen: selection.rows.size,
-      hidden: selection.rows.size && selection.rows.size - subject,
+      hidden: selection.rows.size ? selection.rows.size - subject : 0,
       subject,
       stale: this.stale,
       dead: connection.dead,
-      canUndo: plan.canUndo || plan.pending.size,
+      canUndo: plan.canUndo || plan.pending.size > 0,
       canRedo: plan.canRedo,
     });
     const current = this.grid.elementOf(selection.current);
@@ -449,6 +472,7 @@ export class Table {
     this.around.refreshed?.(totals);
   }
 
+  /** @param {() => void} change */
   choose(change) {
     change();
     this.refresh();
@@ -463,6 +487,7 @@ export class Table {
     }, QUIET);
   }
 
+  /** @param {Set<number>} rows */
   follow(rows) {
     const { selection } = this;
     if (rows.size === selection.rows.size && [...rows].every((row) => selection.rows.has(row))) return;
@@ -472,6 +497,7 @@ export class Table {
     this.around.chosen?.();
   }
 
+  /** @param {number} row */
   point(row) {
     this.selection.current = this.selection.anchor = row;
     const position = this.grid.order.indexOf(row);

@@ -3,7 +3,10 @@
 import { nameOfScheme, paint, schemeOf } from "./columns.js";
 import { element } from "./dom.js";
 import { significant, whole } from "./format.js";
-import { KEY } from "./keys.js";
+import { ALONG_COLUMN, KEY } from "./keys.js";
+
+/** @typedef {import("./types.js").MenuOption} MenuOption */
+/** @typedef {import("./messages.js").Variant} Variant */
 
 export class Menu {
   row = -1;
@@ -12,6 +15,10 @@ export class Menu {
   /** @type {HTMLElement | null} */
   anchor = null;
 
+  /**
+   * @param {HTMLElement} root
+   * @param {(key: MenuOption["key"] | null, rows?: number[], variety?: import("./types.js").Variety) => void} onChoose
+   */
   constructor(root, onChoose) {
     this.root = root;
     this.onChoose = onChoose;
@@ -25,15 +32,20 @@ export class Menu {
     return !this.box.hidden;
   }
 
+  /**
+   * @param {MenuOption | Variant} option
+   * @param {string} scheme as it is shown
+   * @param {() => void} choose
+   */
   item(option, scheme, choose) {
     const swatch = element("span", "aq-swatch");
-    paint(swatch, option.bits, option.key === "keep");
+    paint(swatch, option.bits, "key" in option && option.key === "keep");
     const item = element(
       "button",
       "aq-item",
       { type: "button", tabIndex: -1 },
       swatch,
-      element("b", "", { textContent: option.bits }),
+      element("b", "", { textContent: String(option.bits) }),
       element("span", "", { textContent: scheme }),
       element("span", "aq-right", { textContent: `${whole(option.nbytes)} B` }),
       element("span", "aq-right", { textContent: `damage ${significant(option.damage)}` }),
@@ -47,7 +59,11 @@ export class Menu {
     return item;
   }
 
-  // The other schemes and group sizes of the present width, as the kernel knows them.
+  /**
+   * Adds the other schemes and group sizes of the present width, as the kernel knows them.
+   * @param {number} row
+   * @param {Variant[]} variants
+   */
   addVariants(row, variants) {
     if (!this.open || row !== this.row || variants.length < 2) return;
     const items = variants.map((option) =>
@@ -62,6 +78,12 @@ export class Menu {
     this.place();
   }
 
+  /**
+   * @param {import("./plan.js").LayerPlan} plan
+   * @param {number} row
+   * @param {number[]} rows that the choice is for
+   * @param {HTMLElement} anchor
+   */
   show(plan, row, rows, anchor) {
     this.row = row;
     this.rows = rows;
@@ -70,7 +92,7 @@ export class Menu {
       const item = this.item(option, schemeOf(plan, option.scheme, option.group), () =>
         this.onChoose(option.key, rows),
       );
-      item.dataset.key = option.key;
+      item.dataset.key = String(option.key);
       return item;
     });
     const title = rows.length > 1 ? `${rows.length} layers, as this one` : plan.names[row];
@@ -98,10 +120,11 @@ export class Menu {
     this.box.hidden = true;
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     const items = [...this.box.querySelectorAll("button")];
-    const place = items.indexOf(event.target);
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const place = items.indexOf(/** @type {HTMLButtonElement} */ (event.target));
+    const step = ALONG_COLUMN[event.key];
     const wanted = items.find((item) => item.dataset.key === event.key);
     if (step) items[(place + step + items.length) % items.length].focus();
     else if (event.key === "Home") items[0].focus();

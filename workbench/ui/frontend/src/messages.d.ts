@@ -3,7 +3,17 @@
 export type Messages = FromBrowser | ToBrowser | Header;
 export type FromBrowser = Hello | Edit | AskOptions | AskFilter | AddColumn | RemoveColumn | Predict | Dismiss | Do;
 export type ToBrowser =
-  PlanChanged | Here | Options | Filtered | Columns | Focus | Failed | Strip | JobChanged | ExportChanged | Predicted;
+  | PlanChanged
+  | Here
+  | Options
+  | Filtered
+  | Columns
+  | Focus
+  | Failed
+  | MessageBarChanged
+  | JobChanged
+  | ExportChanged
+  | Predicted;
 
 /**
  * Asks for the plan, unless the session is at this version still.
@@ -224,12 +234,12 @@ export interface Failed {
   error: string;
 }
 /**
- * What the message bar says; empty closes it.
+ * Another message is in the message bar.
  */
-export interface Strip {
-  type: "strip";
+export interface MessageBarChanged {
   text: string;
   kind: "error" | "note";
+  type: "message_bar";
 }
 /**
  * How far the job is; None when it has ended.
@@ -302,11 +312,16 @@ export interface Header {
     [k: string]: string;
   };
   opening?: string;
-  strip?: {
-    [k: string]: string;
-  };
+  message_bar?: BarMessage;
   job?: Job | null;
   possible_names?: string[];
   exported?: Exported | null;
   has_time?: boolean;
+}
+/**
+ * The message in the message bar; an empty text closes it.
+ */
+export interface BarMessage {
+  text: string;
+  kind: "error" | "note";
 }

@@ -8,7 +8,7 @@ export const isCondition = (text) => /^\s*=|[<>*?]|[=!]=|\brole:/.test(text);
  * The rows that match, sorted; equal ones stay in the model's order, what is not known comes last.
  * @param {import("./plan.js").LayerPlan} plan
  * @param {{ words: string[], mask: Uint8Array | null }} filter words to find, unless there is a mask
- * @param {import("./types.js").Column | undefined} column
+ * @param {Pick<import("./types.js").Column, "value" | "compare"> | undefined} column
  * @param {boolean} descending
  * @returns {number[]}
  */
@@ -17,15 +17,20 @@ export function ordered(plan, { words, mask }, column, descending) {
     mask ? mask[row] : words.every((word) => plan.lowered[row].includes(word)),
   );
   if (!column) return rows;
+  /** @type {(number | string)[]} */
   const values = new Array(plan.count);
+  /** @type {number[]} */
   const places = new Array(plan.count);
   for (const [place, row] of rows.entries()) {
     values[row] = column.value(plan, row);
     places[row] = place;
   }
   const sign = descending ? -1 : 1;
-  const compare = column.compare ?? ((/** @type {any} */ a, /** @type {any} */ b) => (a === b ? 0 : a < b ? -1 : 1));
-  const unknown = (/** @type {any} */ value) => Number(Number.isNaN(value));
+  const compare = (/** @type {number | string} */ a, /** @type {number | string} */ b) => {
+    if (column.compare) return column.compare(String(a), String(b));
+    return a === b ? 0 : a < b ? -1 : 1;
+  };
+  const unknown = (/** @type {number | string} */ value) => Number(Number.isNaN(value));
   return rows.sort((one, other) => {
     const a = values[one];
     const b = values[other];

@@ -15,16 +15,29 @@ import { followTheme } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
 import { Validation } from "./validation.js";
 
+/** @typedef {import("./types.js").ChartClick} ChartClick */
+
+/**
+ * @param {string} title
+ * @param {Chart} chart
+ */
 const figure = (title, chart) =>
   element("figure", "aq-figure", {}, element("figcaption", "", { textContent: title }), chart.root);
 
-// The name of the layer that a mark or a cell stands for; names are escaped, for plotly reads some HTML.
+/**
+ * The name of the layer that a mark or a cell stands for; names are escaped, for plotly reads some HTML.
+ * @param {ChartClick} click
+ */
 function layerAt({ y, customdata }) {
   const name = Array.isArray(customdata) ? customdata[0] : y;
   return String(name).replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }
 
+/** @param {string} name */
 const escaped = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+/** The charts of one layer. */
+const DETAILS = /** @type {const} */ (["weights", "channels", "time"]);
 
 class Panel {
   target = "";
@@ -33,9 +46,7 @@ class Panel {
   job = null;
   /** @type {Toolbar | undefined} made after the table, which is refreshed before */
   toolbar;
-  /** @type {Record<string, Chart>} of all layers */
-  charts = {};
-  /** @type {Record<string, Chart>} of the layer under the cursor */
+  /** @type {Partial<Record<typeof DETAILS[number], Chart>>} of the layer under the cursor */
   details = {};
   /** @type {Record<string, HTMLElement>} of the details */
   frames = {};
@@ -49,12 +60,11 @@ class Panel {
   closeup = element("div", "aq-closeup", {}, this.title, this.closer);
 
   /**
-   * @param {import("./types.js").Model} model
+   * @param {import("./types.js").Model<import("./types.js").PanelTraits>} model
    * @param {HTMLElement} host
    */
   constructor(model, host) {
     this.model = model;
-    /** @type {import("./types.js").PanelHeader} */
     const header = model.get("data").header;
     this.top = element("div", "aq-above");
     this.left = element("div", "aq-left");
@@ -63,7 +73,7 @@ class Panel {
       () => this.table.act({ act: "cancel" }),
     );
     this.script = new ScriptLine(header.opening);
-    this.makeCharts(header);
+    this.charts = this.makeCharts(header);
     this.validation = new Validation(
       (act, content) => this.table.act({ act, ...content }),
       header.has_time,
@@ -96,7 +106,7 @@ class Panel {
     this.top.append(toolbar.root, this.table.totals.root, this.table.strip.root);
     this.left.append(this.closeup);
     this.renewed();
-    if (header.strip.text) this.table.strip.say(header.strip.text, header.strip.kind);
+    if (header.message_bar.text) this.table.strip.say(header.message_bar.text, header.message_bar.kind);
     this.showJob(header.job);
     this.table.refresh();
     /** @type {[event: string, act: () => void][]} */
@@ -117,10 +127,15 @@ class Panel {
     this.freeKeys = keepKeys(this.root);
   }
 
+  /** @param {import("./types.js").PanelHeader} header */
   makeCharts(header) {
-    const toLayer = (click) => this.choose(layerAt(click));
-    const chart = (label, height, onClick) => new Chart({ label, height, onClick });
-    this.charts = {
+    const toLayer = (/** @type {ChartClick} */ click) => this.choose(layerAt(click));
+    const chart = (
+      /** @type {string} */ label,
+      /** @type {number} */ height,
+      /** @type {((click: ChartClick) => void) | undefined} */ onClick = undefined,
+    ) => new Chart({ label, height, onClick });
+    const charts = {
       front: chart("Damage against size: the front of best plans, policies, and the present plan", 300, ({ x }) =>
         this.table.act({ act: "solve", bpw: Number(x) }),
       ),
@@ -132,8 +147,8 @@ class Panel {
       channels: chart("Error of the layer's weights by input channel", 220),
       ...(header.has_time ? { time: chart("Range of the layer's input over denoising time", 220) } : {}),
     };
-    this.allCharts = [...Object.values(this.charts), ...Object.values(this.details)];
-    const { front, depth, heat } = this.charts;
+    this.allCharts = [...Object.values(charts), ...Object.values(this.details)];
+    const { front, depth, heat } = charts;
     this.overview.append(
       figure("Damage against size", front),
       figure("Entropy along depth", depth),
@@ -147,10 +162,12 @@ class Panel {
     };
     this.frames = Object.fromEntries(Object.entries(this.details).map(([key, one]) => [key, figure(titles[key], one)]));
     this.closer.append(...Object.values(this.frames));
+    return charts;
   }
 
   // ---- what happens -------------------------------------------------------------------------------------------
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     const action = keyOf(event)?.action;
     if (event.defaultPrevented || (action !== "undo" && action !== "redo")) return;
@@ -162,7 +179,7 @@ class Panel {
   /** @param {import("./messages.js").ToBrowser} message */
   hear(message) {
     if (message.type === "predicted") this.toolbar?.predicted(message);
-    else if (message.type === "strip") {
+    else if (message.type === "message_bar") {
       this.table.strip.say(message.text, message.kind);
       this.table.say(message.text);
     } else if (message.type === "job") {
@@ -186,6 +203,7 @@ class Panel {
     this.settled({ ...header, base: 0 });
   }
 
+  /** @param {string} name of a layer */
   choose(name) {
     const row = this.table.plan.names.indexOf(name);
     if (row < 0) return;
@@ -215,7 +233,9 @@ class Panel {
     this.closer.hidden = !specs.layer;
     if (!specs.layer) return;
     this.title.replaceChildren(element("b", "", { textContent: specs.layer }), ` ${specs.text}`);
-    for (const [key, chart] of Object.entries(this.details)) {
+    for (const key of DETAILS) {
+      const chart = this.details[key];
+      if (!chart) continue;
       // What was drawn of another layer must not stand beside this one.
       this.frames[key].style.visibility = specs[key] ? "" : "hidden";
       chart.show(specs[key] ?? "");
@@ -252,6 +272,7 @@ class Panel {
 }
 
 export default {
+  /** @param {{ model: import("./types.js").Model<import("./types.js").PanelTraits>, el: HTMLElement }} view */
   render({ model, el }) {
     const panel = new Panel(model, el);
     return () => panel.close();

@@ -247,9 +247,10 @@ export class LayerPlan {
   /**
    * The different things a layer can be, each with the key that gives it.
    * @param {number} row
-   * @returns {({ key: number | "keep", present: boolean } & Record<string, number>)[]}
+   * @returns {import("./types.js").MenuOption[]}
    */
   menu(row) {
+    /** @type {Map<number, number | "keep">} */
     const keys = new Map();
     for (let bits = 2; bits <= 9; bits++) {
       const place = this.placeOf(row, bits);
@@ -258,9 +259,17 @@ export class LayerPlan {
       if (!keys.has(place) || this.fixed.menu_bits[place] === bits || key === "keep") keys.set(place, key);
     }
     return [...keys].map(([place, key]) => {
-      const option = Object.fromEntries(OPTION.map((name) => [name, this.menus[name][place]]));
-      const present = ["bits", "scheme", "group"].every((name) => option[name] === this.shown[name][row]);
-      return /** @type {any} */ ({ key, present, ...option });
+      const { bits, scheme, group, nbytes, damage } = this.menus;
+      const present = ["bits", "scheme", "group"].every((name) => this.menus[name][place] === this.shown[name][row]);
+      return {
+        key,
+        present,
+        bits: bits[place],
+        scheme: scheme[place],
+        group: group[place],
+        nbytes: nbytes[place],
+        damage: damage[place],
+      };
     });
   }
 

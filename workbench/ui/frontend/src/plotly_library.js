@@ -1,6 +1,10 @@
 // Loads plotly.js out of the bytes that the kernel sends, once for the page.
 import { sharedPlotly } from "./shared.js";
 
+/**
+ * @param {DataView<ArrayBuffer>} bytes
+ * @returns {Promise<import("./types.js").Plotly>}
+ */
 async function loaded(bytes) {
   const packed = new Blob([new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)]);
   const text = await new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).text();
@@ -17,6 +21,7 @@ async function loaded(bytes) {
 }
 
 export default {
+  /** @param {{ model: import("./types.js").Model<import("./types.js").LibraryTraits> }} view */
   initialize({ model }) {
     const source = model.get("source");
     const shared = sharedPlotly();

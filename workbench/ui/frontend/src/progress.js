@@ -4,6 +4,7 @@ import "./progress.css";
 
 const PATIENCE = 3000; // milliseconds until a click that the kernel did not hear of is explained
 
+/** @param {{ model: import("./types.js").Model<import("./types.js").ProgressTraits>, el: HTMLElement }} view */
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "aq-progress";
@@ -20,6 +21,7 @@ function render({ model, el }) {
   root.append(title, bar, text, button);
   el.append(root);
 
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   let waiting;
   const show = () => {
     const { fraction, text: said } = model.get("status");

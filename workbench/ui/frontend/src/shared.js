@@ -1,10 +1,12 @@
 // The one plotly.js of the page: charts wait for it, whichever of them and of the bytes comes first.
 
+/** @typedef {import("./types.js").Plotly} Plotly */
+
 /**
  * @typedef {object} Shared
  * @property {boolean} started whether its bytes are being read already
- * @property {Promise<any>} promise
- * @property {(plotly: any) => void} resolve
+ * @property {Promise<Plotly>} promise
+ * @property {(plotly: Plotly) => void} resolve
  * @property {(error: unknown) => void} reject
  */
 

@@ -2,20 +2,22 @@
 
 import { element } from "./dom.js";
 
-/** @param {any} output of a cell */
+/** @typedef {import("./types.js").Display} Display */
+
+/** @param {Display} output of a cell */
 const textOf = (output) => [output.data?.["text/html"] ?? ""].flat().join("");
 
 /**
  * Puts an update of a copy into the outputs that have it: after a reload JupyterLab no longer knows which these are.
- * @param {any} notebook JupyterLab's model
+ * @param {import("./types.js").Notebook | undefined} notebook
  * @param {string} name
- * @param {any} content of the update
+ * @param {Display} content of the update
  */
 function put(notebook, name, content) {
   const cells = notebook?.cells;
-  for (let place = 0; place < (cells?.length ?? 0); place++) {
+  for (let place = 0; cells && place < cells.length; place++) {
     const { outputs } = cells.get(place);
-    for (let which = 0; which < (outputs?.length ?? 0); which++) {
+    for (let which = 0; outputs && which < outputs.length; which++) {
       const shown = textOf(outputs.get(which));
       if (!shown.includes(name) || shown === textOf(content)) continue;
       outputs.set(which, { output_type: "display_data", data: content.data, metadata: content.metadata ?? {} });
@@ -36,7 +38,7 @@ export function keepStored(root, model, id) {
     root.append(
       element("style", "", { textContent: `.jp-OutputArea-child:has(.${name}), .${name} { display: none; }` }),
     );
-  const hear = (/** @type {unknown} */ _, /** @type {any} */ { header, content }) => {
+  const hear = (/** @type {unknown} */ _, /** @type {import("./types.js").KernelMessage} */ { header, content }) => {
     if (header.msg_type !== "update_display_data" || content.transient?.display_id !== id) return;
     put(context?.model, name, content);
   };

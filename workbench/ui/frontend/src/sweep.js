@@ -1,9 +1,14 @@
 // A pointer that is held down over the rows, until it is let go: each position it comes to; past an edge they scroll.
 
+/**
+ * @param {import("./grid.js").Grid} grid
+ * @param {PointerEvent} event that began it
+ * @param {(position: number) => void} visit
+ */
 export function sweep(grid, { clientY }, visit) {
   const { body, root, top } = grid;
   let y = clientY;
-  const move = (moved) => {
+  const move = (/** @type {PointerEvent} */ moved) => {
     y = moved.clientY;
     visit(grid.positionAt(y));
   };

@@ -1,7 +1,7 @@
 // Panes of which one is seen, chosen by tabs.
 
 import { element } from "./dom.js";
-import { KEY } from "./keys.js";
+import { ALONG_ROW, KEY } from "./keys.js";
 
 export class Tabs {
   onChange = () => {};
@@ -20,7 +20,7 @@ export class Tabs {
     const list = element("div", "aq-tabs", {}, ...this.tabs);
     list.setAttribute("role", "tablist");
     list.addEventListener(KEY, (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const step = ALONG_ROW[event.key];
       if (!step) return;
       const { length } = this.tabs;
       this.choose((this.tabs.indexOf(/** @type {HTMLButtonElement} */ (event.target)) + step + length) % length);
@@ -30,6 +30,7 @@ export class Tabs {
     this.choose(0, false);
   }
 
+  /** @param {number} chosen */
   choose(chosen, focus = true) {
     this.panes.forEach(([, pane], place) => {
       pane.hidden = place !== chosen;

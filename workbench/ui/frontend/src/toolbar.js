@@ -10,12 +10,22 @@ import { TERMS } from "./terms.js";
 
 let fields = 0;
 
+/**
+ * A control with its label.
+ * @param {string} text
+ * @param {HTMLElement} control
+ */
 const field = (text, control) => {
   control.id = `aq-field-${++fields}`;
   return element("span", "aq-field", {}, element("label", "", { textContent: text, htmlFor: control.id }), control);
 };
 
-// A choice that does something: the arrow keys open it, for each step of a closed one would do it already.
+/**
+ * A choice that does something: the arrow keys open it, for each step of a closed one would do it already.
+ * @param {string} label
+ * @param {HTMLElement[]} groups
+ * @param {(value: string) => void} onChoose
+ */
 function choice(label, groups, onChoose) {
   const made = element("select", "aq-choice", {}, ...groups);
   made.setAttribute("aria-label", label);
@@ -28,16 +38,29 @@ function choice(label, groups, onChoose) {
   return made;
 }
 
+/**
+ * @param {string[]} values
+ * @param {string} prefix before the value that is sent
+ */
 const options = (values, prefix = "") =>
   values.map((value) => element("option", "", { value: prefix + value, textContent: value }));
 
+/**
+ * @param {string} label
+ * @param {HTMLOptionElement[]} inner
+ */
 const group = (label, ...inner) => element("optgroup", "", { label }, ...inner);
 
+/** @type {Partial<Record<string, string>>} */
 const NAMES = { original: "original (ComfyUI)", checkpoint: "diffusers" };
 
 // A field whose text is the reader's from the first key on, until it is acted on or given up by Escape; else it shows
 // what is the case.
 class Typed {
+  /**
+   * @param {HTMLInputElement} input
+   * @param {() => void} onEnter
+   */
   constructor(input, onEnter) {
     this.input = input;
     this.dirty = false;
@@ -51,11 +74,13 @@ class Typed {
     });
   }
 
+  /** @param {boolean} dirty */
   mark(dirty) {
     this.dirty = dirty;
     this.input.classList.toggle("aq-typed", dirty);
   }
 
+  /** @param {string} text */
   show(text) {
     this.now = text;
     if (!this.dirty) this.input.value = text;
@@ -68,6 +93,7 @@ class Typed {
 }
 
 // As the totals show it.
+/** @param {number} bytes */
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(3)} MB`;
 
 export class Toolbar {
@@ -85,6 +111,8 @@ export class Toolbar {
   /** @type {ReturnType<import("./plan.js").LayerPlan["totals"]> | undefined} */
   totals;
   shownTarget = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  asking;
   folder = element("input", "aq-path", { value: "export", spellcheck: false });
   ahead = element("div", "aq-ahead");
   exportSlot = element("span", "aq-slot");
@@ -101,13 +129,13 @@ export class Toolbar {
     this.target = choice("target format", options(header.targets), (target) => this.act("retarget", { target }));
     this.names = choice(
       "names of the layers",
-      header.possible_names.map((value) => element("option", "", { value, textContent: NAMES[value] })),
+      header.possible_names.map((value) => element("option", "", { value, textContent: NAMES[value] ?? value })),
       (names) => this.act("retarget", { target: this.shownTarget, names }),
     );
     this.names.classList.add("aq-names");
     this.names.title =
       "original: as in the single-file checkpoint, which ComfyUI reads; diffusers: as in this checkpoint's files";
-    this.budget = element("input", "aq-budget", { type: "range", min: 0, max: 1, step: "any", disabled: true });
+    this.budget = element("input", "aq-budget", { type: "range", min: "0", max: "1", step: "any", disabled: true });
     this.size = element("input", "aq-size", {
       placeholder: "2.5 GB",
       spellcheck: false,
@@ -140,7 +168,7 @@ export class Toolbar {
       ],
       (value) => {
         const [act, role] = value.split(" ");
-        this.once(this.lock, act, role ? { role } : {});
+        this.once(this.lock, act === "lock" ? "lock" : "unlock", role ? { role } : {});
       },
     );
     const { undo, redo } = table.bar;
@@ -170,11 +198,15 @@ export class Toolbar {
     this.listen();
   }
 
-  // A row that a button opens.
+  /**
+   * A row that a button opens.
+   * @param {string} text on the button
+   * @param {(Node | string)[]} inner
+   */
   drawer(text, ...inner) {
     const root = element("div", "aq-drawer", { hidden: true }, ...inner);
     const toggle = button(`${text} ▾`, `${text} …`, () => open(root.hidden));
-    const open = (yes) => {
+    const open = (/** @type {boolean} */ yes) => {
       root.hidden = !yes;
       toggle.setAttribute("aria-expanded", yes);
       if (yes) root.querySelector("input")?.select();
@@ -226,7 +258,8 @@ export class Toolbar {
   ask(question) {
     this.question.hidden = !question;
     if (!question) return;
-    const { activeElement: before } = /** @type {any} */ (this.root.getRootNode());
+    const page = /** @type {Document | ShadowRoot} */ (this.root.getRootNode());
+    const before = /** @type {HTMLElement | null} */ (page.activeElement);
     const end = () => {
       this.question.hidden = true;
       before?.focus?.({ preventScroll: true });
@@ -237,7 +270,9 @@ export class Toolbar {
         label,
         () => {
           end();
-          const { type, id, act, ...content } = /** @type {any} */ (message);
+          const { type, id, act, ...content } = /** @type {import("./messages.js").Do} */ (
+            /** @type {object} */ (message)
+          );
           this.act(act, content);
         },
         place ? "" : "aq-primary",
@@ -265,7 +300,10 @@ export class Toolbar {
     else this.table.complain(`T is ${price.value || "empty"}; it must be a number from 0 on, such as 2e-9.`);
   }
 
-  // What this toolbar asked for was done: where it was to solve, what was typed has been heard.
+  /**
+   * What this toolbar asked for was done: where it was to solve, what was typed has been heard.
+   * @param {string | null | undefined} ack
+   */
   solved(ack) {
     if (!ack || ack !== this.solving) return;
     for (const one of Object.values(this.typed)) one.mark(false);
@@ -303,7 +341,12 @@ export class Toolbar {
     if (["solve", "budget", "follow"].includes(act)) this.solving = id;
   }
 
-  // For a list that is back at its name after it was chosen from.
+  /**
+   * For a list that is back at its name after it was chosen from.
+   * @param {HTMLSelectElement} control
+   * @param {import("./types.js").Act["act"]} act
+   * @param {Omit<import("./types.js").Act, "act">} content
+   */
   once(control, act, content) {
     control.value = "";
     this.act(act, content);
@@ -328,7 +371,7 @@ export class Toolbar {
 
   /** @param {import("./messages.js").Predicted} message */
   predicted({ error, nbytes = 0, is_exact: exact, time, peak_bytes: peak = 0, folder, exists, readers = [] }) {
-    const line = (text, name = "") => element("div", name, { textContent: text });
+    const line = (/** @type {string} */ text, name = "") => element("div", name, { textContent: text });
     if (error) {
       this.ahead.replaceChildren(line(error, "aq-warning"));
       return;
@@ -354,7 +397,11 @@ export class Toolbar {
     if (exported && !this.exports.root.hidden) this.predict();
   }
 
-  // A job that did not come about leaves the target as it was.
+  /**
+   * A job that did not come about leaves the target as it was.
+   * @param {string} target
+   * @param {string} names
+   */
   showTarget(target, names) {
     this.shownTarget = this.target.value = target;
     this.names.value = names;

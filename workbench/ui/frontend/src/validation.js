@@ -4,6 +4,9 @@ import { button } from "./bars.js";
 import { Chart } from "./chart.js";
 import { element } from "./dom.js";
 
+const KINDS = /** @type {const} */ (["scatter", "groups", "growth", "samples"]);
+
+/** @type {Record<typeof KINDS[number], [title: string, height: number]>} */
 const CHARTS = {
   scatter: ["Predicted against measured", 300],
   groups: ["Error by time group", 240],
@@ -12,8 +15,18 @@ const CHARTS = {
 };
 
 export class Validation {
+  /** @type {Record<string, Chart>} */
+  charts = {};
+  /** @type {Record<string, HTMLElement>} */
+  frames = {};
+
+  /**
+   * @param {(act: "validate" | "learn", content?: Omit<import("./types.js").Act, "act">) => void} act
+   * @param {boolean} hasTime whether the calibration has a record over denoising time
+   * @param {(click: import("./types.js").ChartClick) => void} onLayer
+   */
   constructor(act, hasTime, onLayer) {
-    this.runs = element("input", "aq-runs", { type: "number", min: 1, max: 99, value: 3 });
+    this.runs = element("input", "aq-runs", { type: "number", min: "1", max: "99", value: "3" });
     this.modes = element(
       "select",
       "aq-choice",
@@ -35,7 +48,7 @@ export class Validation {
       "aq-primary",
     );
     this.learn = button("Learn from it", "Correct the predicted damage by what was measured", () => act("learn"));
-    const labelled = (text, control, title) =>
+    const labelled = (/** @type {string} */ text, /** @type {HTMLElement} */ control, /** @type {string} */ title) =>
       element("label", "aq-field", { title }, element("span", "", { textContent: text }), control);
     this.controls = element(
       "div",
@@ -55,18 +68,17 @@ export class Validation {
     this.lacking = element("div", "aq-lacking");
     this.facts = element("dl", "aq-facts");
     this.stale = element("div", "aq-stale");
-    this.charts = {};
-    this.frames = Object.entries(CHARTS).map(([key, [title, height]]) => {
-      const chart = new Chart({ label: title, height, onClick: key === "scatter" ? onLayer : undefined });
-      this.charts[key] = chart;
-      return element(
+    for (const key of KINDS) {
+      const [title, height] = CHARTS[key];
+      this.charts[key] = new Chart({ label: title, height, onClick: key === "scatter" ? onLayer : undefined });
+      this.frames[key] = element(
         "figure",
         "aq-figure",
         { hidden: true },
         element("figcaption", "", { textContent: title }),
-        chart.root,
+        this.charts[key].root,
       );
-    });
+    }
     this.root = element(
       "div",
       "aq-validation",
@@ -76,10 +88,14 @@ export class Validation {
       this.lacking,
       this.facts,
       this.stale,
-      ...this.frames,
+      ...Object.values(this.frames),
     );
   }
 
+  /**
+   * @param {import("./types.js").ValidationState} validation
+   * @param {boolean} busy whether a job runs
+   */
   show(validation, busy) {
     this.lacking.textContent = validation.lacking ?? "";
     this.controls.hidden = Boolean(validation.lacking);
@@ -91,10 +107,9 @@ export class Validation {
       ),
     );
     this.stale.textContent = validation.stale ? `Note: ${validation.stale}.` : "";
-    Object.values(this.charts).forEach((chart, place) => {
-      const spec = validation[Object.keys(CHARTS)[place]];
-      this.frames[place].hidden = !spec;
-      if (spec) chart.show(spec);
-    });
+    for (const key of KINDS) {
+      this.frames[key].hidden = !validation[key];
+      if (validation[key]) this.charts[key].show(validation[key]);
+    }
   }
 }
