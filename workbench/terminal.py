@@ -27,7 +27,6 @@ from rich.table import Table
 
 from workbench.errors import ArrowQuantError
 from workbench.layer_names import natural_order
-from workbench.plan import KEEP
 
 if TYPE_CHECKING:
     from workbench.engine import Report, Verification
@@ -261,6 +260,8 @@ def roles_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def layers_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row of a table for each layer."""
+    from workbench.plan import KEEP
+
     return [
         {
             "layer": layer["name"],
@@ -280,6 +281,8 @@ def layers_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def checks_of(verification: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row of a table for each layer of an export that was verified; Δ only where a runtime's own package decoded."""
+    from workbench.plan import KEEP
+
     is_judged = any(layer["max_difference"] is not None for layer in verification["by_layer"])
     return [
         {
@@ -301,6 +304,8 @@ def _in_natural_order(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, 
 
 def remarks_on(report: Mapping[str, Any]) -> list[str]:
     """What a report has to say besides figures: fallbacks, misses, notes."""
+    from workbench.plan import KEEP
+
     floor = f"min_accuracy {report['min_accuracy']:g}"
     remarks = []
     for layer in report["layers"]:

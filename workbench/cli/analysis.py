@@ -27,7 +27,6 @@ from workbench.cli.arguments import (
     Target,
     settings_from,
 )
-from workbench.plan import KEEP
 from workbench.text_file import FileKind, require_absent, write_text
 
 Row = Mapping[str, Any]
@@ -145,6 +144,8 @@ def analyze(
 
 def _best(options: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The least error of each layer at each width, as columns by layer."""
+    from workbench.plan import KEEP
+
     found: dict[str, dict[str, float]] = {}
     for option in options:
         if option["scheme"] != KEEP:
@@ -192,6 +193,8 @@ def _natural(text: str) -> list[tuple[int, int | str]]:
 def _summary(
     model: str, target: str, nbytes: int, layers: Sequence[Row], options: Sequence[Row]
 ) -> Iterator[str]:
+    from workbench.plan import KEEP
+
     weights = sum(layer["params"] for layer in layers)
     yield f"{model}: {len(layers)} layers, {weights:,} weights, {nbytes / 1e6:.3f} MB with all tensors"
     quantizable = {option["layer"] for option in options if option["scheme"] != KEEP}
@@ -206,6 +209,8 @@ def _summary(
 
 def _by_width(options: Sequence[Row], error: str) -> list[dict[str, str]]:
     """What all layers come to at each width: the best option of it, else of the next wider, else kept."""
+    from workbench.plan import KEEP
+
     by_layer: dict[str, list[Row]] = {}
     for option in options:
         by_layer.setdefault(option["layer"], []).append(option)
